@@ -1,0 +1,28 @@
+/*
+ * compat.h
+ *		Differences between PostgreSQL versions, 15 and newer. No other file
+ *		looks at the version.
+ */
+#ifndef SAGAZ_COMPAT_H
+#define SAGAZ_COMPAT_H
+
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "utils/acl.h"
+
+#if PG_VERSION_NUM < 150000
+#error "sagaz_ha needs PostgreSQL 15 or newer"
+#endif
+
+static inline bool
+sagaz_owns_relation(Oid relid, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, roleid);
+#else
+	return pg_class_ownercheck(relid, roleid);
+#endif
+}
+
+#endif							/* SAGAZ_COMPAT_H */
