@@ -81,6 +81,22 @@ COMMENT ON COLUMN sagaz_ha.partition_history.details IS
 REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_history FROM PUBLIC;
 GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_history TO pg_monitor;
 
+CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';
+COMMENT ON FUNCTION sagaz_ha.policy_changed() IS
+  'trigger function: wake the worker for this database';
+CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE ON sagaz_ha.partition_policy
+  FOR EACH STATEMENT EXECUTE FUNCTION sagaz_ha.policy_changed();
+COMMENT ON TRIGGER policy_changed ON sagaz_ha.partition_policy IS
+  'a changed policy is acted on at once, not at the next nap';
+
+-- Everybody may run it: it does nothing but refuse, and the table's owner,
+-- who makes the trigger, has to be allowed to.
+CREATE FUNCTION sagaz_ha.refuse_late_write() RETURNS trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_refuse_late_write';
+COMMENT ON FUNCTION sagaz_ha.refuse_late_write() IS
+  'trigger function: refuse writes to a partition that is being retired';
+
 --
 -- Time
 --
@@ -366,6 +382,16 @@ END;
 COMMENT ON FUNCTION sagaz_ha.partition_health() IS
   'checks per managed table and for the server, each with status ok, warning or critical';
 
+CREATE FUNCTION sagaz_ha.maintenance_status(
+  OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text,
+  OUT since timestamptz, OUT partitions_done integer, OUT partitions_total integer,
+  OUT waiting_for text, OUT last_pass timestamptz, OUT next_pass timestamptz,
+  OUT passes bigint, OUT actions bigint, OUT last_error text
+) RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintenance_status';
+COMMENT ON FUNCTION sagaz_ha.maintenance_status() IS
+  'launcher and workers of all databases: what each is doing, since when, and what it waits for';
+
 --
 -- Rights: who reads needs pg_monitor; who changes needs to be granted the
 -- function and to own the table, which the functions check themselves.
@@ -383,6 +409,8 @@ REVOKE ALL ON FUNCTION
   @extschema@.create_saga_audit_log_partition(date),
   @extschema@.cleanup_consumer_inbox(integer),
   sagaz_ha.forget_dropped_tables(),
+  sagaz_ha.policy_changed(),
+  sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(),
   sagaz_ha.coverage(),
@@ -390,6 +418,7 @@ REVOKE ALL ON FUNCTION
   sagaz_ha.partition_health()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
+  sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(),
   sagaz_ha.coverage(),

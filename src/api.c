@@ -8,6 +8,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "identity.h"
@@ -16,6 +17,7 @@
 #include "miscadmin.h"
 #include "saga_tables.h"
 #include "sagaz_ha.h"
+#include "shared.h"
 #include "stats.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -36,6 +38,8 @@ PG_FUNCTION_INFO_V1(sagaz_cleanup_consumer_inbox);
 PG_FUNCTION_INFO_V1(sagaz_partitions);
 PG_FUNCTION_INFO_V1(sagaz_coverage);
 PG_FUNCTION_INFO_V1(sagaz_forget_dropped_tables);
+PG_FUNCTION_INFO_V1(sagaz_policy_changed);
+PG_FUNCTION_INFO_V1(sagaz_maintenance_status);
 
 static void
 require_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
@@ -496,4 +500,99 @@ sagaz_forget_dropped_tables(PG_FUNCTION_ARGS)
 				 errmsg("forget_dropped_tables() is called by its event trigger only")));
 	(void) policy_delete_orphans();
 	PG_RETURN_NULL();
+}
+
+/* Trigger on partition_policy: the worker acts on a change at once. */
+Datum
+sagaz_policy_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("policy_changed() is a trigger function")));
+	shared_wake_database_at_commit();
+	return PointerGetDatum(NULL);
+}
+
+static Datum
+time_or_null(TimestampTz value, bool *isnull)
+{
+	*isnull = value == 0;
+	return TimestampTzGetDatum(value);
+}
+
+static Datum
+nonempty_or_null(const char *value, bool *isnull)
+{
+	return text_or_null(value[0] == '\0' ? NULL : value, isnull);
+}
+
+static void
+emit_launcher(ReturnSetInfo *rsinfo)
+{
+	Datum		values[14] = {0};
+	bool		nulls[14];
+
+	memset(nulls, true, sizeof(nulls));
+	values[0] = CStringGetTextDatum("launcher");
+	values[1] = Int32GetDatum(shared_state->launcher_pid);
+	values[3] = CStringGetTextDatum(shared_state->launcher_pid == 0 ? "not running" :
+									sagaz_enabled ? "running" : "disabled");
+	values[5] = time_or_null(shared_state->launcher_since, &nulls[5]);
+	nulls[0] = nulls[3] = false;
+	nulls[1] = shared_state->launcher_pid == 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static void
+emit_work(ReturnSetInfo *rsinfo, const DatabaseState *database, WorkerKind kind)
+{
+	const WorkState *work = &database->work[kind];
+	Datum		values[14] = {0};
+	bool		nulls[14] = {0};
+
+	values[0] = CStringGetTextDatum(kind == WORKER_PASS ? "worker" : "upkeep");
+	values[1] = Int32GetDatum(work->pid);
+	nulls[1] = work->pid == 0;
+	values[2] = CStringGetTextDatum(NameStr(database->name));
+	values[3] = work->pid == 0 ? CStringGetTextDatum("idle") :
+		CStringGetTextDatum(work->phase[0] == '\0' ? "starting" : work->phase);
+	values[4] = nonempty_or_null(work->table, &nulls[4]);
+	values[5] = time_or_null(work->since, &nulls[5]);
+	values[6] = Int32GetDatum(work->done);
+	values[7] = Int32GetDatum(work->total);
+	nulls[6] = nulls[7] = work->pid == 0 || work->total == 0;
+	values[8] = nonempty_or_null(work->waiting_for, &nulls[8]);
+	values[9] = time_or_null(work->last, &nulls[9]);
+	values[10] = time_or_null(work->next, &nulls[10]);
+	values[11] = Int64GetDatum(work->passes);
+	values[12] = Int64GetDatum(work->actions);
+	values[13] = nonempty_or_null(work->last_error, &nulls[13]);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+Datum
+sagaz_maintenance_status(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (shared_state == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sagaz_ha is not preloaded, so there is no worker"),
+				 errhint("Add sagaz_ha to shared_preload_libraries and restart the server.")));
+	InitMaterializedSRF(fcinfo, 0);
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	emit_launcher(rsinfo);
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	{
+		const DatabaseState *database = &shared_state->databases[i];
+
+		if (!OidIsValid(database->database) || !database->has_extension)
+			continue;
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			emit_work(rsinfo, database, kind);
+	}
+	LWLockRelease(shared_state->lock);
+	return (Datum) 0;
 }

@@ -10,6 +10,7 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
+#include "tcop/pquery.h"
 #include "utils/acl.h"
 
 #if PG_VERSION_NUM < 150000
@@ -33,6 +34,16 @@ sagaz_may_create_in(Oid schema, Oid roleid)
 	return object_aclcheck(NamespaceRelationId, schema, roleid, ACL_CREATE) == ACLCHECK_OK;
 #else
 	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
+#endif
+}
+
+static inline bool
+sagaz_portal_run(Portal portal, DestReceiver *receiver, QueryCompletion *completion)
+{
+#if PG_VERSION_NUM >= 180000
+	return PortalRun(portal, FETCH_ALL, true, receiver, receiver, completion);
+#else
+	return PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion);
 #endif
 }
 

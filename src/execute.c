@@ -21,7 +21,9 @@
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
 #include "compat.h"
+#include "drain.h"
 #include "executor/spi.h"
+#include "fence.h"
 #include "identity.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -315,35 +317,57 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 
 /* A detached partition keeps its history as a comment. */
 static void
-comment_detached(Oid parent, Oid key_type, const PlanBound *bound, const char *qualified)
+comment_detached(Oid parent, const char *bounds, const char *qualified)
 {
 	run(psprintf("COMMENT ON TABLE %s IS %s", qualified,
-				 quote_literal_cstr(psprintf("partition of %s from %s, detached at %s by sagaz_ha",
+				 quote_literal_cstr(psprintf("partition of %s%s%s, detached at %s by sagaz_ha",
 											 partition_qualified_name(parent),
-											 partition_bound_display(key_type, bound),
+											 bounds ? ", rows from " : "",
+											 bounds ? bounds : "",
 											 timestamptz_to_str(sagaz_now())))));
 }
 
+/*
+ * Ends a partition that is detached already, as the policy wants. As the
+ * table's owner. The result's texts are in the given context.
+ */
 static void
-retire_statements(const Policy *policy, const ParentInfo *info, int index,
-				  bool referenced)
+end_detached(const Policy *policy, Oid partition, const char *bounds,
+			 MemoryContext context, RetireResult *result)
 {
-	char	   *parent = partition_qualified_name(info->relid);
-	char	   *partition = partition_qualified_name(info->relids[index]);
-	bool		drop = strcmp(policy->retention_action, "drop") == 0;
+	char	   *qualified = partition_qualified_name(partition);
+	MemoryContext old;
 
-	/* a foreign key depends on the partition as long as it is attached */
-	if (!drop || referenced)
-		run(psprintf("ALTER TABLE %s DETACH PARTITION %s", parent, partition));
-	if (drop)
+	if (strcmp(policy->retention_action, "drop") == 0)
 	{
-		run(psprintf("DROP TABLE %s", partition));
-		return;
+		run(psprintf("DROP TABLE %s", qualified));
+		result->outcome = RETIRE_DROPPED;
 	}
-	comment_detached(info->relid, info->key_type, &info->bounds[index], partition);
-	if (OidIsValid(policy->archive_schema))
-		run(psprintf("ALTER TABLE %s SET SCHEMA %s", partition,
-					 quote_identifier(get_namespace_name(policy->archive_schema))));
+	else
+	{
+		comment_detached(policy->parent, bounds, qualified);
+		if (OidIsValid(policy->archive_schema))
+			run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified,
+						 quote_identifier(get_namespace_name(policy->archive_schema))));
+		result->outcome = RETIRE_DETACHED;
+	}
+	old = MemoryContextSwitchTo(context);
+	result->details = psprintf("%s%s%s%s", bounds ? "rows from " : "expired rows",
+							   bounds ? bounds : "",
+							   OidIsValid(policy->archive_schema) ? ", moved to schema " : "",
+							   OidIsValid(policy->archive_schema) ?
+							   quote_identifier(get_namespace_name(policy->archive_schema)) : "");
+	MemoryContextSwitchTo(old);
+}
+
+static void
+keep(int64 unfinished, MemoryContext context, RetireResult *result)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	result->outcome = RETIRE_KEPT;
+	result->details = execute_unfinished_details(unfinished);
+	MemoryContextSwitchTo(old);
 }
 
 static int
@@ -362,17 +386,14 @@ find_partition(const ParentInfo *info, Oid partition)
 void
 execute_retire(const Policy *policy, Oid partition, RetireResult *result)
 {
-	MemoryContext caller_context = CurrentMemoryContext;
-	MemoryContext spi_context;
+	MemoryContext context = CurrentMemoryContext;
 	Identity	saved;
 	Identity	caller;
 	Relation	parent;
 	ParentInfo	info;
 	int			index;
-	int64		unfinished;
 
 	result->outcome = RETIRE_GONE;
-	result->details = "";
 	SPI_connect();
 	identity_assume(&saved, GetUserId());
 	lock_at_once(policy->parent, AccessExclusiveLock);
@@ -383,37 +404,124 @@ execute_retire(const Policy *policy, Oid partition, RetireResult *result)
 	if (index >= 0)
 	{
 		List	   *referencing = partition_foreign_keys(info.relid, true);
-		char	   *bounds;
+		bool		drop = strcmp(policy->retention_action, "drop") == 0;
+		int64		unfinished;
 
 		identity_assume(&caller, info.owner);
 		lock_for_retirement(policy, &info, partition, referencing);
 		unfinished = execute_count_unfinished(policy, info.owner, partition);
-		if (unfinished == 0)
-			retire_statements(policy, &info, index, referencing != NIL);
-		bounds = partition_bound_display(info.key_type, &info.bounds[index]);
-		identity_restore(&caller);
-
-		spi_context = MemoryContextSwitchTo(caller_context);
 		if (unfinished > 0)
-		{
-			result->outcome = RETIRE_KEPT;
-			result->details = execute_unfinished_details(unfinished);
-		}
-		else if (strcmp(policy->retention_action, "drop") == 0)
-		{
-			result->outcome = RETIRE_DROPPED;
-			result->details = psprintf("rows from %s", bounds);
-		}
+			keep(unfinished, context, result);
 		else
 		{
-			result->outcome = RETIRE_DETACHED;
-			result->details = OidIsValid(policy->archive_schema) ?
-				psprintf("rows from %s, moved to schema %s", bounds,
-						 quote_identifier(get_namespace_name(policy->archive_schema))) :
-				psprintf("rows from %s", bounds);
+			/* a foreign key depends on the partition as long as it is attached */
+			if (!drop || referencing != NIL)
+				run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
+							 partition_qualified_name(info.relid),
+							 partition_qualified_name(partition)));
+			end_detached(policy, partition,
+						 partition_bound_display(info.key_type, &info.bounds[index]),
+						 context, result);
 		}
-		MemoryContextSwitchTo(spi_context);
+		identity_restore(&caller);
 	}
+	identity_restore(&saved);
+	SPI_finish();
+}
+
+static void
+attach_again(const ParentInfo *info, Oid partition)
+{
+	run(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+				 partition_qualified_name(info->relid),
+				 partition_qualified_name(partition),
+				 partition_bound_literal(info->key_type, info->pending_bound.lower),
+				 partition_bound_literal(info->key_type, info->pending_bound.upper)));
+}
+
+/*
+ * Finishes a pending detach, and ends the partition if it is one that we
+ * retire. One transaction, so there is never a table without a parent. Fails
+ * with lock_not_available as long as somebody may still see the partition.
+ */
+void
+execute_finalize(const Policy *policy, Oid partition, bool retire,
+				 TimestampTz since, RetireResult *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Identity	saved;
+	Identity	caller;
+	Relation	parent;
+	ParentInfo	info;
+	char	   *blocker;
+	int64		unfinished = 0;
+
+	result->outcome = RETIRE_GONE;
+	SPI_connect();
+	identity_assume(&saved, GetUserId());
+	parent = open_parent(policy->parent, ShareUpdateExclusiveLock);
+	partition_require_parent(parent, &info);
+	table_close(parent, NoLock);
+	if (info.pending_relid != partition)
+	{
+		identity_restore(&saved);
+		SPI_finish();
+		return;
+	}
+	blocker = drain_blocker(partition, since);
+	if (blocker != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("retiring: waiting for %s", blocker)));
+	lock_at_once(partition, AccessExclusiveLock);
+	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
+
+	identity_assume(&caller, info.owner);
+	run(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
+				 partition_qualified_name(info.relid), partition_qualified_name(partition)));
+	if (retire)
+		unfinished = execute_count_unfinished(policy, info.owner, partition);
+	if (unfinished > 0)
+	{
+		attach_again(&info, partition);
+		fence_lower(info.owner, partition);
+		keep(unfinished, context, result);
+	}
+	else if (retire)
+		end_detached(policy, partition,
+					 partition_bound_display(info.key_type, &info.pending_bound),
+					 context, result);
+	else
+	{
+		result->outcome = RETIRE_DETACHED;
+		result->details = "finished a detach that was left pending";
+	}
+	identity_restore(&caller);
+	identity_restore(&saved);
+	SPI_finish();
+}
+
+/*
+ * Ends a partition whose detach went through before it could be stopped.
+ * Unfinished rows can't have come since it was fenced, but who looks is safe.
+ */
+void
+execute_retire_detached(const Policy *policy, Oid owner, Oid partition,
+						RetireResult *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Identity	saved;
+	int64		unfinished;
+
+	result->outcome = RETIRE_GONE;
+	SPI_connect();
+	identity_assume(&saved, owner);
+	lock_at_once(partition, AccessExclusiveLock);
+	unfinished = execute_count_unfinished(policy, owner, partition);
+	if (unfinished > 0)
+		keep(unfinished, context, result);
+	else
+		end_detached(policy, partition, NULL, context, result);
 	identity_restore(&saved);
 	SPI_finish();
 }

@@ -28,5 +28,9 @@ extern Oid	execute_create(const Policy *policy, const PlanBound *bound);
 extern int64 execute_count_unfinished(const Policy *policy, Oid owner, Oid partition);
 extern char *execute_unfinished_details(int64 count);
 extern void execute_retire(const Policy *policy, Oid partition, RetireResult *result);
+extern void execute_finalize(const Policy *policy, Oid partition, bool retire,
+							 TimestampTz since, RetireResult *result);
+extern void execute_retire_detached(const Policy *policy, Oid owner, Oid partition,
+									RetireResult *result);
 
 #endif							/* SAGAZ_EXECUTE_H */

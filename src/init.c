@@ -8,7 +8,10 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "launcher.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "shared.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -20,6 +23,7 @@ int			sagaz_naptime = 60;
 char	   *sagaz_databases = NULL;
 int			sagaz_lock_timeout = 1000;
 int			sagaz_standby_drain_timeout = 3600;
+char	   *sagaz_stop_at = NULL;
 
 static char *clock_setting = NULL;
 
@@ -60,6 +64,15 @@ sagaz_now(void)
 }
 
 void
+sagaz_process_reload(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+void
 _PG_init(void)
 {
 	DefineCustomBoolVariable("sagaz_ha.enabled",
@@ -93,5 +106,15 @@ _PG_init(void)
 							   &clock_setting, "",
 							   PGC_SUSET, GUC_NOT_IN_SAMPLE,
 							   check_clock, NULL, NULL);
+	DefineCustomStringVariable("sagaz_ha.stop_at",
+							   "Point at which a worker stops, for tests.",
+							   NULL,
+							   &sagaz_stop_at, "",
+							   PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	if (process_shared_preload_libraries_in_progress)
+	{
+		shared_init();
+		launcher_register();
+	}
 	MarkGUCPrefixReserved("sagaz_ha");
 }

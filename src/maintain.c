@@ -14,6 +14,8 @@
 #include "execute.h"
 #include "identity.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "progress.h"
 #include "sagaz_ha.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -25,7 +27,7 @@
  * Being cancelled is no failure of the step and goes on up.
  */
 ErrorData *
-maintain_attempt(void (*step) (void *), void *arg)
+maintain_attempt(MaintainStep step, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -122,48 +124,166 @@ maintain_plan_table(Policy *policy, TimestampTz now)
 	return table;
 }
 
-/* One pass's state while it runs. */
-typedef struct Pass
-{
-	TimestampTz now;
-	MaintainEmit emit;
-	void	   *arg;
-} Pass;
-
-/* The arguments and the result of a step that maintain_attempt() runs. */
+/* The arguments and the result of a step. */
 typedef struct Step
 {
+	Pass	   *pass;
 	Policy	   *policy;
 	TimestampTz now;
 	TablePlan  *table;
+	List	   *policies;
+	Oid			parent;
 	const PlanBound *bound;
 	const ExpiredPartition *expired;
-	Oid			created;
+	Oid			partition;
+	char	   *name;
 	int64		unfinished;
-	RetireResult retired;
+	const ErrorData *error;
 } Step;
+
+static void
+load_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+
+	step->policies = policy_load(step->parent);
+}
 
 static void
 plan_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 
-	step->table = maintain_plan_table(step->policy, step->now);
+	step->name = partition_display_name(step->policy->parent);
+	/* a table that was dropped meanwhile has no policy any more either */
+	if (step->name != NULL)
+		step->table = maintain_plan_table(step->policy, step->now);
 }
 
 static void
 plan_own_step(void *arg)
 {
-	identity_require_owner(((Step *) arg)->policy->parent);
+	Step	   *step = (Step *) arg;
+
+	if (get_rel_name(step->policy->parent) != NULL)
+		identity_require_owner(step->policy->parent);
 	plan_step(arg);
+}
+
+/*
+ * Records what was done or found, in the transaction that did it, and tells
+ * the caller and the log.
+ */
+void
+maintain_report(Pass *pass, const TablePlan *table, const char *action,
+				Oid partition, const char *partition_name, const char *details)
+{
+	JournalEntry entry = {action, table->policy->parent, table->table_name,
+	partition, partition_name, details};
+	bool		fresh = journal_record(&entry);
+
+	pass->emit(&entry, pass->arg);
+	if (!fresh || !IsBackgroundWorker)
+		return;
+	progress_action();
+	ereport(LOG,
+			(errmsg("sagaz_ha: %s %s: %s", action,
+					partition_name ? partition_name : table->table_name, details)));
+}
+
+static void
+failure_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+	const ErrorData *error = step->error;
+	bool		defer = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+	char	   *details = defer ? pstrdup(error->message) : maintain_error_details(error);
+
+	if (defer)
+	{
+		step->pass->waiting = true;
+		progress_waiting_for(details);
+	}
+	else
+		progress_error(details);
+	maintain_report(step->pass, step->table, defer ? ACTION_DEFER : ACTION_ERROR,
+					step->partition, step->name, details);
+}
+
+/* A lock that could not be had is for later; all else is an error. */
+void
+maintain_report_failure(Pass *pass, const TablePlan *table, Oid partition,
+						const char *partition_name, const ErrorData *error)
+{
+	Step		step = {.pass = pass, .table = (TablePlan *) table, .error = error};
+	ErrorData  *second;
+
+	step.partition = partition;
+	step.name = (char *) partition_name;
+	second = pass->attempt(failure_step, &step);
+	if (second != NULL)
+		ReThrowError(second);
+}
+
+/* The name that a partition will have, before it is made. */
+static char *
+future_name(const TablePlan *table, const PlanBound *bound)
+{
+	Relation	parent = table_open(table->policy->parent, AccessShareLock);
+	Oid			schema = RelationGetNamespace(parent);
+	const char *name = quote_identifier(partition_name(parent, &table->plan.cal, bound->lower,
+													   &table->plan.interval));
+	char	   *result = schema == sagaz_extension_schema() ? pstrdup(name) :
+		psprintf("%s.%s", quote_identifier(get_namespace_name(schema)), name);
+
+	table_close(parent, NoLock);
+	return result;
+}
+
+static char *
+bound_details(const TablePlan *table, const PlanBound *bound)
+{
+	return psprintf("rows from %s", partition_bound_display(table->info.key_type, bound));
 }
 
 static void
 create_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
+	Oid			created;
 
-	step->created = execute_create(step->table->policy, step->bound);
+	step->name = future_name(step->table, step->bound);
+	created = execute_create(step->table->policy, step->bound);
+	if (OidIsValid(created))
+		maintain_report(step->pass, step->table, ACTION_CREATE, created,
+						partition_display_name(created),
+						bound_details(step->table, step->bound));
+	stop_point("create:before_commit");
+}
+
+static void
+create_partitions(Pass *pass, TablePlan *table)
+{
+	Step		step = {.pass = pass, .table = table};
+	int			done = 0;
+	ListCell   *cell;
+
+	if (table->creates != NIL)
+		progress_phase("creating", table->table_name);
+	foreach(cell, table->creates)
+	{
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		step.bound = (PlanBound *) lfirst(cell);
+		step.name = NULL;
+		error = pass->attempt(create_step, &step);
+		stop_point("create:after_commit");
+		if (error != NULL)
+			maintain_report_failure(pass, table, InvalidOid, step.name, error);
+		progress_count(++done, list_length(table->creates));
+	}
 }
 
 static void
@@ -171,141 +291,85 @@ count_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 
+	step->name = partition_display_name(step->expired->relid);
+	if (step->name == NULL)
+		return;
 	step->unfinished = execute_count_unfinished(step->table->policy,
 												step->table->info.owner,
 												step->expired->relid);
+	if (step->unfinished > 0 && step->pass != NULL)
+		maintain_report(step->pass, step->table, ACTION_KEEP, step->expired->relid,
+						step->name, execute_unfinished_details(step->unfinished));
+}
+
+/* Whether the partition has to stay, or can't be looked at; it's reported. */
+bool
+maintain_keep_unfinished(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
+{
+	Step		step = {.pass = pass, .table = table, .expired = expired};
+	ErrorData  *error = pass->attempt(count_step, &step);
+
+	if (error != NULL)
+		maintain_report_failure(pass, table, expired->relid, step.name, error);
+	return error != NULL || step.name == NULL || step.unfinished > 0;
 }
 
 static void
 retire_step(void *arg)
-{
-	Step	   *step = (Step *) arg;
-
-	execute_retire(step->table->policy, step->expired->relid, &step->retired);
-}
-
-static void
-report(Pass *pass, const char *action, Oid parent, const char *table_name,
-	   Oid partition, const char *partition_name, const char *details)
-{
-	JournalEntry entry = {action, parent, table_name, partition, partition_name, details};
-
-	(void) journal_record(&entry);
-	pass->emit(&entry, pass->arg);
-}
-
-/* A lock that could not be had is for later; all else is an error. */
-static void
-report_failure(Pass *pass, Oid parent, const char *table_name, Oid partition,
-			   const char *partition_name, const ErrorData *error)
-{
-	bool		defer = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
-
-	report(pass, defer ? ACTION_DEFER : ACTION_ERROR, parent, table_name,
-		   partition, partition_name,
-		   defer ? error->message : maintain_error_details(error));
-}
-
-static char *
-future_name(const TablePlan *table, const PlanBound *bound)
-{
-	Relation	parent = try_table_open(table->policy->parent, AccessShareLock);
-	char	   *name = NULL;
-
-	if (parent != NULL)
-	{
-		name = pstrdup(quote_identifier(partition_name(parent, &table->plan.cal,
-													   bound->lower, &table->plan.interval)));
-		if (RelationGetNamespace(parent) != sagaz_extension_schema())
-			name = psprintf("%s.%s",
-							quote_identifier(get_namespace_name(RelationGetNamespace(parent))),
-							name);
-		table_close(parent, NoLock);
-	}
-	return name;
-}
-
-static void
-create_partitions(Pass *pass, TablePlan *table)
-{
-	Step		step = {.table = table};
-	ListCell   *cell;
-
-	foreach(cell, table->creates)
-	{
-		ErrorData  *error;
-
-		CHECK_FOR_INTERRUPTS();
-		step.bound = (PlanBound *) lfirst(cell);
-		error = maintain_attempt(create_step, &step);
-		if (error != NULL)
-			report_failure(pass, table->policy->parent, table->table_name, InvalidOid,
-						   future_name(table, step.bound), error);
-		else if (OidIsValid(step.created))
-			report(pass, ACTION_CREATE, table->policy->parent, table->table_name,
-				   step.created, partition_display_name(step.created),
-				   psprintf("rows from %s",
-							partition_bound_display(table->info.key_type, step.bound)));
-	}
-}
-
-/* The expired partitions that may go; the others are reported as kept. */
-static List *
-retirable_partitions(Pass *pass, TablePlan *table)
-{
-	Step		step = {.table = table};
-	List	   *result = NIL;
-	ListCell   *cell;
-
-	foreach(cell, table->expired)
-	{
-		char	   *name;
-		ErrorData  *error;
-
-		CHECK_FOR_INTERRUPTS();
-		step.expired = (ExpiredPartition *) lfirst(cell);
-		name = partition_display_name(step.expired->relid);
-		if (name == NULL)
-			continue;
-		error = maintain_attempt(count_step, &step);
-		if (error != NULL)
-			report_failure(pass, table->policy->parent, table->table_name,
-						   step.expired->relid, name, error);
-		else if (step.unfinished > 0)
-			report(pass, ACTION_KEEP, table->policy->parent, table->table_name,
-				   step.expired->relid, name,
-				   execute_unfinished_details(step.unfinished));
-		else
-			result = lappend(result, lfirst(cell));
-	}
-	return result;
-}
-
-static void
-retire_partition(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 {
 	static const char *const actions[] = {
 		[RETIRE_DROPPED] = ACTION_DROP,
 		[RETIRE_DETACHED] = ACTION_DETACH,
 		[RETIRE_KEPT] = ACTION_KEEP
 	};
-	Step		step = {.table = table, .expired = expired};
-	char	   *name = partition_display_name(expired->relid);
-	ErrorData  *error;
+	Step	   *step = (Step *) arg;
+	RetireResult result;
 
-	if (name == NULL)
+	step->name = partition_display_name(step->expired->relid);
+	if (step->name == NULL)
 		return;
-	error = maintain_attempt(retire_step, &step);
-	if (error != NULL && error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION)
-		report(pass, ACTION_KEEP, table->policy->parent, table->table_name,
-			   expired->relid, name, error->message);
-	else if (error != NULL)
-		report_failure(pass, table->policy->parent, table->table_name,
-					   expired->relid, name, error);
-	else if (step.retired.outcome != RETIRE_GONE)
-		report(pass, actions[step.retired.outcome], table->policy->parent,
-			   table->table_name, expired->relid, name, step.retired.details);
+	execute_retire(step->table->policy, step->expired->relid, &result);
+	if (result.outcome != RETIRE_GONE)
+		maintain_report(step->pass, step->table, actions[result.outcome],
+						step->expired->relid, step->name, result.details);
+}
+
+static void
+referenced_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+
+	maintain_report(step->pass, step->table, ACTION_KEEP, step->expired->relid,
+					step->name, step->error->message);
+}
+
+/* Retires a partition in one transaction, if its locks can be had at once. */
+void
+maintain_retire_at_once(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
+{
+	Step		step = {.pass = pass, .table = table, .expired = expired};
+	ErrorData  *error = pass->attempt(retire_step, &step);
+
+	if (error == NULL)
+		return;
+	step.error = error;
+	if (error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION)
+		maintain_report_failure(pass, table, expired->relid, step.name, error);
+	else if ((error = pass->attempt(referenced_step, &step)) != NULL)
+		ReThrowError(error);
+}
+
+/* The foreground's way: every look at rows comes before the first lock. */
+static void
+retire_foreground(Pass *pass, TablePlan *table)
+{
+	ListCell   *cell;
+
+	foreach(cell, table->expired)
+	{
+		CHECK_FOR_INTERRUPTS();
+		maintain_retire_at_once(pass, table, (ExpiredPartition *) lfirst(cell));
+	}
 }
 
 /* The plan of every table that has one; those that don't are reported. */
@@ -318,51 +382,99 @@ plan_tables(Pass *pass, List *policies)
 	foreach(cell, policies)
 	{
 		Step		step = {.policy = (Policy *) lfirst(cell), .now = pass->now};
-		ErrorData  *error = maintain_attempt(plan_own_step, &step);
+		ErrorData  *error;
+		TablePlan	failed = {.policy = step.policy};
 
-		if (error == NULL)
+		CHECK_FOR_INTERRUPTS();
+		error = pass->attempt(plan_own_step, &step);
+		if (error == NULL && step.table != NULL)
 			tables = lappend(tables, step.table);
-		else
-		{
-			char	   *name = partition_display_name(step.policy->parent);
-
-			/* a table that was dropped meanwhile has no policy any more either */
-			if (name != NULL)
-				report_failure(pass, step.policy->parent, name, InvalidOid, NULL, error);
-		}
+		if (error == NULL)
+			continue;
+		failed.table_name = step.name ? step.name : psprintf("%u", step.policy->parent);
+		maintain_report_failure(pass, &failed, InvalidOid, NULL, error);
 	}
 	return tables;
 }
 
-/*
- * A pass in the caller's transaction, over one table or all. Drops come last
- * and only if their locks can be had at once.
- */
+/* A pass over one table, or over all. */
 void
-maintain_foreground(Oid parent, MaintainEmit emit, void *arg)
+maintain_run(Pass *pass, Oid parent)
 {
-	Pass		pass = {sagaz_now(), emit, arg};
-	List	   *tables = plan_tables(&pass, policy_load(parent));
+	Step		step = {.parent = parent};
+	ErrorData  *error = pass->attempt(load_step, &step);
+	List	   *tables;
 	ListCell   *cell;
-	ListCell   *inner;
 
+	if (error != NULL)
+		ReThrowError(error);
+	tables = plan_tables(pass, step.policies);
 	foreach(cell, tables)
-		create_partitions(&pass, (TablePlan *) lfirst(cell));
+		create_partitions(pass, (TablePlan *) lfirst(cell));
 	foreach(cell, tables)
 	{
 		TablePlan  *table = (TablePlan *) lfirst(cell);
-
-		table->expired = retirable_partitions(&pass, table);
-	}
-	foreach(cell, tables)
-	{
-		TablePlan  *table = (TablePlan *) lfirst(cell);
+		ListCell   *inner;
 
 		foreach(inner, table->expired)
 		{
 			CHECK_FOR_INTERRUPTS();
-			retire_partition(&pass, table, (ExpiredPartition *) lfirst(inner));
+			if (maintain_keep_unfinished(pass, table, (ExpiredPartition *) lfirst(inner)))
+				table->expired = foreach_delete_current(table->expired, inner);
 		}
+	}
+	foreach(cell, tables)
+		pass->retire(pass, (TablePlan *) lfirst(cell));
+}
+
+/* A pass in the caller's transaction. */
+void
+maintain_foreground(Oid parent, MaintainEmit emit, void *arg)
+{
+	Pass		pass = {sagaz_now(), maintain_attempt, retire_foreground, emit, arg};
+
+	maintain_run(&pass, parent);
+}
+
+static void
+plan_table(Policy *policy, TimestampTz at, MaintainEmit emit, void *arg)
+{
+	Step		step = {.policy = policy, .now = at};
+	ErrorData  *error = maintain_attempt(plan_step, &step);
+	JournalEntry entry = {ACTION_ERROR, policy->parent};
+	ListCell   *cell;
+
+	if (step.name == NULL)
+		return;
+	entry.table_name = step.name;
+	if (error != NULL)
+	{
+		entry.details = maintain_error_details(error);
+		emit(&entry, arg);
+		return;
+	}
+	foreach(cell, step.table->creates)
+	{
+		PlanBound  *bound = (PlanBound *) lfirst(cell);
+
+		entry.action = ACTION_CREATE;
+		entry.partition_name = future_name(step.table, bound);
+		entry.details = bound_details(step.table, bound);
+		emit(&entry, arg);
+	}
+	foreach(cell, step.table->expired)
+	{
+		step.expired = (ExpiredPartition *) lfirst(cell);
+		step.unfinished = 0;
+		error = maintain_attempt(count_step, &step);
+		entry.partition = step.expired->relid;
+		entry.partition_name = step.name;
+		entry.action = error ? ACTION_ERROR : step.unfinished > 0 ? ACTION_KEEP :
+			strcmp(policy->retention_action, "drop") == 0 ? ACTION_DROP : ACTION_DETACH;
+		entry.details = error ? maintain_error_details(error) :
+			step.unfinished > 0 ? execute_unfinished_details(step.unfinished) :
+			bound_details(step.table, &step.expired->bound);
+		emit(&entry, arg);
 	}
 }
 
@@ -372,48 +484,7 @@ maintain_plan(TimestampTz at, MaintainEmit emit, void *arg)
 {
 	List	   *policies = policy_load(InvalidOid);
 	ListCell   *cell;
-	ListCell   *inner;
 
 	foreach(cell, policies)
-	{
-		Step		step = {.policy = (Policy *) lfirst(cell), .now = at};
-		ErrorData  *error = maintain_attempt(plan_step, &step);
-		JournalEntry entry = {ACTION_ERROR, step.policy->parent};
-
-		entry.table_name = partition_display_name(step.policy->parent);
-		if (entry.table_name == NULL)
-			continue;
-		if (error != NULL)
-		{
-			entry.details = maintain_error_details(error);
-			emit(&entry, arg);
-			continue;
-		}
-		foreach(inner, step.table->creates)
-		{
-			PlanBound  *bound = (PlanBound *) lfirst(inner);
-
-			entry.action = ACTION_CREATE;
-			entry.partition_name = future_name(step.table, bound);
-			entry.details = psprintf("rows from %s",
-									 partition_bound_display(step.table->info.key_type, bound));
-			emit(&entry, arg);
-		}
-		foreach(inner, step.table->expired)
-		{
-			step.expired = (ExpiredPartition *) lfirst(inner);
-			entry.partition = step.expired->relid;
-			entry.partition_name = partition_display_name(step.expired->relid);
-			error = maintain_attempt(count_step, &step);
-			entry.details = error ? maintain_error_details(error) :
-				step.unfinished > 0 ? execute_unfinished_details(step.unfinished) :
-				psprintf("rows from %s",
-						 partition_bound_display(step.table->info.key_type,
-												 &step.expired->bound));
-			entry.action = error ? ACTION_ERROR : step.unfinished > 0 ? ACTION_KEEP :
-				strcmp(step.policy->retention_action, "drop") == 0 ? ACTION_DROP :
-				ACTION_DETACH;
-			emit(&entry, arg);
-		}
-	}
+		plan_table((Policy *) lfirst(cell), at, emit, arg);
 }

@@ -29,12 +29,38 @@ typedef struct TablePlan
 	List	   *expired;		/* of ExpiredPartition *, oldest first */
 } TablePlan;
 
+typedef void (*MaintainStep) (void *arg);
 typedef void (*MaintainEmit) (const JournalEntry *entry, void *arg);
 
-extern TablePlan *maintain_plan_table(Policy *policy, TimestampTz now);
-extern void maintain_plan(TimestampTz at, MaintainEmit emit, void *arg);
-extern void maintain_foreground(Oid parent, MaintainEmit emit, void *arg);
-extern ErrorData *maintain_attempt(void (*step) (void *), void *arg);
+/*
+ * One pass while it runs. Foreground and worker differ in what surrounds a
+ * step, a subtransaction or a transaction, and in the way of retiring.
+ */
+typedef struct Pass
+{
+	TimestampTz now;
+	ErrorData  *(*attempt) (MaintainStep step, void *arg);
+	void		(*retire) (struct Pass *pass, TablePlan *table);
+	MaintainEmit emit;
+	void	   *arg;
+	bool		waiting;		/* something is to be tried again soon */
+} Pass;
+
+extern ErrorData *maintain_attempt(MaintainStep step, void *arg);
 extern char *maintain_error_details(const ErrorData *error);
+extern TablePlan *maintain_plan_table(Policy *policy, TimestampTz now);
+extern void maintain_report(Pass *pass, const TablePlan *table, const char *action,
+							Oid partition, const char *partition_name,
+							const char *details);
+extern void maintain_report_failure(Pass *pass, const TablePlan *table,
+									Oid partition, const char *partition_name,
+									const ErrorData *error);
+extern bool maintain_keep_unfinished(Pass *pass, TablePlan *table,
+									 const ExpiredPartition *expired);
+extern void maintain_retire_at_once(Pass *pass, TablePlan *table,
+									const ExpiredPartition *expired);
+extern void maintain_run(Pass *pass, Oid parent);
+extern void maintain_foreground(Oid parent, MaintainEmit emit, void *arg);
+extern void maintain_plan(TimestampTz at, MaintainEmit emit, void *arg);
 
 #endif							/* SAGAZ_MAINTAIN_H */

@@ -17,8 +17,12 @@ extern PGDLLIMPORT int sagaz_naptime;
 extern PGDLLIMPORT char *sagaz_databases;
 extern PGDLLIMPORT int sagaz_lock_timeout;
 extern PGDLLIMPORT int sagaz_standby_drain_timeout;
+extern PGDLLIMPORT char *sagaz_stop_at;	/* for tests */
 
 /* The injected time, or the transaction's own: see the GUC sagaz_ha.clock. */
 extern TimestampTz sagaz_now(void);
+
+/* In a background process: takes over changed settings, if there are any. */
+extern void sagaz_process_reload(void);
 
 #endif							/* SAGAZ_HA_H */

@@ -1,0 +1,82 @@
+/*
+ * drain.c
+ *		Who may still see a partition whose detach is pending.
+ *
+ * FINALIZE and DROP take AccessExclusive on the partition. That lock is
+ * replayed on standbys, where it would freeze replay behind a query that uses
+ * the partition. So both wait until every standby's feedback says that its
+ * oldest snapshot is younger than the detach. A standby without feedback
+ * can't be waited for.
+ */
+#include "drain.h"
+
+#include "access/transam.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "sagaz_ha.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+/* name, feedback xmin, its age in transactions, whether it is connected */
+static const char *const standbys_sql =
+	"SELECT coalesce(nullif(application_name, ''), client_addr::text, pid::text),"
+	"       backend_xmin, age(backend_xmin), true"
+	"  FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
+	" UNION ALL "
+	"SELECT slot_name, xmin, age(xmin), active FROM pg_replication_slots"
+	" WHERE slot_type = 'physical' AND xmin IS NOT NULL"
+	"   AND wal_status IS DISTINCT FROM 'lost'";
+
+/* The transaction that marked the partition as detached, from the catalog. */
+static TransactionId
+detaching_transaction(Oid partition)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	bool		isnull;
+
+	if (SPI_execute_with_args("SELECT xmin FROM pg_inherits"
+							  " WHERE inhrelid = $1 AND inhdetachpending",
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		return InvalidTransactionId;
+	return DatumGetTransactionId(SPI_getbinval(SPI_tuptable->vals[0],
+											   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * The standby that may still have a snapshot from before the detach, said for
+ * people, or NULL. One that is gone but left a slot counts only for a while,
+ * from the moment on that something had to wait. Inside SPI.
+ */
+char *
+drain_blocker(Oid partition, TimestampTz since)
+{
+	TransactionId detached = detaching_transaction(partition);
+	bool		patient = !TimestampDifferenceExceeds(since, GetCurrentTimestamp(),
+													  sagaz_standby_drain_timeout * 1000);
+	SPITupleTable *standbys;
+
+	if (!TransactionIdIsValid(detached))
+		return NULL;
+	if (SPI_execute(standbys_sql, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the standbys");
+	standbys = SPI_tuptable;
+	for (uint64 i = 0; i < standbys->numvals; i++)
+	{
+		HeapTuple	row = standbys->vals[i];
+		bool		isnull;
+		TransactionId xmin = DatumGetTransactionId(SPI_getbinval(row, standbys->tupdesc,
+																 2, &isnull));
+		bool		connected = DatumGetBool(SPI_getbinval(row, standbys->tupdesc,
+														   4, &isnull));
+
+		if (TransactionIdFollows(xmin, detached) || (!connected && !patient))
+			continue;
+		return psprintf("standby %s%s with an xmin that is %s transactions old",
+						SPI_getvalue(row, standbys->tupdesc, 1),
+						connected ? "" : ", which is not connected,",
+						SPI_getvalue(row, standbys->tupdesc, 3));
+	}
+	return NULL;
+}

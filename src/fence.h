@@ -1,0 +1,13 @@
+/*
+ * fence.h
+ *		A trigger that refuses writes to a partition that is being retired.
+ */
+#ifndef SAGAZ_FENCE_H
+#define SAGAZ_FENCE_H
+
+#include "partition.h"
+
+extern void fence_raise(Oid owner, Oid partition);
+extern void fence_lower(Oid owner, Oid partition);
+
+#endif							/* SAGAZ_FENCE_H */

@@ -1,0 +1,10 @@
+/*
+ * launcher.h
+ *		The one static process: finds databases and starts workers for them.
+ */
+#ifndef SAGAZ_LAUNCHER_H
+#define SAGAZ_LAUNCHER_H
+
+extern void launcher_register(void);
+
+#endif							/* SAGAZ_LAUNCHER_H */

@@ -1,0 +1,93 @@
+/*
+ * toplevel.c
+ *		Statements that can't run inside a function, from a background worker.
+ *
+ * DETACH PARTITION CONCURRENTLY, VACUUM and ANALYZE commit inside. A security
+ * context can't span that, so the role that the statement begins as is left
+ * in the moment before its first commit. By then all that the role's code
+ * could have a part in has run: what follows in a detach is a wait, and what
+ * VACUUM and ANALYZE run of a table's owner they run as the owner themselves.
+ */
+#include "toplevel.h"
+
+#include "access/xact.h"
+#include "compat.h"
+#include "identity.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+static Oid	begun_as = InvalidOid;
+static Oid	session_user;
+static int	session_context;
+static bool *committed = NULL;
+
+static void
+leave_role(XactEvent event, void *arg)
+{
+	if (!OidIsValid(begun_as))
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+		SetUserIdAndSecContext(session_user, session_context);
+	else if (event == XACT_EVENT_COMMIT)
+	{
+		begun_as = InvalidOid;
+		if (committed != NULL)
+			*committed = true;
+	}
+	else if (event == XACT_EVENT_ABORT)
+		begun_as = InvalidOid;
+}
+
+static void
+run_portal(const char *sql)
+{
+	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
+	List	   *queries = pg_analyze_and_rewrite_fixedparams(raw, sql, NULL, 0, NULL);
+	List	   *plans = pg_plan_queries(queries, sql, 0, NULL);
+	DestReceiver *receiver = CreateDestReceiver(DestNone);
+	Portal		portal = CreateNewPortal();
+	QueryCompletion completion;
+
+	portal->visible = false;
+	PortalDefineQuery(portal, NULL, sql, CreateCommandTag(raw->stmt), plans, NULL);
+	PortalStart(portal, NULL, 0, InvalidSnapshot);
+	sagaz_portal_run(portal, receiver, &completion);
+	receiver->rDestroy(receiver);
+	PortalDrop(portal, false);
+}
+
+/*
+ * Executes one statement as the role, in transactions of its own. An error
+ * leaves the transaction for the caller to abort; *first_committed then says
+ * whether it came after the statement's first commit.
+ */
+void
+toplevel_execute(const char *sql, Oid role, bool *first_committed)
+{
+	static bool registered = false;
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!registered)
+	{
+		RegisterXactCallback(leave_role, NULL);
+		registered = true;
+	}
+	*first_committed = false;
+	StartTransactionCommand();
+	GetUserIdAndSecContext(&session_user, &session_context);
+	SetUserIdAndSecContext(role, session_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	identity_set_local("search_path", "pg_catalog, pg_temp");
+	committed = first_committed;
+	begun_as = role;
+	/* the parse tree has to outlive the transactions that the statement ends */
+	MemoryContextSwitchTo(context);
+	run_portal(sql);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}

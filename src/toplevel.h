@@ -1,0 +1,12 @@
+/*
+ * toplevel.h
+ *		Statements that can't run inside a function, from a background worker.
+ */
+#ifndef SAGAZ_TOPLEVEL_H
+#define SAGAZ_TOPLEVEL_H
+
+#include "postgres.h"
+
+extern void toplevel_execute(const char *sql, Oid role, bool *first_committed);
+
+#endif							/* SAGAZ_TOPLEVEL_H */
