@@ -330,10 +330,19 @@ start_workers(void)
 	return wake;
 }
 
-/* Off means now: what runs is ended. */
+/* Changed settings are acted on at once. Off means that what runs is ended. */
 static void
-stop_workers(void)
+take_over_settings(void)
 {
+	sagaz_process_reload();
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	shared_state->rescan = true;
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			shared_state->databases[i].work[kind].next = 0;
+	LWLockRelease(shared_state->lock);
+	if (sagaz_enabled)
+		return;
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
 			if (jobs[i][kind].handle != NULL)
@@ -359,12 +368,7 @@ sagaz_launcher_main(Datum arg)
 		TimestampTz wake;
 
 		if (ConfigReloadPending)
-		{
-			sagaz_process_reload();
-			next_scan = 0;
-			if (!sagaz_enabled)
-				stop_workers();
-		}
+			take_over_settings();
 		hold_serve();
 		if (sagaz_enabled && (shared_state->rescan || now >= next_scan))
 		{
