@@ -321,7 +321,7 @@ comment_detached(Oid parent, Oid key_type, const PlanBound *bound, const char *q
 				 quote_literal_cstr(psprintf("partition of %s from %s, detached at %s by sagaz_ha",
 											 partition_qualified_name(parent),
 											 partition_bound_display(key_type, bound),
-											 timestamptz_to_str(sagaz_now())))));
+											 partition_time_display(sagaz_now())))));
 }
 
 static void
@@ -330,6 +330,7 @@ retire_statements(const Policy *policy, const ParentInfo *info, int index,
 {
 	char	   *parent = partition_qualified_name(info->relid);
 	char	   *partition = partition_qualified_name(info->relids[index]);
+	char	   *archive = policy_archive_schema(policy);
 	bool		drop = strcmp(policy->retention_action, "drop") == 0;
 
 	/* a foreign key depends on the partition as long as it is attached */
@@ -341,9 +342,8 @@ retire_statements(const Policy *policy, const ParentInfo *info, int index,
 		return;
 	}
 	comment_detached(info->relid, info->key_type, &info->bounds[index], partition);
-	if (OidIsValid(policy->archive_schema))
-		run(psprintf("ALTER TABLE %s SET SCHEMA %s", partition,
-					 quote_identifier(get_namespace_name(policy->archive_schema))));
+	if (archive != NULL)
+		run(psprintf("ALTER TABLE %s SET SCHEMA %s", partition, quote_identifier(archive)));
 }
 
 static int
@@ -406,10 +406,11 @@ execute_retire(const Policy *policy, Oid partition, RetireResult *result)
 		}
 		else
 		{
+			char	   *archive = policy_archive_schema(policy);
+
 			result->outcome = RETIRE_DETACHED;
-			result->details = OidIsValid(policy->archive_schema) ?
-				psprintf("rows from %s, moved to schema %s", bounds,
-						 quote_identifier(get_namespace_name(policy->archive_schema))) :
+			result->details = archive != NULL ?
+				psprintf("rows from %s, moved to schema %s", bounds, quote_identifier(archive)) :
 				psprintf("rows from %s", bounds);
 		}
 		MemoryContextSwitchTo(spi_context);
