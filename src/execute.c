@@ -313,11 +313,19 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 }
 
+/* A partition may be a foreign table, which has statements of its own. */
+static const char *
+table_keyword(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ? "FOREIGN TABLE" : "TABLE";
+}
+
 /* A detached partition keeps its history as a comment. */
 static void
-comment_detached(Oid parent, Oid key_type, const PlanBound *bound, const char *qualified)
+comment_detached(Oid parent, Oid key_type, const PlanBound *bound,
+				 const char *keyword, const char *qualified)
 {
-	run(psprintf("COMMENT ON TABLE %s IS %s", qualified,
+	run(psprintf("COMMENT ON %s %s IS %s", keyword, qualified,
 				 quote_literal_cstr(psprintf("partition of %s from %s, detached at %s by sagaz_ha",
 											 partition_qualified_name(parent),
 											 partition_bound_display(key_type, bound),
@@ -330,6 +338,7 @@ retire_statements(const Policy *policy, const ParentInfo *info, int index,
 {
 	char	   *parent = partition_qualified_name(info->relid);
 	char	   *partition = partition_qualified_name(info->relids[index]);
+	const char *keyword = table_keyword(info->relids[index]);
 	char	   *archive = policy_archive_schema(policy);
 	bool		drop = strcmp(policy->retention_action, "drop") == 0;
 
@@ -338,10 +347,10 @@ retire_statements(const Policy *policy, const ParentInfo *info, int index,
 		run(psprintf("ALTER TABLE %s DETACH PARTITION %s", parent, partition));
 	if (drop)
 	{
-		run(psprintf("DROP TABLE %s", partition));
+		run(psprintf("DROP %s %s", keyword, partition));
 		return;
 	}
-	comment_detached(info->relid, info->key_type, &info->bounds[index], partition);
+	comment_detached(info->relid, info->key_type, &info->bounds[index], keyword, partition);
 	if (archive != NULL)
 		run(psprintf("ALTER TABLE %s SET SCHEMA %s", partition, quote_identifier(archive)));
 }
