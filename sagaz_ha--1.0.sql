@@ -311,8 +311,9 @@ BEGIN ATOMIC
   SELECT c.table_name, 'coverage',
          CASE
            WHEN c.covered_until IS NULL OR c.covered_until <= c.now THEN 'critical'
-           WHEN c.covered_until - c.now < (c.premade_until - c.now) / 4 THEN 'critical'
-           WHEN c.covered_until - c.now < (c.premade_until - c.now) / 2 THEN 'warning'
+           -- covered_until may be infinity, which can't be subtracted from
+           WHEN c.covered_until < c.now + (c.premade_until - c.now) / 4 THEN 'critical'
+           WHEN c.covered_until < c.now + (c.premade_until - c.now) / 2 THEN 'warning'
            ELSE 'ok'
          END,
          c.covered_until::text,

@@ -411,7 +411,8 @@ sagaz_cleanup_consumer_inbox(PG_FUNCTION_ARGS)
 				 errhint("Use 0 to delete every entry, or 90 to keep 90 days.")));
 	relid = require_saga_table("consumer_inbox");
 	identity_require_owner(relid);
-	age.day = PG_GETARG_INT32(0);
+	/* beyond that there are no times, and no entries either */
+	age.day = Min(PG_GETARG_INT32(0), 1000 * 366);
 	values[0] = DirectFunctionCall2(timestamp_mi_interval,
 									TimestampTzGetDatum(sagaz_now()),
 									IntervalPGetDatum(&age));
@@ -497,7 +498,8 @@ sagaz_forget_dropped_tables(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("forget_dropped_tables() is called by its event trigger only")));
+				 errmsg("forget_dropped_tables() is called by its event trigger only"),
+				 errhint("stop_managing_partitions() forgets one table's policy.")));
 	(void) policy_delete_orphans();
 	PG_RETURN_NULL();
 }

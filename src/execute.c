@@ -315,16 +315,24 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 }
 
+/* A partition may be a foreign table, which has statements of its own. */
+static const char *
+table_keyword(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ? "FOREIGN TABLE" : "TABLE";
+}
+
 /* A detached partition keeps its history as a comment. */
 static void
-comment_detached(Oid parent, const char *bounds, const char *qualified)
+comment_detached(Oid parent, const char *bounds, const char *keyword,
+				 const char *qualified)
 {
-	run(psprintf("COMMENT ON TABLE %s IS %s", qualified,
+	run(psprintf("COMMENT ON %s %s IS %s", keyword, qualified,
 				 quote_literal_cstr(psprintf("partition of %s%s%s, detached at %s by sagaz_ha",
 											 partition_qualified_name(parent),
-											 bounds ? ", rows from " : "",
+											 bounds ? " from " : "",
 											 bounds ? bounds : "",
-											 timestamptz_to_str(sagaz_now())))));
+											 partition_time_display(sagaz_now())))));
 }
 
 /*
@@ -335,28 +343,28 @@ static void
 end_detached(const Policy *policy, Oid partition, const char *bounds,
 			 MemoryContext context, RetireResult *result)
 {
+	const char *keyword = table_keyword(partition);
 	char	   *qualified = partition_qualified_name(partition);
+	char	   *archive = policy_archive_schema(policy);
 	MemoryContext old;
 
 	if (strcmp(policy->retention_action, "drop") == 0)
 	{
-		run(psprintf("DROP TABLE %s", qualified));
+		run(psprintf("DROP %s %s", keyword, qualified));
 		result->outcome = RETIRE_DROPPED;
 	}
 	else
 	{
-		comment_detached(policy->parent, bounds, qualified);
-		if (OidIsValid(policy->archive_schema))
-			run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified,
-						 quote_identifier(get_namespace_name(policy->archive_schema))));
+		comment_detached(policy->parent, bounds, keyword, qualified);
+		if (archive != NULL)
+			run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified, quote_identifier(archive)));
 		result->outcome = RETIRE_DETACHED;
 	}
 	old = MemoryContextSwitchTo(context);
 	result->details = psprintf("%s%s%s%s", bounds ? "rows from " : "expired rows",
 							   bounds ? bounds : "",
-							   OidIsValid(policy->archive_schema) ? ", moved to schema " : "",
-							   OidIsValid(policy->archive_schema) ?
-							   quote_identifier(get_namespace_name(policy->archive_schema)) : "");
+							   archive ? ", moved to schema " : "",
+							   archive ? quote_identifier(archive) : "");
 	MemoryContextSwitchTo(old);
 }
 

@@ -58,6 +58,8 @@ relkind_name(char relkind)
 			return "an index";
 		case RELKIND_SEQUENCE:
 			return "a sequence";
+		case RELKIND_COMPOSITE_TYPE:
+			return "a composite type";
 		default:
 			return "a plain table";
 	}
@@ -316,6 +318,13 @@ partition_bound_display(Oid key_type, const PlanBound *bound)
 					format_time(key_type, bound->lower),
 					bound->upper == CAL_INFINITY ? "infinity" :
 					format_time(key_type, bound->upper));
+}
+
+/* An instant, whatever DateStyle and TimeZone. */
+char *
+partition_time_display(TimestampTz t)
+{
+	return format_time(TIMESTAMPTZOID, t);
 }
 
 /* schema.name, quoted, for a statement; NULL when the relation is gone */

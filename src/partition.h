@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "plan.h"
 #include "utils/rel.h"
 
@@ -41,6 +42,7 @@ extern char *partition_name(Relation parent, const Calendar *cal,
 							CalTime start, const CalSpan *span);
 extern char *partition_bound_literal(Oid key_type, CalTime value);
 extern char *partition_bound_display(Oid key_type, const PlanBound *bound);
+extern char *partition_time_display(TimestampTz t);
 extern char *partition_qualified_name(Oid relid);
 extern char *partition_display_name(Oid relid);
 extern Oid	sagaz_extension_schema(void);

@@ -9,8 +9,10 @@
 #include "policy.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/reloptions.h"
 #include "access/table.h"
+#include "catalog/pg_tablespace_d.h"
 #include "catalog/pg_type.h"
 #include "commands/tablespace.h"
 #include "executor/spi.h"
@@ -115,6 +117,23 @@ policy_time_zone(const char *name)
 	return tz;
 }
 
+/* The schema that partitions are archived in; NULL if they are not. */
+char *
+policy_archive_schema(const Policy *policy)
+{
+	char	   *schema;
+
+	if (!OidIsValid(policy->archive_schema))
+		return NULL;
+	schema = get_namespace_name(policy->archive_schema);
+	if (schema == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("archive_schema with OID %u does not exist", policy->archive_schema),
+				 errhint("Create a schema and name it with sagaz_ha.manage_partitions().")));
+	return schema;
+}
+
 static void
 check_interval(const Policy *policy)
 {
@@ -175,6 +194,30 @@ check_retention_action(const Policy *policy)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("retention action \"%s\" and archive_schema don't fit together", action),
 				 errhint("Give archive_schema with retention_action 'archive', and only with it.")));
+	(void) policy_archive_schema(policy);
+}
+
+static void
+storage_error_context(void *arg)
+{
+	errhint("storage_parameters are those that CREATE TABLE ... WITH takes, such as 'fillfactor=70'.");
+}
+
+static void
+check_tablespace(const char *name)
+{
+	Oid			tablespace = get_tablespace_oid(name, true);
+
+	if (!OidIsValid(tablespace))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("tablespace \"%s\" does not exist", name),
+				 errhint("View pg_tablespace lists the tablespaces that there are.")));
+	if (tablespace == GLOBALTABLESPACE_OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tablespace \"%s\" is for the server's own shared tables only", name),
+				 errhint("Choose another tablespace, or leave it out to get the table's.")));
 }
 
 static void
@@ -185,9 +228,12 @@ check_storage(const Policy *policy)
 	ListCell   *cell;
 	Datum		main_options;
 	Datum		toast_options;
+	ErrorContextCallback callback = {error_context_stack, storage_error_context, NULL};
 
 	if (policy->tablespace != NULL)
-		(void) get_tablespace_oid(policy->tablespace, false);
+		check_tablespace(policy->tablespace);
+
+	error_context_stack = &callback;
 
 	foreach(cell, policy->storage_parameters)
 	{
@@ -213,6 +259,7 @@ check_storage(const Policy *policy)
 	(void) heap_reloptions(RELKIND_RELATION, main_options, true);
 	toast_options = transformRelOptions((Datum) 0, options, "toast", namespaces, false, false);
 	(void) heap_reloptions(RELKIND_TOASTVALUE, toast_options, true);
+	error_context_stack = callback.previous;
 }
 
 /* Everything about a policy but its table and its condition. */
@@ -406,7 +453,8 @@ policy_save(const Policy *policy)
 void
 policy_register(Policy *policy)
 {
-	Relation	rel = table_open(policy->parent, AccessShareLock);
+	/* not table_open(): what isn't a table gets our hint */
+	Relation	rel = relation_open(policy->parent, AccessShareLock);
 	ParentInfo	info;
 
 	partition_require_parent(rel, &info);
@@ -424,12 +472,13 @@ policy_register(Policy *policy)
 	policy_save(policy);
 }
 
-/* Whether a stored condition is still one: a column may be gone since. */
+/* Whether a stored policy still holds: a column or a schema may be gone since. */
 void
 policy_recheck(const Policy *policy, Oid owner)
 {
 	Identity	saved;
 
+	(void) policy_archive_schema(policy);
 	if (policy->unfinished_when == NULL)
 		return;
 	identity_assume(&saved, owner);

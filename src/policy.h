@@ -34,6 +34,7 @@ extern void policy_register(Policy *policy);
 extern void policy_recheck(const Policy *policy, Oid owner);
 extern bool policy_delete(Oid parent);
 extern int	policy_delete_orphans(void);
+extern char *policy_archive_schema(const Policy *policy);
 extern pg_tz *policy_time_zone(const char *name);
 extern void policy_plan(const Policy *policy, Oid key_type, PlanPolicy *plan);
 extern CalTime policy_key_time(const Policy *policy, Oid key_type, TimestampTz t);
