@@ -35,8 +35,8 @@ SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 demo:
 	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh build
-	$(MAKE) --no-print-directory PG_CONFIG='$(PG_CONFIG)' all
-	$(SUDO) $(MAKE) --no-print-directory PG_CONFIG='$(PG_CONFIG)' install
+	$(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' all
+	$(SUDO) $(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' install
 	PG_CONFIG='$(PG_CONFIG)' deploy/demo/demo.sh
 
 test:
