@@ -17,8 +17,35 @@ PROVE_TESTS = test/t/*.pl
 EXTRA_CLEAN = tmp_check tmp_check_iso output_iso test/unit/build
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 
 # Every object is rebuilt when a header changes; there are few of them.
 $(OBJS): $(wildcard src/*.h)
+else
+# demo and test work without, and install it
+all install uninstall installcheck clean:
+	@echo "No PostgreSQL to build for: install postgresql-server-dev-NN, or name its pg_config with PG_CONFIG=." >&2; exit 1
+endif
+
+SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: demo test help
+
+demo:
+	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh build
+	$(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' all
+	$(SUDO) $(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' install
+	PG_CONFIG='$(PG_CONFIG)' deploy/demo/demo.sh
+
+test:
+	@PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh test
+	@PG_CONFIG='$(PG_CONFIG)' test/run.sh $(SUITES)
+
+help:
+	@echo "make, make install  build and install for the PostgreSQL of PG_CONFIG=pg_config"
+	@echo "make installcheck   regress, isolation and TAP tests of the installed extension"
+	@echo "make demo           install what is needed (Debian), build, and show it working"
+	@echo "make test           install what is needed (Debian), build, and run every suite;"
+	@echo "                    SUITES='unit regress' runs only some"

@@ -1,0 +1,261 @@
+#!/bin/bash
+# Runs every suite and says how many tests passed and failed, in a last line
+# "N passed, N failed". A suite that can't run is a failed test.
+#
+# usage: test/run.sh [suite...]
+#   suites: compile shell unit regress isolation tap pgtap demo; all of them by default
+#   PG_CONFIG chooses one of several PostgreSQL installations.
+#
+# The extension is installed into that PostgreSQL, as root. Everything else
+# happens on a copy of the tree, as an unprivileged user: initdb refuses root.
+set -euo pipefail
+
+repo=$(cd "$(dirname "$0")/.." && pwd)
+pg_config=$(command -v "${PG_CONFIG:-pg_config}")
+all_suites=(compile shell unit regress isolation tap pgtap demo)
+# What the server's own headers do is no error of ours.
+warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
+# No suite may take longer than this many seconds: it would be hanging.
+limit=900
+
+passed=0
+failed=0
+report=()
+
+# -------- who runs what, and where
+
+user=$(id -un)
+if [[ $EUID == 0 ]]; then
+  user=nobody
+  if id postgres >/dev/null 2>&1; then
+    user=postgres
+  fi
+fi
+work=$(mktemp -d "${TMPDIR:-/tmp}/sagaz_ha-test.XXXXXX")
+tree=$work/tree
+log=$work/log
+
+# Stops what a suite that was cut short may have left running, and only that.
+stop_servers() {
+  local pid_file
+  find "$work" -name postmaster.pid -print 2>/dev/null | while read -r pid_file; do
+    as_user "$("$pg_config" --bindir)/pg_ctl" -D "${pid_file%/*}" -m immediate stop \
+      >/dev/null 2>&1 || true
+  done
+}
+
+cleanup() {
+  stop_servers
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# Locale and time zone are the same everywhere, and nothing else is inherited.
+as_user() {
+  local clean=(env -i "HOME=$work" "PATH=$PATH" "TMPDIR=${TMPDIR:-/tmp}" LC_ALL=C.UTF-8)
+  if [[ $EUID == 0 ]]; then
+    runuser -u "$user" -- "${clean[@]}" "$@"
+  else
+    "${clean[@]}" "$@"
+  fi
+}
+
+as_root() {
+  if [[ $EUID == 0 || -w $("$pg_config" --pkglibdir) ]]; then
+    "$@"
+  else
+    sudo "$@"
+  fi
+}
+
+pgxs() {
+  as_user timeout --kill-after=30 "$limit" make -C "$tree" --no-print-directory \
+    PG_CONFIG="$pg_config" "$@"
+}
+
+copy_tree() {
+  mkdir -p "$1"
+  tar -C "$repo" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
+    --exclude=./tmp_check --exclude=./tmp_check_iso --exclude=./results \
+    --exclude=./output_iso --exclude=./test/unit/build -cf - . | tar -C "$1" -xf -
+  [[ $EUID != 0 ]] || chown -R "$user" "$1"
+}
+
+# -------- counting
+
+# tally SUITE PASSED FAILED
+tally() {
+  report+=("$(printf '%-10s %4d passed, %d failed' "$1" "$2" "$3")")
+  passed=$((passed + $2))
+  failed=$((failed + $3))
+}
+
+# Counts the test points of a log in TAP, as prove --verbose or a bare program
+# writes it, without subtests: they are indented. What broke without a failed
+# point is a failure too: a file that prove lists for another reason, a point
+# that was planned and never came, or an exit status that nothing accounts for.
+# tally_tap SUITE STATUS
+tally_tap() {
+  local good bad planned broken
+  good=$(grep -Ec '^(ok [0-9]+|not ok [0-9]+.*# TODO)' "$log" || true)
+  bad=$(grep -E '^not ok [0-9]+' "$log" | grep -vc '# TODO' || true)
+  if grep -q '^Files=' "$log"; then
+    broken=$(grep -c ' Failed: 0)$' "$log" || true)
+    broken=$((broken - $(grep -c '^  TODO passed' "$log" || true)))
+  else
+    planned=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$log" | paste -sd+)
+    broken=$((${planned:-0} - good - bad))
+  fi
+  bad=$((bad + (broken > 0 ? broken : 0)))
+  if ((bad == 0 && ($2 != 0 || good == 0))); then
+    bad=1
+  fi
+  tally "$1" "$good" "$bad"
+}
+
+# Counts what pg_regress reports, before PostgreSQL 16 and since. A test that
+# isn't reported as passed has failed.
+# tally_regress SUITE EXPECTED
+tally_regress() {
+  local ok
+  ok=$(grep -Ec '^(test )? *[^ ]+ +\.\.\. ok |^ok [0-9]+ +[-+] ' "$log" || true)
+  if (($2 == 0)); then
+    tally "$1" 0 1
+  else
+    tally "$1" "$ok" $(($2 - ok))
+  fi
+}
+
+# Runs a command with its output in $log and on the screen; its exit status.
+logged() {
+  local status=0
+  "$@" </dev/null >"$log" 2>&1 || status=$?
+  cat "$log"
+  return "$status"
+}
+
+# -------- suites
+
+build_and_install() {
+  copy_tree "$tree"
+  logged pgxs -j2 all || return 1
+  logged as_root make -C "$tree" --no-print-directory PG_CONFIG="$pg_config" install
+}
+
+suite_compile() {
+  copy_tree "$work/warnings"
+  if logged as_user make -C "$work/warnings" --no-print-directory PG_CONFIG="$pg_config" \
+    with_llvm=no COPT="$warnings" -j2 all; then
+    tally compile 1 0
+  else
+    tally compile 0 1
+  fi
+}
+
+suite_shell() {
+  local script good=0 bad=0
+  while read -r script; do
+    if logged shellcheck "$tree/$script"; then
+      good=$((good + 1))
+    else
+      bad=$((bad + 1))
+    fi
+  done < <(cd "$tree" && grep -rlIE '^#! ?/(usr/)?bin/(env )?(ba)?sh' . | sort)
+  tally shell "$good" "$bad"
+}
+
+suite_unit() {
+  local status=0
+  logged as_user timeout --kill-after=30 "$limit" make -C "$tree/test/unit" \
+    --no-print-directory PG_CONFIG="$pg_config" check || status=$?
+  tally_tap unit "$status"
+}
+
+# count_files DIRECTORY SUFFIX
+count_files() {
+  find "$tree/$1" -maxdepth 1 -name "*.$2" 2>/dev/null | wc -l
+}
+
+show_diffs() {
+  find "$tree" -name regression.diffs -size +0 -exec tail -n 200 {} +
+  find "$tree" -name regression.diffs -delete
+}
+
+suite_regress() {
+  logged pgxs installcheck ISOLATION= TAP_TESTS= || show_diffs
+  tally_regress regress "$(count_files test/sql sql)"
+}
+
+suite_isolation() {
+  logged pgxs installcheck REGRESS= TAP_TESTS= || show_diffs
+  tally_regress isolation "$(count_files test/specs spec)"
+}
+
+suite_tap() {
+  local status=0
+  logged pgxs installcheck REGRESS= ISOLATION= PROVE_FLAGS=--verbose || status=$?
+  if ((status != 0)); then
+    find "$tree/tmp_check/log" -name 'regress_log_*' -exec tail -n 50 {} + 2>/dev/null || true
+  fi
+  tally_tap tap "$status"
+}
+
+# A cluster for the suites that bring none of their own.
+start_server() {
+  local bin
+  bin=$("$pg_config" --bindir)
+  as_user "$bin/initdb" --pgdata="$work/pgtap" --auth=trust --username=postgres \
+    --encoding=UTF8 --no-sync >/dev/null &&
+    as_user tee -a "$work/pgtap/postgresql.conf" <"$tree/test/regress.conf" >/dev/null &&
+    as_user "$bin/pg_ctl" --pgdata="$work/pgtap" --log="$work/pgtap.log" --silent --wait \
+      --options="-c listen_addresses='' -c unix_socket_directories='$work' -p 5432" start
+}
+
+suite_pgtap() {
+  local status=0 psql
+  psql=("$("$pg_config" --bindir)/psql" -X -q -h "$work" -U postgres)
+  logged start_server || status=$?
+  logged as_user "${psql[@]}" -d postgres -c 'CREATE DATABASE pgtap' &&
+    logged as_user "${psql[@]}" -d pgtap -c 'CREATE EXTENSION pgtap' || status=$?
+  logged as_user timeout --kill-after=30 "$limit" pg_prove --verbose \
+    --psql-bin "${psql[0]}" --host "$work" --username postgres --dbname pgtap \
+    --ext .sql --recurse "$tree/test/pgtap" || status=$?
+  stop_servers
+  tally_tap pgtap "$status"
+}
+
+suite_demo() {
+  if logged as_user timeout --kill-after=30 "$limit" env PG_CONFIG="$pg_config" \
+    "$tree/deploy/demo/demo.sh"; then
+    tally demo 1 0
+  else
+    tally demo 0 1
+  fi
+}
+
+# --------
+
+suites=("$@")
+[[ $# -gt 0 ]] || suites=("${all_suites[@]}")
+for suite in "${suites[@]}"; do
+  if [[ " ${all_suites[*]} " != *" $suite "* ]]; then
+    echo "no such suite: $suite; there are: ${all_suites[*]}" >&2
+    exit 2
+  fi
+done
+
+[[ $EUID != 0 ]] || chown "$user" "$work"
+echo "== build and install for $("$pg_config" --version)"
+if ! build_and_install; then
+  tally build 0 1
+fi
+for suite in "${suites[@]}"; do
+  echo "== $suite"
+  "suite_$suite" || tally "$suite" 0 1
+done
+
+echo "== $("$pg_config" --version)"
+printf '%s\n' "${report[@]}"
+echo "$passed passed, $failed failed"
+((failed == 0))
