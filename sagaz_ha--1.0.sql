@@ -23,7 +23,8 @@ CREATE TABLE sagaz_ha.partition_policy (
   tablespace name,
   storage_parameters text[],
   auto_analyze boolean NOT NULL,
-  auto_freeze boolean NOT NULL
+  auto_freeze boolean NOT NULL,
+  drops_held_since timestamptz
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -49,6 +50,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.auto_analyze IS
   'whether the worker keeps the parent''s planner statistics fresh';
 COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
   'whether the worker freezes a partition once its period is over';
+COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
+  'since when nothing is retired, because the clock looked wrong; null normally';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_history (
@@ -137,6 +140,11 @@ CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_stop_managing_partitions';
 COMMENT ON FUNCTION sagaz_ha.stop_managing_partitions(regclass) IS
   'forget a table''s policy; the table and its partitions stay as they are';
+
+CREATE FUNCTION sagaz_ha.resume_drops(parent regclass) RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_resume_drops';
+COMMENT ON FUNCTION sagaz_ha.resume_drops(regclass) IS
+  'let a table''s drops go on that the worker held back because the clock looked wrong; false if none were held';
 
 --
 -- Maintenance
@@ -371,6 +379,14 @@ BEGIN ATOMIC
          coalesce(f.failures, 0)::text, coalesce(f.details, 'none')
     FROM coverage AS c LEFT JOIN failing AS f ON f.table_name = c.table_name
   UNION ALL
+  SELECT c.table_name, 'drops',
+         CASE WHEN p.drops_held_since IS NOT NULL THEN 'critical' ELSE 'ok' END,
+         p.drops_held_since::text,
+         CASE WHEN p.drops_held_since IS NOT NULL
+           THEN 'held back, because the clock looked wrong; sagaz_ha.resume_drops() lets them go on'
+           ELSE 'not held back' END
+    FROM coverage AS c JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
+  UNION ALL
   SELECT NULL, 'worker',
          CASE WHEN w.pid IS NOT NULL OR pg_is_in_recovery() THEN 'ok' ELSE 'warning' END,
          w.pid::text,
@@ -402,6 +418,7 @@ REVOKE ALL ON FUNCTION
   sagaz_ha.create_saga_tables(),
   sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean),
   sagaz_ha.stop_managing_partitions(regclass),
+  sagaz_ha.resume_drops(regclass),
   sagaz_ha.maintain_partitions(regclass),
   @extschema@.maintain_all_partitions(),
   sagaz_ha.create_partition(regclass, timestamptz),

@@ -29,6 +29,7 @@ PG_FUNCTION_INFO_V1(sagaz_clock);
 PG_FUNCTION_INFO_V1(sagaz_create_saga_tables);
 PG_FUNCTION_INFO_V1(sagaz_manage_partitions);
 PG_FUNCTION_INFO_V1(sagaz_stop_managing_partitions);
+PG_FUNCTION_INFO_V1(sagaz_resume_drops);
 PG_FUNCTION_INFO_V1(sagaz_maintain_partitions);
 PG_FUNCTION_INFO_V1(sagaz_maintain_all_partitions);
 PG_FUNCTION_INFO_V1(sagaz_plan_partition_maintenance);
@@ -179,6 +180,19 @@ sagaz_stop_managing_partitions(PG_FUNCTION_ARGS)
 	(void) require_policy(relid);
 	(void) policy_delete(relid);
 	PG_RETURN_VOID();
+}
+
+/* An operator agrees to the drops that were held back. */
+Datum
+sagaz_resume_drops(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+
+	identity_require_primary("resume_drops");
+	relid = table_argument(fcinfo);
+	identity_require_owner(relid);
+	(void) require_policy(relid);
+	PG_RETURN_BOOL(policy_hold_drops(relid, false));
 }
 
 /* (action, table_name, partition_name, details) */

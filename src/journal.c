@@ -116,3 +116,24 @@ journal_record(const JournalEntry *entry)
 	notify(entry);
 	return true;
 }
+
+/* Whether maintenance has ever made a partition of this table. */
+bool
+journal_has_created(Oid parent)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(parent)};
+	Identity	saved;
+	bool		found;
+
+	SPI_connect();
+	identity_assume(&saved, identity_extension_owner());
+	if (SPI_execute_with_args("SELECT FROM sagaz_ha.partition_history"
+							  " WHERE parent = $1 AND action = 'CREATE' LIMIT 1",
+							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read partition history");
+	found = SPI_processed > 0;
+	identity_restore(&saved);
+	SPI_finish();
+	return found;
+}

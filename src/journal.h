@@ -27,5 +27,6 @@ typedef struct JournalEntry
 } JournalEntry;
 
 extern bool journal_record(const JournalEntry *entry);
+extern bool journal_has_created(Oid parent);
 
 #endif							/* SAGAZ_JOURNAL_H */

@@ -92,13 +92,15 @@ maintain_plan_table(Policy *policy, TimestampTz now)
 {
 	TablePlan  *table = (TablePlan *) palloc0(sizeof(TablePlan));
 	Relation	rel = table_open(policy->parent, AccessShareLock);
+	CalTime		until;
 
 	table->policy = policy;
 	table->table_name = partition_display_name(policy->parent);
 	partition_require_parent(rel, &table->info);
 	policy_plan(policy, table->info.key_type, &table->plan);
-	switch (plan_partitions(&table->plan,
-							policy_key_time(policy, table->info.key_type, now),
+	now = policy_key_time(policy, table->info.key_type, now);
+	table->covered = plan_covered_until(now, table->info.bounds, table->info.nparts, &until);
+	switch (plan_partitions(&table->plan, now,
 							table->info.bounds, table->info.nparts,
 							add_action, table))
 	{
@@ -397,6 +399,39 @@ plan_tables(Pass *pass, List *policies)
 	return tables;
 }
 
+static void
+hold_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+	Policy	   *policy = step->table->policy;
+
+	if (IsBackgroundWorker && !policy->drops_held && !step->table->covered &&
+		journal_has_created(policy->parent))
+		policy->drops_held = policy_hold_drops(policy->parent, true);
+	if (policy->drops_held)
+		maintain_report(step->pass, step->table, ACTION_DEFER, InvalidOid, NULL,
+						"drops are held back: no partition was there for the current time, so the clock may be wrong, or maintenance was off for long; sagaz_ha.resume_drops() lets them go on");
+}
+
+/*
+ * A clock that jumps ahead makes everything look expired. The sign of it, and
+ * of a server that was restored from old, is a table that was maintained, and
+ * yet has no partition for now. Then only an operator can tell.
+ */
+static bool
+drops_are_held(Pass *pass, TablePlan *table)
+{
+	Step		step = {.pass = pass, .table = table};
+	ErrorData  *error;
+
+	if (table->expired == NIL)
+		return false;
+	error = pass->attempt(hold_step, &step);
+	if (error != NULL)
+		maintain_report_failure(pass, table, InvalidOid, NULL, error);
+	return error != NULL || table->policy->drops_held;
+}
+
 /* A pass over one table, or over all. */
 void
 maintain_run(Pass *pass, Oid parent)
@@ -416,6 +451,8 @@ maintain_run(Pass *pass, Oid parent)
 		TablePlan  *table = (TablePlan *) lfirst(cell);
 		ListCell   *inner;
 
+		if (drops_are_held(pass, table))
+			table->expired = NIL;
 		foreach(inner, table->expired)
 		{
 			CHECK_FOR_INTERRUPTS();

@@ -25,6 +25,7 @@ typedef struct TablePlan
 	char	   *table_name;
 	ParentInfo	info;
 	PlanPolicy	plan;
+	bool		covered;		/* there is a partition for now */
 	List	   *creates;		/* of PlanBound *, in order of time */
 	List	   *expired;		/* of ExpiredPartition *, oldest first */
 } TablePlan;

@@ -27,6 +27,7 @@
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "partition.h"
+#include "sagaz_ha.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -502,6 +503,25 @@ policy_delete(Oid parent)
 	return found;
 }
 
+/* Holds back a table's drops, or no longer; false if nothing changed. */
+bool
+policy_hold_drops(Oid parent, bool hold)
+{
+	Oid			types[3] = {REGCLASSOID, BOOLOID, TIMESTAMPTZOID};
+	Datum		values[3] = {ObjectIdGetDatum(parent), BoolGetDatum(hold),
+	TimestampTzGetDatum(sagaz_now())};
+	bool		changed;
+
+	SPI_connect();
+	execute_as_extension("UPDATE sagaz_ha.partition_policy"
+						 " SET drops_held_since = CASE WHEN $2 THEN $3 END"
+						 " WHERE parent = $1 AND $2 = (drops_held_since IS NULL)",
+						 SPI_OK_UPDATE, 3, types, values, NULL);
+	changed = SPI_processed > 0;
+	SPI_finish();
+	return changed;
+}
+
 /* Forgets the policies of tables that are gone. */
 int
 policy_delete_orphans(void)
@@ -561,6 +581,8 @@ policy_from_row(HeapTuple tuple, TupleDesc desc)
 	}
 	policy->auto_analyze = DatumGetBool(SPI_getbinval(tuple, desc, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
+	(void) SPI_getbinval(tuple, desc, 13, &isnull);
+	policy->drops_held = !isnull;
 	return policy;
 }
 
@@ -571,7 +593,8 @@ policy_load(Oid parent)
 	static const char *const sql =
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
-		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze"
+		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
+		" p.drops_held_since"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"

@@ -27,12 +27,14 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
+	bool		drops_held;		/* until an operator agrees */
 } Policy;
 
 extern List *policy_load(Oid parent);
 extern void policy_register(Policy *policy);
 extern void policy_recheck(const Policy *policy, Oid owner);
 extern bool policy_delete(Oid parent);
+extern bool policy_hold_drops(Oid parent, bool hold);
 extern int	policy_delete_orphans(void);
 extern char *policy_archive_schema(const Policy *policy);
 extern pg_tz *policy_time_zone(const char *name);

@@ -19,6 +19,7 @@
 #include "sagaz_ha.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
+#include "upkeep.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -148,13 +149,18 @@ clock_step(void *arg)
 
 /* One pass; how soon, in ms, the next is wanted, or 0. */
 static int
-run_pass(void)
+run_pass(WorkerKind kind)
 {
 	Pass		pass = {0, attempt_in_transaction, retire_background, ignore_entry, NULL};
 	ErrorData  *error = attempt_in_transaction(clock_step, &pass.now);
 
 	if (error != NULL)
 		ReThrowError(error);
+	if (kind == WORKER_UPKEEP)
+	{
+		upkeep_run(&pass);
+		return 0;
+	}
 	retire_leftovers(&pass);
 	maintain_run(&pass, InvalidOid);
 	return pass.waiting ? WAITING_NAP : 0;
@@ -205,8 +211,8 @@ sagaz_worker_main(Datum arg)
 	error = attempt_in_transaction(look_for_extension, &has_extension);
 	if (error != NULL)
 		ReThrowError(error);
-	if (has_extension && kind == WORKER_PASS)
-		soon = run_pass();
+	if (has_extension)
+		soon = run_pass(kind);
 	note_end(database, has_extension, soon);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
