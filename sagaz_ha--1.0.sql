@@ -146,6 +146,12 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_resume_drops';
 COMMENT ON FUNCTION sagaz_ha.resume_drops(regclass) IS
   'let a table''s drops go on that the worker held back because the clock looked wrong; false if none were held';
 
+CREATE FUNCTION sagaz_ha.reattach_partition(partition regclass, parent regclass DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_reattach_partition';
+COMMENT ON FUNCTION sagaz_ha.reattach_partition(regclass, regclass) IS
+  'bring back a partition that was detached or archived; it then stays, however old it is';
+
 --
 -- Maintenance
 --
@@ -229,7 +235,7 @@ CREATE FUNCTION sagaz_ha.coverage(
   OUT covered_until timestamptz, OUT premade_until timestamptz,
   OUT holes integer, OUT first_hole timestamptz,
   OUT default_partition regclass, OUT default_has_rows boolean,
-  OUT pending_detach regclass, OUT problem text
+  OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text
 ) RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_coverage';
 COMMENT ON FUNCTION sagaz_ha.coverage() IS
@@ -358,6 +364,7 @@ BEGIN ATOMIC
          c.pending_detach::text,
          CASE WHEN c.pending_detach IS NOT NULL
            THEN 'is being detached, and its rows are not visible through the table'
+                || coalesce('; waiting for ' || c.pending_waits_for, '')
            ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
@@ -419,6 +426,7 @@ REVOKE ALL ON FUNCTION
   sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean),
   sagaz_ha.stop_managing_partitions(regclass),
   sagaz_ha.resume_drops(regclass),
+  sagaz_ha.reattach_partition(regclass, regclass),
   sagaz_ha.maintain_partitions(regclass),
   @extschema@.maintain_all_partitions(),
   sagaz_ha.create_partition(regclass, timestamptz),

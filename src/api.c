@@ -15,6 +15,7 @@
 #include "maintain.h"
 #include "execute.h"
 #include "miscadmin.h"
+#include "reattach.h"
 #include "saga_tables.h"
 #include "sagaz_ha.h"
 #include "shared.h"
@@ -30,6 +31,7 @@ PG_FUNCTION_INFO_V1(sagaz_create_saga_tables);
 PG_FUNCTION_INFO_V1(sagaz_manage_partitions);
 PG_FUNCTION_INFO_V1(sagaz_stop_managing_partitions);
 PG_FUNCTION_INFO_V1(sagaz_resume_drops);
+PG_FUNCTION_INFO_V1(sagaz_reattach_partition);
 PG_FUNCTION_INFO_V1(sagaz_maintain_partitions);
 PG_FUNCTION_INFO_V1(sagaz_maintain_all_partitions);
 PG_FUNCTION_INFO_V1(sagaz_plan_partition_maintenance);
@@ -193,6 +195,37 @@ sagaz_resume_drops(PG_FUNCTION_ARGS)
 	identity_require_owner(relid);
 	(void) require_policy(relid);
 	PG_RETURN_BOOL(policy_hold_drops(relid, false));
+}
+
+/*
+ * reattach_partition(partition, parent): the parent is known from the history,
+ * unless that was left behind with another database.
+ */
+Datum
+sagaz_reattach_partition(PG_FUNCTION_ARGS)
+{
+	Oid			partition;
+	Oid			parent;
+	JournalEntry entry = {ACTION_ATTACH};
+
+	identity_require_primary("reattach_partition");
+	require_not_null(fcinfo, 0, "partition");
+	partition = PG_GETARG_OID(0);
+	parent = PG_ARGISNULL(1) ? reattach_parent(partition) : PG_GETARG_OID(1);
+	if (get_rel_name(partition) == NULL || !OidIsValid(parent) || get_rel_name(parent) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("it is not known which table that was a partition of"),
+				 errhint("Name the parent as the second argument.")));
+	identity_require_owner(parent);
+	identity_require_owner(partition);
+	entry.parent = parent;
+	entry.table_name = partition_display_name(parent);
+	entry.partition = partition;
+	entry.details = psprintf("rows from %s", reattach(partition, parent));
+	entry.partition_name = partition_display_name(partition);
+	(void) journal_record(&entry);
+	PG_RETURN_VOID();
 }
 
 /* (action, table_name, partition_name, details) */
@@ -476,8 +509,8 @@ static void
 emit_coverage(const CoverageStats *stats, void *arg)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) arg;
-	Datum		values[10];
-	bool		nulls[10] = {0};
+	Datum		values[11];
+	bool		nulls[11] = {0};
 
 	values[0] = ObjectIdGetDatum(stats->parent);
 	values[1] = CStringGetTextDatum(stats->table_name);
@@ -493,7 +526,8 @@ emit_coverage(const CoverageStats *stats, void *arg)
 	values[7] = BoolGetDatum(stats->default_has_rows);
 	values[8] = ObjectIdGetDatum(stats->pending_partition);
 	nulls[8] = !OidIsValid(stats->pending_partition);
-	values[9] = text_or_null(stats->problem, &nulls[9]);
+	values[9] = text_or_null(stats->pending_waits_for, &nulls[9]);
+	values[10] = text_or_null(stats->problem, &nulls[10]);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

@@ -80,3 +80,38 @@ drain_blocker(Oid partition, TimestampTz since)
 	}
 	return NULL;
 }
+
+/* Who holds a lock on the relation, said for people; NULL: nobody. Inside SPI. */
+char *
+drain_lock_holders(Oid relid)
+{
+	static const char *const sql =
+		"SELECT string_agg(format('process %s%s', l.pid, ', in a transaction for '"
+		"                         || date_trunc('second', clock_timestamp() - a.xact_start)), '; ')"
+		"  FROM (SELECT DISTINCT pid FROM pg_locks"
+		"         WHERE locktype = 'relation' AND relation = $1 AND granted"
+		"           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+		"           AND pid IS DISTINCT FROM pg_backend_pid()) AS l"
+		"  LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid";
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 0) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		return NULL;
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/* Whether a standby would notice an AccessExclusive lock that is replayed. */
+bool
+drain_has_standbys(void)
+{
+	bool		found;
+
+	SPI_connect();
+	if (SPI_execute(standbys_sql, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the standbys");
+	found = SPI_processed > 0;
+	SPI_finish();
+	return found;
+}

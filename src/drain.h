@@ -10,5 +10,7 @@
 #include "datatype/timestamp.h"
 
 extern char *drain_blocker(Oid partition, TimestampTz since);
+extern char *drain_lock_holders(Oid relid);
+extern bool drain_has_standbys(void);
 
 #endif							/* SAGAZ_DRAIN_H */

@@ -27,6 +27,7 @@
 #include "identity.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "reattach.h"
 #include "sagaz_ha.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -43,34 +44,19 @@ run(const char *sql)
 		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
 }
 
-/* Who holds a lock on the relation, for the message. */
-static char *
-lock_holders(Oid relid)
-{
-	static const char *const sql =
-		"SELECT string_agg(DISTINCT pid::text, ', ') FROM pg_locks"
-		" WHERE locktype = 'relation' AND relation = $1 AND granted"
-		"   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-		"   AND pid IS DISTINCT FROM pg_backend_pid()";
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	char	   *holders = NULL;
-
-	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 0) == SPI_OK_SELECT &&
-		SPI_processed == 1)
-		holders = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	return holders ? holders : "unknown";
-}
-
 /* Takes a lock that must not be waited for. Inside SPI. */
 static void
 lock_at_once(Oid relid, LOCKMODE mode)
 {
 	if (!ConditionalLockRelationOid(relid, mode))
+	{
+		char	   *holders = drain_lock_holders(relid);
+
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by process %s",
-						partition_display_name(relid), lock_holders(relid))));
+				 errmsg("table %s is in use by %s", partition_display_name(relid),
+						holders ? holders : "somebody")));
+	}
 }
 
 static void
@@ -422,6 +408,10 @@ execute_retire(const Policy *policy, Oid partition, RetireResult *result)
 			keep(unfinished, context, result);
 		else
 		{
+			if (!drop)
+				reattach_remember_bounds(partition,
+										 get_attname(info.relid, info.key_attnum, false),
+										 info.key_type, &info.bounds[index]);
 			/* a foreign key depends on the partition as long as it is attached */
 			if (!drop || referencing != NIL)
 				run(psprintf("ALTER TABLE %s DETACH PARTITION %s",

@@ -15,6 +15,10 @@
 #define ACTION_ANALYZE	"ANALYZE"
 #define ACTION_ERROR	"ERROR"
 
+/* In the history only. */
+#define ACTION_ATTACH	"ATTACH"
+#define ACTION_FREEZE	"FREEZE"
+
 /* One row of maintain_all_partitions(), and of the history. */
 typedef struct JournalEntry
 {

@@ -11,16 +11,21 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "drain.h"
 #include "execute.h"
 #include "identity.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "progress.h"
+#include "reattach.h"
 #include "sagaz_ha.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+
+/* Why an expired partition without unfinished rows stays. */
+#define BROUGHT_BACK	"brought back by reattach_partition()"
 
 /*
  * Runs a step in a subtransaction. Returns NULL, or the error that undid it.
@@ -140,6 +145,7 @@ typedef struct Step
 	Oid			partition;
 	char	   *name;
 	int64		unfinished;
+	bool		brought_back;
 	const ErrorData *error;
 } Step;
 
@@ -296,6 +302,12 @@ count_step(void *arg)
 	step->name = partition_display_name(step->expired->relid);
 	if (step->name == NULL)
 		return;
+	step->brought_back = reattach_is_brought_back(step->expired->relid);
+	if (step->brought_back && step->pass != NULL)
+		maintain_report(step->pass, step->table, ACTION_KEEP, step->expired->relid,
+						step->name, BROUGHT_BACK);
+	if (step->brought_back)
+		return;
 	step->unfinished = execute_count_unfinished(step->table->policy,
 												step->table->info.owner,
 												step->expired->relid);
@@ -313,7 +325,7 @@ maintain_keep_unfinished(Pass *pass, TablePlan *table, const ExpiredPartition *e
 
 	if (error != NULL)
 		maintain_report_failure(pass, table, expired->relid, step.name, error);
-	return error != NULL || step.name == NULL || step.unfinished > 0;
+	return error != NULL || step.name == NULL || step.brought_back || step.unfinished > 0;
 }
 
 static void
@@ -361,12 +373,24 @@ maintain_retire_at_once(Pass *pass, TablePlan *table, const ExpiredPartition *ex
 		ReThrowError(error);
 }
 
-/* The foreground's way: every look at rows comes before the first lock. */
+/*
+ * The foreground's way: every look at rows came before the first lock. A lock
+ * on the parent is replayed on standbys, where it waits for every query on the
+ * table; with a worker there, that is left to the worker.
+ */
 static void
 retire_foreground(Pass *pass, TablePlan *table)
 {
+	bool		leave = table->expired != NIL && shared_is_served(MyDatabaseId) &&
+		drain_has_standbys();
 	ListCell   *cell;
 
+	if (leave)
+	{
+		maintain_report(pass, table, ACTION_DEFER, InvalidOid, NULL,
+						"drops are left to the worker, because standbys follow this server");
+		return;
+	}
 	foreach(cell, table->expired)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -506,9 +530,11 @@ plan_table(Policy *policy, TimestampTz at, MaintainEmit emit, void *arg)
 		error = maintain_attempt(count_step, &step);
 		entry.partition = step.expired->relid;
 		entry.partition_name = step.name;
-		entry.action = error ? ACTION_ERROR : step.unfinished > 0 ? ACTION_KEEP :
+		entry.action = error ? ACTION_ERROR :
+			step.brought_back || step.unfinished > 0 ? ACTION_KEEP :
 			strcmp(policy->retention_action, "drop") == 0 ? ACTION_DROP : ACTION_DETACH;
 		entry.details = error ? maintain_error_details(error) :
+			step.brought_back ? BROUGHT_BACK :
 			step.unfinished > 0 ? execute_unfinished_details(step.unfinished) :
 			bound_details(step.table, &step.expired->bound);
 		emit(&entry, arg);

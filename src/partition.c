@@ -29,9 +29,6 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-/* pg_opfamily's datetime_ops, which has no symbol */
-#define DATETIME_BTREE_FAMILY	434
-
 static bool
 problem_is(ParentProblem *problem, int sqlstate, const char *message,
 		   const char *hint)
@@ -111,7 +108,23 @@ partition_check_parent(Relation rel, ParentProblem *problem)
 	return true;
 }
 
-/* A bound's value as time. Infinite dates and timestamps become our own. */
+/* A value of the key as time. Infinite dates and timestamps become our own. */
+CalTime
+partition_key_time(Oid key_type, Datum value)
+{
+	DateADT		date;
+
+	/* -infinity and infinity are the least and the greatest value here too */
+	if (key_type != DATEOID)
+		return DatumGetTimestamp(value);
+	date = DatumGetDateADT(value);
+	if (DATE_IS_NOBEGIN(date))
+		return CAL_MINUS_INFINITY;
+	if (DATE_IS_NOEND(date) || date >= CAL_END / CAL_DAY)
+		return CAL_INFINITY;
+	return date * CAL_DAY;
+}
+
 static CalTime
 bound_time(Oid key_type, PartitionRangeDatumKind kind, Datum value)
 {
@@ -119,18 +132,7 @@ bound_time(Oid key_type, PartitionRangeDatumKind kind, Datum value)
 		return CAL_MINUS_INFINITY;
 	if (kind == PARTITION_RANGE_DATUM_MAXVALUE)
 		return CAL_INFINITY;
-	if (key_type == DATEOID)
-	{
-		DateADT		date = DatumGetDateADT(value);
-
-		if (DATE_IS_NOBEGIN(date))
-			return CAL_MINUS_INFINITY;
-		if (DATE_IS_NOEND(date) || date >= CAL_END / CAL_DAY)
-			return CAL_INFINITY;
-		return date * CAL_DAY;
-	}
-	/* -infinity and infinity are the least and the greatest value here too */
-	return DatumGetTimestamp(value);
+	return partition_key_time(key_type, value);
 }
 
 /* The parent's partition with a pending detach; there can be only one. */

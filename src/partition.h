@@ -11,6 +11,9 @@
 #include "plan.h"
 #include "utils/rel.h"
 
+/* pg_opfamily's datetime_ops, which has no symbol */
+#define DATETIME_BTREE_FAMILY	434
+
 typedef struct ParentInfo
 {
 	Oid			relid;
@@ -37,6 +40,7 @@ extern bool partition_check_parent(Relation rel, ParentProblem *problem);
 extern bool partition_read_parent(Relation rel, ParentInfo *info,
 								  ParentProblem *problem);
 extern void partition_require_parent(Relation rel, ParentInfo *info);
+extern CalTime partition_key_time(Oid key_type, Datum value);
 extern List *partition_foreign_keys(Oid parent, bool referenced);
 extern char *partition_name(Relation parent, const Calendar *cal,
 							CalTime start, const CalSpan *span);

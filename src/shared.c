@@ -9,6 +9,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "sagaz_ha.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
@@ -66,6 +67,20 @@ shared_find_database(Oid database)
 		if (shared_state->databases[i].database == database)
 			return &shared_state->databases[i];
 	return NULL;
+}
+
+/* Whether a worker does maintenance in this database. */
+bool
+shared_is_served(Oid database)
+{
+	bool		served = false;
+
+	if (shared_state == NULL || !sagaz_enabled)
+		return false;
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	served = shared_state->launcher_pid != 0 && shared_find_database(database) != NULL;
+	LWLockRelease(shared_state->lock);
+	return served;
 }
 
 /* The caller holds the lock. */

@@ -90,6 +90,7 @@ extern SharedState *shared_state;	/* NULL: the library isn't preloaded */
 
 extern void shared_init(void);
 extern DatabaseState *shared_find_database(Oid database);
+extern bool shared_is_served(Oid database);
 extern void shared_wake_launcher(void);
 extern void shared_wake_database_at_commit(void);
 extern void shared_hold_database(Oid database);

@@ -8,8 +8,10 @@
 #include "stats.h"
 
 #include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "compat.h"
+#include "drain.h"
 #include "executor/spi.h"
 #include "identity.h"
 #include "maintain.h"
@@ -147,6 +149,28 @@ has_rows(Oid relid, Oid owner)
 	return found;
 }
 
+/* What a pending detach waits for. The primary knows; a standby doesn't. */
+static char *
+waits_for(Oid partition)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Identity	saved;
+	char	   *blocker;
+
+	if (RecoveryInProgress())
+		return NULL;
+	SPI_connect();
+	identity_assume(&saved, GetUserId());
+	blocker = drain_blocker(partition, GetCurrentTimestamp());
+	if (blocker == NULL)
+		blocker = drain_lock_holders(partition);
+	if (blocker != NULL)
+		blocker = MemoryContextStrdup(context, blocker);
+	identity_restore(&saved);
+	SPI_finish();
+	return blocker;
+}
+
 typedef struct Check
 {
 	Policy	   *policy;
@@ -177,6 +201,8 @@ check_step(void *arg)
 		stats->first_hole = policy_instant(policy, info->key_type, hole.lower);
 	stats->default_partition = info->default_relid;
 	stats->pending_partition = info->pending_relid;
+	if (OidIsValid(info->pending_relid))
+		stats->pending_waits_for = waits_for(info->pending_relid);
 	if (OidIsValid(info->default_relid))
 		stats->default_has_rows = has_rows(info->default_relid, info->owner);
 	policy_recheck(policy, info->owner);

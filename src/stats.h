@@ -35,6 +35,7 @@ typedef struct CoverageStats
 	Oid			default_partition;
 	bool		default_has_rows;
 	Oid			pending_partition;
+	char	   *pending_waits_for;	/* NULL: nothing */
 	char	   *problem;		/* why it can't be maintained, or NULL */
 } CoverageStats;
 

@@ -24,9 +24,6 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-/* What the history calls a VACUUM FREEZE. */
-#define ACTION_FREEZE	"FREEZE"
-
 /* Partitions to freeze in one run; what is left is for the next. */
 #define MAX_FREEZE		100
 
@@ -69,7 +66,7 @@ static const char *const freeze_sql =
 	"  FROM sagaz_ha.partitions() AS m"
 	"  JOIN sagaz_ha.partition_policy AS p ON p.parent = m.parent AND p.auto_freeze"
 	"  JOIN pg_class AS c ON c.oid = m.partition AND c.relkind = 'r'"
-	" WHERE m.state = 'past'"
+	" WHERE m.state = 'past' AND pg_relation_size(m.partition) > 0"
 	"   AND NOT EXISTS (SELECT FROM sagaz_ha.partition_history AS h"
 	"                    WHERE h.partition = m.partition AND h.action = '" ACTION_FREEZE "')"
 	" ORDER BY m.partition_start LIMIT $1";
