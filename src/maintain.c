@@ -469,14 +469,18 @@ maintain_run(Pass *pass, Oid parent)
 		ReThrowError(error);
 	tables = plan_tables(pass, step.policies);
 	foreach(cell, tables)
-		create_partitions(pass, (TablePlan *) lfirst(cell));
+	{
+		TablePlan  *table = (TablePlan *) lfirst(cell);
+
+		if (drops_are_held(pass, table))
+			table->expired = NIL;
+		create_partitions(pass, table);
+	}
 	foreach(cell, tables)
 	{
 		TablePlan  *table = (TablePlan *) lfirst(cell);
 		ListCell   *inner;
 
-		if (drops_are_held(pass, table))
-			table->expired = NIL;
 		foreach(inner, table->expired)
 		{
 			CHECK_FOR_INTERRUPTS();
