@@ -191,7 +191,7 @@ maintain_report(Pass *pass, const TablePlan *table, const char *action,
 	bool		fresh = journal_record(&entry);
 
 	pass->emit(&entry, pass->arg);
-	if (!fresh || !IsBackgroundWorker)
+	if (!fresh || !pass->background)
 		return;
 	progress_action();
 	ereport(LOG,
@@ -429,7 +429,7 @@ hold_step(void *arg)
 	Step	   *step = (Step *) arg;
 	Policy	   *policy = step->table->policy;
 
-	if (IsBackgroundWorker && !policy->drops_held && !step->table->covered &&
+	if (step->pass->background && !policy->drops_held && !step->table->covered &&
 		journal_has_created(policy->parent))
 		policy->drops_held = policy_hold_drops(policy->parent, true);
 	if (policy->drops_held)

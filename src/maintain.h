@@ -44,6 +44,7 @@ typedef struct Pass
 	void		(*retire) (struct Pass *pass, TablePlan *table);
 	MaintainEmit emit;
 	void	   *arg;
+	bool		background;
 	bool		waiting;		/* something is to be tried again soon */
 } Pass;
 

@@ -151,7 +151,7 @@ clock_step(void *arg)
 static int
 run_pass(WorkerKind kind)
 {
-	Pass		pass = {0, attempt_in_transaction, retire_background, ignore_entry, NULL};
+	Pass		pass = {0, attempt_in_transaction, retire_background, ignore_entry, NULL, true};
 	ErrorData  *error = attempt_in_transaction(clock_step, &pass.now);
 
 	if (error != NULL)
