@@ -17,6 +17,13 @@
 #error "sagaz_ha needs PostgreSQL 15 or newer"
 #endif
 
+/* what transformRelOptions() takes an array of */
+#if PG_VERSION_NUM >= 180000
+typedef const char *const SagazOptionNamespace;
+#else
+typedef char *SagazOptionNamespace;
+#endif
+
 static inline bool
 sagaz_owns_relation(Oid relid, Oid roleid)
 {

@@ -15,6 +15,7 @@
 #include "catalog/pg_tablespace_d.h"
 #include "catalog/pg_type.h"
 #include "commands/tablespace.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "identity.h"
 #include "miscadmin.h"
@@ -224,7 +225,7 @@ check_tablespace(const char *name)
 static void
 check_storage(const Policy *policy)
 {
-	char	   *namespaces[] = {"toast", NULL};
+	SagazOptionNamespace namespaces[] = {"toast", NULL};
 	List	   *options = NIL;
 	ListCell   *cell;
 	Datum		main_options;
