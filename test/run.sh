@@ -16,7 +16,7 @@ all_suites=(compile shell unit regress isolation tap pgtap demo)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
-limit=900
+limit=600
 
 passed=0
 failed=0
