@@ -267,6 +267,8 @@ execute_count_unfinished(const Policy *policy, Oid owner, Oid partition)
 		return 0;
 	SPI_connect();
 	identity_assume(&saved, owner);
+	/* what current_date and the like mean must not depend on the session */
+	identity_set_local("timezone", policy->time_zone);
 	plan = SPI_prepare(psprintf("SELECT count(*) FROM %s WHERE %s",
 								partition_qualified_name(partition),
 								policy->unfinished_when), 0, NULL);

@@ -40,6 +40,9 @@ identity_assume(Identity *saved, Oid role)
 	identity_set_local("row_security", "off");
 	identity_set_local("default_tablespace", "");
 	identity_set_local("client_min_messages", "warning");
+	/* a time that is written here is read elsewhere, by a session unlike this */
+	identity_set_local("datestyle", "ISO");
+	identity_set_local("intervalstyle", "postgres");
 }
 
 void

@@ -62,6 +62,8 @@ zone_calendar(const Policy *policy)
 {
 	Calendar	cal = {NULL, NULL};
 
+	if (policy->tz == NULL)
+		(void) policy_time_zone(policy->time_zone);
 	if (strcmp(pg_get_timezone_name(policy->tz), "UTC") != 0)
 	{
 		cal.offset = zone_offset;
@@ -569,7 +571,8 @@ policy_from_row(HeapTuple tuple, TupleDesc desc)
 		policy->archive_schema = DatumGetObjectId(value);
 	policy->unfinished_when = text_column(tuple, desc, "unfinished_when");
 	policy->time_zone = text_column(tuple, desc, "time_zone");
-	policy->tz = policy_time_zone(policy->time_zone);
+	/* unknown since the server's time zones changed: an error of this table only */
+	policy->tz = pg_tzset(policy->time_zone);
 	policy->tablespace = text_column(tuple, desc, "tablespace");
 	value = SPI_getbinval(tuple, desc, 10, &isnull);
 	if (!isnull)

@@ -166,6 +166,7 @@ saga_table_create(int index)
 	Oid			schema = sagaz_extension_schema();
 	Oid			relid = get_relname_relid(table->name, schema);
 	Policy		policy = {0};
+	Identity	saved;
 
 	if (!OidIsValid(relid))
 	{
@@ -187,5 +188,8 @@ saga_table_create(int index)
 		policy.storage_parameters = list_make1((char *) table->storage_parameter);
 	policy.auto_analyze = true;
 	policy.auto_freeze = true;
+	/* the condition above means pg_catalog's operators, on no account others */
+	identity_assume(&saved, GetUserId());
 	policy_register(&policy);
+	identity_restore(&saved);
 }

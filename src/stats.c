@@ -125,7 +125,8 @@ stats_partitions(PartitionStatsEmit emit, void *arg)
 		CHECK_FOR_INTERRUPTS();
 		if (rel == NULL)
 			continue;
-		if (partition_read_parent(rel, &info, &problem))
+		/* what can't be read is a problem that stats_coverage() tells */
+		if (policy->tz != NULL && partition_read_parent(rel, &info, &problem))
 			table_partitions(policy, &info, emit, arg);
 		table_close(rel, AccessShareLock);
 	}

@@ -3,7 +3,7 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell unit regress isolation tap pgtap demo; all of them by default
+#   suites: compile shell docs unit regress isolation tap pgtap demo; all of them by default
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -12,11 +12,11 @@ set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
-all_suites=(compile shell unit regress isolation tap pgtap demo)
+all_suites=(compile shell docs unit regress isolation tap pgtap demo)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
-limit=900
+limit=600
 
 passed=0
 failed=0
@@ -163,6 +163,12 @@ suite_shell() {
     fi
   done < <(cd "$tree" && grep -rlIE '^#! ?/(usr/)?bin/(env )?(ba)?sh' . | sort)
   tally shell "$good" "$bad"
+}
+
+suite_docs() {
+  local status=0
+  logged as_user "$tree/test/docs.sh" || status=$?
+  tally_tap docs "$status"
 }
 
 suite_unit() {

@@ -56,9 +56,8 @@ expect() {
 }
 
 title "A throwaway cluster of $("$bin/postgres" --version)"
-server initdb --auth=trust --username=postgres --encoding=UTF8 --no-sync >"$dir.log" 2>&1 ||
-  { cat "$dir.log"; exit 1; }
-rm -f "$dir.log"
+server initdb --auth=trust --username=postgres --encoding=UTF8 --no-sync >"$dir/initdb.log" 2>&1 ||
+  { cat "$dir/initdb.log"; exit 1; }
 server pg_ctl --silent --wait --log="$dir/server.log" \
   --options="-c listen_addresses='' -c unix_socket_directories='$dir' -c port=5432 -c fsync=off" start
 "$bin/createdb" --host="$dir" --port=5432 --username=postgres sagaz

@@ -1,0 +1,83 @@
+#!/bin/bash
+# Whether the documents keep up with the code, in TAP. What is wrong is listed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=$(sed -n "s/^default_version = '\(.*\)'/\1/p" sagaz_ha.control)
+script=sagaz_ha--$version.sql
+
+# The names that come in but are not in doc/reference.md as code.
+undocumented() {
+  local name
+  sort -u | while read -r name; do
+    grep -Eq "[\`.]${name}[\`( ]" doc/reference.md || echo "$name"
+  done
+}
+
+objects() {
+  sed -nE 's/^CREATE (OR REPLACE )?(FUNCTION|PROCEDURE|TABLE|VIEW) (@extschema@|sagaz_ha)\.([a-z0-9_]+).*/\4/p' \
+    "$script" | undocumented
+}
+
+columns() {
+  sed -nE 's/^COMMENT ON COLUMN [^ ]*\.([a-z0-9_]+) IS.*/\1/p' "$script" | undocumented
+}
+
+settings() {
+  cat src/*.c | tr -d '\n' |
+    grep -oE 'DefineCustom[A-Za-z]+Variable\([[:space:]]*"sagaz_ha\.[a-z0-9_]+"' |
+    sed -E 's/.*"sagaz_ha\.(.*)"/\1/' | undocumented
+}
+
+links() {
+  local file target
+  for file in *.md doc/*.md; do
+    { grep -oE '\]\([^)#:]+' "$file" || true; } | cut -c3- | while read -r target; do
+      [[ -e $(dirname "$file")/$target ]] || echo "$file: $target"
+    done
+  done
+}
+
+meta() {
+  # shellcheck disable=SC2016  # it is Perl that expands these
+  perl -MJSON::PP -e '
+    my ($version, $script) = splice(@ARGV, 0, 2);
+    my $meta = decode_json(do { local $/; <> });
+    my $provides = $meta->{provides}{sagaz_ha};
+    print "no $_\n"
+      for grep { !$meta->{$_} } qw(name abstract version maintainer license provides meta-spec);
+    print "provides $provides->{file}, but the control file wants $script\n"
+      if $provides->{file} ne $script;
+    print "$_ is missing\n" for grep { !-e } @$provides{qw(file docfile)};
+    print "version $_ is not $version.0\n"
+      for grep { $_ ne "$version.0" } $meta->{version}, $provides->{version};
+  ' "$version" "$script" META.json 2>&1
+}
+
+changelog() {
+  grep -q "^## $version\." CHANGELOG.md || echo "no entry for $version"
+}
+
+checks=(
+  'objects: doc/reference.md has every function, table and view'
+  'columns: doc/reference.md has every column of tables and views'
+  'settings: doc/reference.md has every setting'
+  'links: links between documents lead somewhere'
+  'meta: META.json is valid and fits sagaz_ha.control'
+  'changelog: CHANGELOG.md has this version'
+)
+
+echo "1..${#checks[@]}"
+number=0
+failed=0
+for check in "${checks[@]}"; do
+  number=$((number + 1))
+  if wrong=$("${check%%:*}") && [[ -z $wrong ]]; then
+    echo "ok $number - ${check#*: }"
+  else
+    echo "not ok $number - ${check#*: }"
+    echo "# ${wrong//$'\n'/$'\n'# }"
+    failed=$((failed + 1))
+  fi
+done
+((failed == 0))
