@@ -67,12 +67,14 @@ CREATE TABLE sagaz_ha.partition_history (
 CREATE INDEX partition_history_latest
   ON sagaz_ha.partition_history (table_name, coalesce(partition_name, ''), id);
 CREATE INDEX partition_history_partition ON sagaz_ha.partition_history (partition, id);
+CREATE INDEX partition_history_retiring ON sagaz_ha.partition_history (partition)
+  WHERE action = 'DEFER' AND details LIKE 'retiring%';
 COMMENT ON TABLE sagaz_ha.partition_history IS
   'what maintenance did and found; KEEP, DEFER and ERROR when they begin or change';
 COMMENT ON COLUMN sagaz_ha.partition_history.id IS 'order in which rows were recorded';
 COMMENT ON COLUMN sagaz_ha.partition_history.recorded_at IS 'time of the pass''s transaction';
 COMMENT ON COLUMN sagaz_ha.partition_history.action IS
-  'CREATE, DETACH, DROP, KEEP, DEFER, ANALYZE or ERROR';
+  'CREATE, DETACH, DROP, KEEP, DEFER, ANALYZE or ERROR; and FREEZE and ATTACH';
 COMMENT ON COLUMN sagaz_ha.partition_history.parent IS 'OID of the partitioned table';
 COMMENT ON COLUMN sagaz_ha.partition_history.table_name IS 'name of the partitioned table then';
 COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition, if there was one';

@@ -85,9 +85,9 @@ hold_release(void)
 
 /*
  * Launcher: takes and releases what workers ask for. What a worker that is
- * gone had asked for is released too.
+ * gone had asked for is released too. True: a transaction is open for them.
  */
-void
+bool
 hold_serve(void)
 {
 	static bool in_transaction = false;
@@ -132,4 +132,5 @@ hold_serve(void)
 		CommitTransactionCommand();
 		in_transaction = false;
 	}
+	return in_transaction;
 }

@@ -9,6 +9,6 @@
 
 extern bool hold_acquire(Oid relation);
 extern void hold_release(void);
-extern void hold_serve(void);
+extern bool hold_serve(void);
 
 #endif							/* SAGAZ_HOLD_H */

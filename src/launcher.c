@@ -248,7 +248,7 @@ next_time(const WorkState *work, const DatabaseState *database, Job *job)
 		if (!database->has_extension)
 			delay = NO_EXTENSION_NAP * INT64CONST(1000);
 		else if (work->soon > 0)
-			delay = work->soon;
+			delay = Min(delay, work->soon);
 	}
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 }
@@ -369,8 +369,8 @@ sagaz_launcher_main(Datum arg)
 
 		if (ConfigReloadPending)
 			take_over_settings();
-		hold_serve();
-		if (sagaz_enabled && (shared_state->rescan || now >= next_scan))
+		if (!hold_serve() && sagaz_enabled &&
+			(shared_state->rescan || now >= next_scan))
 		{
 			scan_databases();
 			next_scan = TimestampTzPlusMilliseconds(now, sagaz_naptime * INT64CONST(1000));

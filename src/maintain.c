@@ -210,7 +210,7 @@ failure_step(void *arg)
 
 	if (defer)
 	{
-		step->pass->waiting = true;
+		step->pass->deferred = true;
 		progress_waiting_for(details);
 	}
 	else

@@ -45,7 +45,8 @@ typedef struct Pass
 	MaintainEmit emit;
 	void	   *arg;
 	bool		background;
-	bool		waiting;		/* something is to be tried again soon */
+	bool		waiting;		/* a partition is draining */
+	bool		deferred;		/* a lock could not be had */
 } Pass;
 
 extern ErrorData *maintain_attempt(MaintainStep step, void *arg);

@@ -31,6 +31,7 @@ typedef struct WorkState
 	pid_t		pid;			/* 0: no worker runs */
 	bool		finished;		/* the last worker came to its end */
 	int			soon;			/* ms until work is due again; 0: the nap */
+	int			deferrals;		/* passes in a row that could not get a lock */
 	TimestampTz last;			/* end of the last finished pass */
 	TimestampTz next;
 	int64		passes;

@@ -114,6 +114,31 @@ find_chores(ChoreList *list, const char *sql, int nargs)
 	SPI_finish();
 }
 
+/*
+ * A year of history is enough, but for partitions that still exist: their
+ * state is in it. Nothing is looked through while the oldest row is younger.
+ */
+static void
+prune_step(void *arg)
+{
+	static const char *const sql =
+		"DELETE FROM sagaz_ha.partition_history AS h"
+		" WHERE h.recorded_at < $1 - interval '1 year'"
+		"   AND (SELECT o.recorded_at FROM sagaz_ha.partition_history AS o"
+		"         ORDER BY o.id LIMIT 1) < $1 - interval '1 year'"
+		"   AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = h.partition)";
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		values[1] = {TimestampTzGetDatum(((ChoreList *) arg)->pass->now)};
+	Identity	saved;
+
+	SPI_connect();
+	identity_assume(&saved, identity_extension_owner());
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not prune partition history");
+	identity_restore(&saved);
+	SPI_finish();
+}
+
 static void
 find_chores_step(void *arg)
 {
@@ -164,10 +189,12 @@ void
 upkeep_run(Pass *pass)
 {
 	ChoreList	list = {pass, NIL};
-	ErrorData  *error = pass->attempt(find_chores_step, &list);
+	ErrorData  *error = pass->attempt(prune_step, &list);
 	int			done = 0;
 	ListCell   *cell;
 
+	if (error == NULL)
+		error = pass->attempt(find_chores_step, &list);
 	if (error != NULL)
 		ReThrowError(error);
 	SetConfigOption("lock_timeout", psprintf("%d", sagaz_lock_timeout),

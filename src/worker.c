@@ -25,7 +25,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* What waits for somebody else is looked at again after this, in ms. */
+/*
+ * A partition that drains is looked at again after this, in ms. A lock that
+ * could not be had is tried again after this, twice this, and so on.
+ */
 #define WAITING_NAP		1000
 
 PGDLLEXPORT void sagaz_worker_main(Datum arg);
@@ -163,7 +166,11 @@ run_pass(WorkerKind kind)
 	}
 	retire_leftovers(&pass);
 	maintain_run(&pass, InvalidOid);
-	return pass.waiting ? WAITING_NAP : 0;
+	if (!pass.deferred)
+		my_work->deferrals = 0;
+	if (pass.waiting)
+		return WAITING_NAP;
+	return pass.deferred ? WAITING_NAP << Min(my_work->deferrals++, 10) : 0;
 }
 
 static void

@@ -37,7 +37,7 @@ static const Zone zones[] = {
 	{"America/Havana", -18000, -14400}, /* skips midnights, repeats others */
 	{"America/St_Johns", -12600, -9000},	/* went back at 00:01 until 2011 */
 	{"Africa/Cairo", 7200, 10800},	/* skips midnights since 2023 */
-	{"Africa/Casablanca", 0, 3600}, /* four changes a year */
+	{"Africa/Casablanca", 0, 3600}, /* goes back for Ramadan */
 	{"Europe/Dublin", 0, 3600},
 	{"Asia/Kathmandu", 20700, 20700},
 	{"Australia/Lord_Howe", 39600, 37800},	/* changes by half an hour */
@@ -160,11 +160,13 @@ random_bits(Random *random)
 	return z ^ (z >> 31);
 }
 
-/* At least low, less than high. */
+/* At least low, less than high; unsigned, as both ends of time are too far apart. */
 static inline int64_t
 random_between(Random *random, int64_t low, int64_t high)
 {
-	return low + (int64_t) (random_bits(random) % (uint64_t) (high - low));
+	uint64_t	width = (uint64_t) high - (uint64_t) low;
+
+	return (int64_t) ((uint64_t) low + random_bits(random) % width);
 }
 
 static inline bool
@@ -173,34 +175,66 @@ one_in(Random *random, int n)
 	return random_bits(random) % (uint64_t) n == 0;
 }
 
+/* The instants from 1970 to 2040 at which a zone's offset changes. */
+typedef struct Changes
+{
+	int			n;
+	CalTime		at[500];
+} Changes;
+
+/* The first instant after low with the offset of high, to the second. */
+static inline CalTime
+bisect_change(const Calendar *cal, CalTime low, CalTime high)
+{
+	int32_t		before = cal->offset(low, cal->arg);
+
+	while (high - low > SECOND)
+	{
+		CalTime		middle = low + (high - low) / SECOND / 2 * SECOND;
+
+		if (cal->offset(middle, cal->arg) == before)
+			low = middle;
+		else
+			high = middle;
+	}
+	return high;
+}
+
+/* Found in steps that none of these zones changes twice in. */
+static inline void
+find_changes(const Calendar *cal, Changes *changes)
+{
+	const CalTime step = 5 * CAL_DAY;
+
+	changes->n = 0;
+	if (cal->offset == NULL)
+		return;
+	for (CalTime t = date(1970, 1, 1); t < date(2040, 1, 1); t += step)
+	{
+		if (cal->offset(t, cal->arg) == cal->offset(t + step, cal->arg))
+			continue;
+		if (changes->n == (int) (sizeof(changes->at) / sizeof(changes->at[0])))
+		{
+			printf("Bail out! too many changes\n");
+			exit(1);
+		}
+		changes->at[changes->n++] = bisect_change(cal, t, t + step);
+	}
+}
+
 /*
- * The next change of the zone's offset after t, looked for in steps that no
- * zone above changes twice in; CAL_INFINITY when there is none before end.
+ * A time that a test may meet: most from 1970 to 2040, and of these half near
+ * a change of the clock, because it is there that calendars break.
  */
 static inline CalTime
-next_change(const Calendar *cal, CalTime t, CalTime end)
+random_time(Random *random, const Changes *changes)
 {
-	CalTime		step = 5 * CAL_DAY;
-
-	for (; t < end; t += step)
-	{
-		CalTime		low = t;
-		CalTime		high = t + step;
-
-		if (cal->offset(low, cal->arg) == cal->offset(high, cal->arg))
-			continue;
-		while (high - low > 1)
-		{
-			CalTime		middle = low + (high - low) / 2;
-
-			if (cal->offset(middle, cal->arg) == cal->offset(t, cal->arg))
-				low = middle;
-			else
-				high = middle;
-		}
-		return high;
-	}
-	return CAL_INFINITY;
+	if (one_in(random, 8))
+		return random_between(random, date(-4000, 1, 1), date(290000, 1, 1));
+	if (changes->n == 0 || one_in(random, 2))
+		return random_between(random, date(1970, 1, 1), date(2040, 1, 1));
+	return changes->at[random_between(random, 0, changes->n)] +
+		random_between(random, -2 * CAL_DAY, 2 * CAL_DAY);
 }
 
 #endif							/* SAGAZ_ZONES_H */
