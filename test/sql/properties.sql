@@ -77,10 +77,11 @@ SELECT relname, pg_get_userbyid(relowner) AS owner, relpersistence, relreplident
        relrowsecurity, relispartition,
        (SELECT spcname FROM pg_tablespace WHERE oid = reltablespace) AS tablespace, reloptions,
        (SELECT reloptions FROM pg_class AS t WHERE t.oid = c.reltoastrelid) AS toast_options,
-       (SELECT array_agg(a ORDER BY a::text COLLATE "C") FROM unnest(relacl) AS a) AS acl
+       (SELECT array_agg(a ORDER BY a::text COLLATE "C") FROM unnest(relacl) AS a
+         WHERE a::text NOT LIKE 'regress_owner=%') AS acl
   FROM pg_class AS c WHERE oid IN ('app.t'::regclass, 'app.t_y2025m01d15'::regclass);
 \x off
-SELECT attname, atttypid::regtype, attnotnull, attidentity, attgenerated, nullif(attstattarget, -1) AS statistics,
+SELECT attname, atttypid::regtype, attnotnull, attgenerated, nullif(attstattarget, -1) AS statistics,
        (SELECT o FROM unnest(attoptions) AS o WHERE o LIKE 'n_dist%') AS options, attstorage,
        attcompression, attcollation::regcollation, attacl, col_description(attrelid, attnum), pg_get_expr(adbin, adrelid) AS "default"
   FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum

@@ -1,0 +1,172 @@
+-- Reading: statistics, metadata, health, the dry run, history.
+\getenv srcdir PG_ABS_SRCDIR
+\set setup :srcdir '/include/setup.sql'
+\set teardown :srcdir '/include/teardown.sql'
+\i :setup
+
+-- Before anything is managed, everything is empty, and nothing fails
+SELECT * FROM get_partition_statistics();
+SELECT * FROM partition_metadata;
+SELECT * FROM sagaz_ha.plan_partition_maintenance();
+SELECT table_name, check_name, status FROM sagaz_ha.partition_health();
+SELECT * FROM sagaz_ha.partition_history;
+SELECT sagaz_ha.clock() AT TIME ZONE 'UTC' AS clock;
+
+-- What the plan says is what the pass does, at any time
+CREATE TABLE a (at timestamptz NOT NULL, todo boolean) PARTITION BY RANGE (at);
+CREATE TABLE b (at date NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE c (at timestamp NOT NULL) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('a', '1 day', 3, retention => '2 days', unfinished_when => 'todo');
+SELECT sagaz_ha.manage_partitions('b', '1 week', 2, retention => '2 weeks', retention_action => 'detach');
+SELECT sagaz_ha.manage_partitions('c', '6 hours', 2, retention => '1 day', time_zone => 'America/New_York');
+CREATE FUNCTION plan_is_pass(at timestamptz) RETURNS TABLE (actions bigint, same boolean, history boolean) LANGUAGE plpgsql AS $$
+DECLARE
+  plan text[]; pass text[]; seen bigint; before bigint;
+BEGIN
+  SELECT coalesce(max(id), 0) INTO before FROM sagaz_ha.partition_history;
+  SELECT array_agg(p::text ORDER BY p::text) INTO plan FROM sagaz_ha.plan_partition_maintenance(at) AS p;
+  IF EXISTS (SELECT FROM sagaz_ha.partition_history WHERE id > before) THEN
+    RAISE EXCEPTION 'the dry run wrote history';
+  END IF;
+  PERFORM set_config('sagaz_ha.clock', at::text, false);
+  SELECT array_agg(p::text ORDER BY p::text), count(*) INTO pass, seen FROM maintain_all_partitions() AS p;
+  RETURN QUERY SELECT seen, plan IS NOT DISTINCT FROM pass,
+    seen = (SELECT count(*) FROM sagaz_ha.partition_history WHERE id > before AND recorded_at = at)
+         + (SELECT count(*) FROM unnest(pass) AS r WHERE r LIKE '(KEEP,%'
+             AND EXISTS (SELECT FROM sagaz_ha.partition_history WHERE id <= before AND action = 'KEEP'));
+END $$;
+SELECT * FROM plan_is_pass('2025-01-15 10:00:00+00');
+SELECT * FROM plan_is_pass('2025-01-15 10:00:00+00');
+INSERT INTO a VALUES ('2025-01-15 10:00:00+00', true), ('2025-01-16 10:00:00+00', NULL);
+SELECT * FROM plan_is_pass('2025-01-18 00:00:00+00');
+SELECT * FROM plan_is_pass('2025-01-19 00:00:00+00');
+SELECT * FROM plan_is_pass('2025-03-09 12:00:00+00');
+SELECT * FROM plan_is_pass('2026-01-01 00:00:00+00');
+-- the dry run at another time than now
+SELECT action, count(*) FROM sagaz_ha.plan_partition_maintenance('2027-01-01 00:00:00+00') GROUP BY 1 ORDER BY 1;
+SELECT action, count(*) FROM sagaz_ha.plan_partition_maintenance() GROUP BY 1;
+DROP TABLE a, b, c;
+TRUNCATE sagaz_ha.partition_history;
+
+-- Statistics and metadata: numbers without counting
+SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
+CREATE TABLE log (at timestamptz NOT NULL, todo boolean, line text) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('log', '1 day', 3, retention => '2 days', unfinished_when => 'todo');
+SELECT count(*) FROM maintain_all_partitions();
+INSERT INTO log SELECT '2025-01-15 10:00:00+00', false, repeat('x', 1000) FROM generate_series(1, 2000);
+INSERT INTO log SELECT '2025-01-16 10:00:00+00', true, 'x' FROM generate_series(1, 30);
+ANALYZE log;
+SELECT table_name, partition_count, oldest_partition, newest_partition, total_size_mb > 2 AS has_size,
+       estimated_rows, kept, covered_until AT TIME ZONE 'UTC' AS covered_until FROM get_partition_statistics();
+SELECT partition_name, state, total_bytes > 2000000 AS is_big, estimated_rows, partition::text, parent::text
+  FROM partition_metadata ORDER BY partition_start;
+-- the sum of the parts, to the byte
+SELECT total_size_mb = round((SELECT sum(pg_total_relation_size(partition)) FROM partition_metadata) / 1048576.0, 2) AS adds_up
+  FROM get_partition_statistics();
+-- rows that nobody has counted yet: an estimate that isn't below zero
+SELECT sagaz_ha.create_partition('log', '2025-01-25 00:00:00+00');
+SELECT estimated_rows >= 0 AS no_minus_one FROM partition_metadata WHERE partition_name = 'log_y2025m01d25';
+DROP TABLE log_y2025m01d25;
+-- states of time
+SET sagaz_ha.clock = '2025-01-18 10:00:00+00';
+SELECT partition_name, state, created_at AT TIME ZONE 'UTC' AS created_at FROM partition_metadata ORDER BY partition_start;
+SET sagaz_ha.clock = '2025-01-19 10:00:00+00';
+SELECT action, partition_name FROM maintain_all_partitions() ORDER BY 1, 2;
+SELECT partition_name, state FROM partition_metadata ORDER BY partition_start;
+
+-- Health: each check, ok and not
+CREATE FUNCTION health(checks text[]) RETURNS TABLE (check_name text, status text, value text, details text) LANGUAGE sql AS
+  $$ SELECT h.check_name, h.status, h.value, h.details FROM sagaz_ha.partition_health() AS h WHERE h.check_name = ANY (checks) $$;
+SELECT * FROM health('{kept_partitions,errors}');
+UPDATE log SET todo = false;
+SELECT count(*) FROM maintain_all_partitions();
+SELECT table_name, check_name, status, value, details FROM sagaz_ha.partition_health();
+-- coverage shrinks with time, from ok over warning to critical
+SELECT covered_until AT TIME ZONE 'UTC' AS covered_until, premade_until AT TIME ZONE 'UTC' AS premade_until FROM sagaz_ha.coverage();
+SET sagaz_ha.clock = '2025-01-21 11:00:00+00';
+SELECT status, value FROM health('{coverage}');
+SET sagaz_ha.clock = '2025-01-21 13:00:00+00';
+SELECT status, value FROM health('{coverage}');
+SET sagaz_ha.clock = '2025-01-22 05:00:00+00';
+SELECT status, value FROM health('{coverage}');
+SET sagaz_ha.clock = '2025-01-22 07:00:00+00';
+SELECT status, value FROM health('{coverage}');
+SET sagaz_ha.clock = '2025-01-23 00:00:00+00';
+SELECT * FROM health('{coverage}');
+SELECT covered_until FROM get_partition_statistics();
+SET sagaz_ha.clock = '2025-01-19 10:00:00+00';
+-- holes end coverage where they begin
+ALTER TABLE log DETACH PARTITION log_y2025m01d21;
+SELECT * FROM health('{coverage,holes}');
+ALTER TABLE log ATTACH PARTITION log_y2025m01d21 FOR VALUES FROM ('2025-01-21 00:00:00+00') TO ('2025-01-22 00:00:00+00');
+-- a table that can't be maintained, and why
+ALTER TABLE log DROP COLUMN todo;
+SELECT * FROM health('{maintainable}');
+-- creating goes on; what can't be asked is not dropped
+SET sagaz_ha.clock = '2025-01-21 10:00:00+00';
+SELECT action, partition_name, details FROM maintain_all_partitions();
+SELECT * FROM health('{errors}');
+SELECT sagaz_ha.manage_partitions('log', '1 day', 3, retention => '2 days');
+SELECT action, partition_name, details FROM maintain_all_partitions();
+SELECT * FROM health('{maintainable,errors}');
+-- a policy that is there by force: health says so, the pass too, and goes on
+UPDATE sagaz_ha.partition_policy SET time_zone = 'Europe/Atlantis';
+CREATE TABLE healthy (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('healthy', '1 day', 1);
+SELECT * FROM maintain_all_partitions();
+SELECT * FROM sagaz_ha.plan_partition_maintenance();
+SELECT table_name, partition_count, covered_until AT TIME ZONE 'UTC' AS covered_until FROM get_partition_statistics();
+SELECT table_name, check_name, status, details FROM sagaz_ha.partition_health() WHERE status <> 'ok';
+SELECT test.fails($$SELECT sagaz_ha.create_partition('log', '2025-03-01 00:00:00+00')$$);
+DROP TABLE healthy;
+UPDATE sagaz_ha.partition_policy SET time_zone = 'UTC';
+-- a pending detach
+CREATE TABLE pending (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('pending', '1 day', 1);
+SELECT count(*) FROM sagaz_ha.maintain_partitions('pending');
+UPDATE pg_inherits SET inhdetachpending = true WHERE inhrelid = 'pending_y2025m01d22'::regclass;
+SELECT table_name, check_name, status, value, details FROM sagaz_ha.partition_health()
+ WHERE check_name IN ('pending_detach', 'coverage') AND table_name = 'pending';
+SELECT partition_name, state FROM partition_metadata WHERE table_name = 'pending' ORDER BY partition_start;
+-- the pass makes nothing in its place
+SELECT count(*) FILTER (WHERE action = 'CREATE') AS made FROM sagaz_ha.maintain_partitions('pending');
+ALTER TABLE pending DETACH PARTITION pending_y2025m01d22 FINALIZE;
+SELECT status FROM health('{pending_detach}');
+DROP TABLE pending_y2025m01d22;
+SELECT action, partition_name FROM sagaz_ha.maintain_partitions('pending');
+
+-- History: changes as they happen; what lasts when it begins or changes
+DROP TABLE log, pending;
+TRUNCATE sagaz_ha.partition_history;
+SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
+CREATE TABLE h (at timestamptz NOT NULL, todo boolean) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('h', '1 day', 1, retention => '1 day', unfinished_when => 'todo');
+CREATE TABLE h_y2025m01d16 ();
+SELECT count(*) FROM maintain_all_partitions();
+SELECT count(*) FROM maintain_all_partitions();
+INSERT INTO h VALUES ('2025-01-15 10:00:00+00', true);
+SET sagaz_ha.clock = '2025-01-17 00:00:00+00';
+SELECT count(*) FROM maintain_all_partitions();
+SELECT count(*) FROM maintain_all_partitions();
+DROP TABLE h_y2025m01d16;
+DELETE FROM h;
+SELECT count(*) FROM maintain_all_partitions();
+SELECT recorded_at AT TIME ZONE 'UTC' AS recorded_at, action, table_name, parent = 'h'::regclass AS parent_is_right,
+       partition IS NOT NULL AS has_partition, partition_name, details
+  FROM sagaz_ha.partition_history ORDER BY id;
+-- a pass with nothing new writes nothing at all
+CREATE TABLE h2 (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE h2_all PARTITION OF h2 FOR VALUES FROM (MINVALUE) TO ('2025-02-01 00:00:00+00');
+SELECT sagaz_ha.manage_partitions('h2', '1 day', 1);
+BEGIN;
+SELECT count(*) FROM maintain_all_partitions();
+SELECT pg_current_xact_id_if_assigned() IS NULL AS wrote_nothing;
+COMMIT;
+-- rolled back, it never was
+BEGIN;
+SET LOCAL sagaz_ha.clock = '2025-01-18 00:00:00+00';
+SELECT count(*) FROM maintain_all_partitions();
+ROLLBACK;
+SELECT count(*) FROM sagaz_ha.partition_history WHERE recorded_at = '2025-01-18 00:00:00+00';
+
+\i :teardown
