@@ -77,7 +77,7 @@ pgxs() {
 copy_tree() {
   mkdir -p "$1"
   tar -C "$repo" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
-    --exclude=./tmp_check --exclude=./tmp_check_iso --exclude=./results \
+    --exclude=./tmp_check --exclude=./tmp_check_iso --exclude=./results --exclude=./log \
     --exclude=./output_iso --exclude=./test/unit/build -cf - . | tar -C "$1" -xf -
   [[ $EUID != 0 ]] || chown -R "$user" "$1"
 }
