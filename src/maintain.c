@@ -173,7 +173,8 @@ plan_own_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 
-	if (get_rel_name(step->policy->parent) != NULL)
+	step->name = partition_display_name(step->policy->parent);
+	if (step->name != NULL)
 		identity_require_owner(step->policy->parent);
 	plan_step(arg);
 }
