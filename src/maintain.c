@@ -199,7 +199,9 @@ static void
 report_failure(Pass *pass, Oid parent, const char *table_name, Oid partition,
 			   const char *partition_name, const ErrorData *error)
 {
+	/* in use: by an open cursor or a pending trigger of this very session */
 	bool		defer = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE ||
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 
 	report(pass, defer ? ACTION_DEFER : ACTION_ERROR, parent, table_name,
