@@ -17,7 +17,8 @@ CREATE TABLE sagaz_ha.partition_policy (
   premake integer NOT NULL,
   retention interval,
   retention_action text NOT NULL CHECK (retention_action IN ('drop', 'detach', 'archive')),
-  archive_schema regnamespace,
+  -- no regnamespace: pg_upgrade refuses columns of that type
+  archive_schema name,
   unfinished_when text,
   time_zone text NOT NULL,
   tablespace name,

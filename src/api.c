@@ -130,6 +130,20 @@ text_array_argument(FunctionCallInfo fcinfo, int argument)
 	return result;
 }
 
+/* A regnamespace may be any number. */
+static char *
+schema_argument(Oid schema)
+{
+	char	   *name = get_namespace_name(schema);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema with OID %u does not exist", schema),
+				 errhint("Name the schema, such as 'archive'.")));
+	return name;
+}
+
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
@@ -160,7 +174,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.time_zone = text_to_cstring(PG_GETARG_TEXT_PP(6));
 	policy.tz = policy_time_zone(policy.time_zone);
 	if (!PG_ARGISNULL(7))
-		policy.archive_schema = PG_GETARG_OID(7);
+		policy.archive_schema = schema_argument(PG_GETARG_OID(7));
 	if (!PG_ARGISNULL(8))
 		policy.tablespace = NameStr(*PG_GETARG_NAME(8));
 	policy.storage_parameters = text_array_argument(fcinfo, 9);

@@ -205,7 +205,9 @@ failure_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	const ErrorData *error = step->error;
+	/* in use: by an open cursor or a pending trigger of this very session */
 	bool		defer = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE ||
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 	char	   *details = defer ? pstrdup(error->message) : maintain_error_details(error);
 

@@ -12,6 +12,7 @@
 #include "access/relation.h"
 #include "access/reloptions.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_tablespace_d.h"
 #include "catalog/pg_type.h"
 #include "commands/tablespace.h"
@@ -125,17 +126,13 @@ policy_time_zone(const char *name)
 char *
 policy_archive_schema(const Policy *policy)
 {
-	char	   *schema;
-
-	if (!OidIsValid(policy->archive_schema))
-		return NULL;
-	schema = get_namespace_name(policy->archive_schema);
-	if (schema == NULL)
+	if (policy->archive_schema != NULL &&
+		!OidIsValid(get_namespace_oid(policy->archive_schema, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("archive_schema with OID %u does not exist", policy->archive_schema),
-				 errhint("Create a schema and name it with sagaz_ha.manage_partitions().")));
-	return schema;
+				 errmsg("archive_schema \"%s\" does not exist", policy->archive_schema),
+				 errhint("Create it, or name another with sagaz_ha.manage_partitions().")));
+	return policy->archive_schema;
 }
 
 static void
@@ -193,7 +190,7 @@ check_retention_action(const Policy *policy)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid retention action \"%s\"", action),
 				 errhint("Use 'drop', 'detach' or 'archive'.")));
-	if (archive != OidIsValid(policy->archive_schema))
+	if (archive != (policy->archive_schema != NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("retention action \"%s\" and archive_schema don't fit together", action),
@@ -417,7 +414,7 @@ policy_save(const Policy *policy)
 		" storage_parameters = EXCLUDED.storage_parameters,"
 		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze";
 	Oid			types[12] = {REGCLASSOID, INTERVALOID, INT4OID, INTERVALOID,
-		TEXTOID, REGNAMESPACEOID, TEXTOID, TEXTOID, NAMEOID, TEXTARRAYOID,
+		TEXTOID, NAMEOID, TEXTOID, TEXTOID, NAMEOID, TEXTARRAYOID,
 		BOOLOID, BOOLOID};
 	Datum		values[12];
 	char		nulls[12];
@@ -430,8 +427,8 @@ policy_save(const Policy *policy)
 	if (policy->retention)
 		values[3] = IntervalPGetDatum(policy->retention);
 	values[4] = CStringGetTextDatum(policy->retention_action);
-	if (OidIsValid(policy->archive_schema))
-		values[5] = ObjectIdGetDatum(policy->archive_schema);
+	if (policy->archive_schema)
+		values[5] = DirectFunctionCall1(namein, CStringGetDatum(policy->archive_schema));
 	if (policy->unfinished_when)
 		values[6] = CStringGetTextDatum(policy->unfinished_when);
 	values[7] = CStringGetTextDatum(policy->time_zone);
@@ -566,9 +563,7 @@ policy_from_row(HeapTuple tuple, TupleDesc desc)
 		*policy->retention = *DatumGetIntervalP(value);
 	}
 	policy->retention_action = text_column(tuple, desc, "retention_action");
-	value = SPI_getbinval(tuple, desc, 6, &isnull);
-	if (!isnull)
-		policy->archive_schema = DatumGetObjectId(value);
+	policy->archive_schema = text_column(tuple, desc, "archive_schema");
 	policy->unfinished_when = text_column(tuple, desc, "unfinished_when");
 	policy->time_zone = text_column(tuple, desc, "time_zone");
 	/* unknown since the server's time zones changed: an error of this table only */

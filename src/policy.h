@@ -19,7 +19,7 @@ typedef struct Policy
 	int			premake;
 	Interval   *retention;		/* NULL: for ever */
 	char	   *retention_action;	/* drop, detach or archive */
-	Oid			archive_schema;
+	char	   *archive_schema;	/* NULL unless retention_action is archive */
 	char	   *unfinished_when;	/* NULL: nothing is ever unfinished */
 	char	   *time_zone;
 	pg_tz	   *tz;
