@@ -1,0 +1,56 @@
+# A pass with nothing to do, on 100 tables of 37 partitions. The numbers are
+# printed; the limits are wide, because a test machine may be slow.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($tables, $premake) = (100, 36);
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "fsync = off\nautovacuum = off\nmax_wal_size = 4GB");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION sagaz_ha');
+my $clock = "SET sagaz_ha.clock = '2025-01-15 10:00:00+00';\n";
+# a table a transaction: all of them at once would hold 10,000 locks
+$node->safe_psql('postgres', $clock . join('', map { qq{
+	CREATE TABLE t$_ (at timestamptz NOT NULL, n integer) PARTITION BY RANGE (at);
+	SELECT sagaz_ha.manage_partitions('t$_', '1 month', $premake, '12 months', unfinished_when => 'n > 0');
+	SELECT count(*) FROM sagaz_ha.maintain_partitions('t$_');
+} } 1 .. $tables));
+is($node->safe_psql('postgres', $clock . 'SELECT sum(partition_count) FROM get_partition_statistics()'),
+	$tables * ($premake + 1), 'partitions are there');
+$node->safe_psql('postgres', 'VACUUM ANALYZE pg_catalog.pg_class, pg_catalog.pg_inherits, pg_catalog.pg_attribute, pg_catalog.pg_constraint');
+
+# psql's \timing; the first is a new session's, the last ones are warm
+sub measure
+{
+	my ($query) = @_;
+	my ($stdout, $stderr);
+	IPC::Run::run([ 'psql', '-X', '-q', '-A', '-t', '-d', $node->connstr('postgres') ],
+		'<', \($clock . "\\timing on\n" . "$query;\n" x 6), '>', \$stdout, '2>', \$stderr);
+	is($stderr, '', "no error from $query");
+	my @ms = $stdout =~ /^Time: ([\d.]+) ms/mg;
+	return ($ms[0], (sort { $a <=> $b } @ms[ 1 .. 5 ])[2]);
+}
+
+my %limit = (
+	'SELECT * FROM maintain_all_partitions()' => [ 2000, 50 ],
+	'SELECT * FROM sagaz_ha.plan_partition_maintenance()' => [ 2000, 50 ],
+	'SELECT * FROM get_partition_statistics()' => [ 5000, 1000 ],
+	'SELECT * FROM sagaz_ha.partition_health()' => [ 5000, 1000 ]);
+for my $query (sort keys %limit)
+{
+	my ($cold, $warm) = measure($query);
+	diag(sprintf '%s: %.1f ms in a new session, %.1f ms warm', $query, $cold, $warm);
+	cmp_ok($cold, '<', $limit{$query}[0], "new session: $query");
+	cmp_ok($warm, '<', $limit{$query}[1], "warm: $query");
+}
+is($node->safe_psql('postgres', $clock . 'SELECT * FROM maintain_all_partitions()'), '', 'there was nothing to do');
+
+$node->stop;
+done_testing();
