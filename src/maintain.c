@@ -287,13 +287,13 @@ create_partitions(Pass *pass, TablePlan *table)
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
+		progress_count(done++, list_length(table->creates));
 		step.bound = (PlanBound *) lfirst(cell);
 		step.name = NULL;
 		error = pass->attempt(create_step, &step);
 		stop_point("create:after_commit");
 		if (error != NULL)
 			maintain_report_failure(pass, table, InvalidOid, step.name, error);
-		progress_count(++done, list_length(table->creates));
 	}
 }
 
