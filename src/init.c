@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
@@ -115,6 +116,7 @@ _PG_init(void)
 	{
 		shared_init();
 		launcher_register();
+		guard_register();
 	}
 	MarkGUCPrefixReserved("sagaz_ha");
 }

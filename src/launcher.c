@@ -161,8 +161,9 @@ enter_shared_memory(void)
 	before_shmem_exit(leave_shared_memory, (Datum) 0);
 }
 
-static bool
-is_wanted(const char *name)
+/* Whether sagaz_ha.databases has this one. */
+bool
+launcher_wants(const char *name)
 {
 	List	   *names;
 	ListCell   *cell;
@@ -215,7 +216,7 @@ scan_databases(void)
 	{
 		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (!row->datallowconn || row->datistemplate || !is_wanted(NameStr(row->datname)))
+		if (!row->datallowconn || row->datistemplate || !launcher_wants(NameStr(row->datname)))
 			continue;
 		enter_database(row->oid, NameStr(row->datname));
 		found = lappend_oid(found, row->oid);
