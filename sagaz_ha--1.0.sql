@@ -397,6 +397,23 @@ BEGIN ATOMIC
            ELSE 'not held back' END
     FROM coverage AS c JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
   UNION ALL
+  SELECT NULL, 'standbys',
+         CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,
+         count(*)::text,
+         coalesce(string_agg(f.name || f.trouble, '; '), 'drops wait for every standby that they have to')
+    FROM (SELECT coalesce(nullif(r.application_name, ''), r.client_addr::text, r.pid::text) AS name,
+                 ': no feedback, so drops don''t wait for its queries; set hot_standby_feedback = on there' AS trouble
+            FROM pg_stat_replication AS r
+            LEFT JOIN pg_replication_slots AS s ON s.active_pid = r.pid
+           WHERE r.backend_xmin IS NULL AND s.xmin IS NULL
+             AND r.replay_lsn IS NOT NULL AND s.slot_type IS DISTINCT FROM 'logical'
+          UNION ALL
+          SELECT s.slot_name::text,
+                 ': its standby is not connected; drops wait for it up to sagaz_ha.standby_drain_timeout ('
+                 || current_setting('sagaz_ha.standby_drain_timeout') || ')'
+            FROM pg_replication_slots AS s
+           WHERE s.slot_type = 'physical' AND NOT s.active AND s.xmin IS NOT NULL) AS f
+  UNION ALL
   SELECT NULL, 'worker',
          CASE WHEN w.pid IS NOT NULL OR pg_is_in_recovery() THEN 'ok' ELSE 'warning' END,
          w.pid::text,
