@@ -91,14 +91,19 @@ add_action(const PlanAction *action, void *arg)
 	}
 }
 
-/* Reads the catalogs and plans; an error if the table can't be managed. */
+/*
+ * Reads the catalogs and plans; an error if the table can't be managed, and
+ * NULL if it is gone.
+ */
 TablePlan *
 maintain_plan_table(Policy *policy, TimestampTz now)
 {
 	TablePlan  *table = (TablePlan *) palloc0(sizeof(TablePlan));
-	Relation	rel = table_open(policy->parent, AccessShareLock);
+	Relation	rel = try_table_open(policy->parent, AccessShareLock);
 	CalTime		until;
 
+	if (rel == NULL)
+		return NULL;
 	table->policy = policy;
 	table->table_name = partition_display_name(policy->parent);
 	partition_require_parent(rel, &table->info);
@@ -162,8 +167,8 @@ plan_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 
-	step->name = partition_display_name(step->policy->parent);
 	/* a table that was dropped meanwhile has no policy any more either */
+	step->name = partition_display_name(step->policy->parent);
 	if (step->name != NULL)
 		step->table = maintain_plan_table(step->policy, step->now);
 }
@@ -512,7 +517,7 @@ plan_table(Policy *policy, TimestampTz at, MaintainEmit emit, void *arg)
 	JournalEntry entry = {ACTION_ERROR, policy->parent};
 	ListCell   *cell;
 
-	if (step.name == NULL)
+	if (step.name == NULL || (error == NULL && step.table == NULL))
 		return;
 	entry.table_name = step.name;
 	if (error != NULL)

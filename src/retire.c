@@ -370,7 +370,7 @@ leftover_step(void *arg)
 
 	/* attached: fine as long as it's still expired; else it's open again */
 	now = maintain_plan_table(step->table->policy, step->pass->now);
-	for (int i = 0; i < list_length(now->expired); i++)
+	for (int i = 0; now != NULL && i < list_length(now->expired); i++)
 		if (((ExpiredPartition *) list_nth(now->expired, i))->relid == step->partition)
 			return;
 	fence_lower(info->owner, step->partition);
