@@ -42,16 +42,23 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'maintain_partitions', 'parent regclass, OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
    'SETOF record', 'volatile', 'owner'),
   ('sagaz_ha', 'create_partition', 'parent regclass, at timestamp with time zone', 'text', 'volatile', 'owner'),
+  ('sagaz_ha', 'resume_drops', 'parent regclass', 'boolean', 'volatile', 'owner'),
+  ('sagaz_ha', 'reattach_partition', 'partition regclass, parent regclass DEFAULT NULL::regclass', 'void', 'volatile', 'owner'),
+  ('sagaz_ha', 'policy_changed', '', 'trigger', 'volatile', 'owner'),
+  -- the owner of a table makes the trigger, and the function does nothing but refuse
+  ('sagaz_ha', 'refuse_late_write', '', 'trigger', 'volatile', 'public'),
   ('sagaz_ha', 'forget_dropped_tables', '', 'event_trigger', 'volatile', 'owner'),
   -- ours: reading. The dry run is volatile because it looks at rows as of now
   ('sagaz_ha', 'plan_partition_maintenance', 'at timestamp with time zone DEFAULT sagaz_ha.clock(), OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
    'SETOF record', 'volatile', 'pg_monitor'),
   ('sagaz_ha', 'partitions', 'OUT parent regclass, OUT table_name text, OUT partition regclass, OUT partition_name text, OUT partition_start timestamp with time zone, OUT partition_end timestamp with time zone, OUT state text, OUT total_bytes bigint, OUT estimated_rows bigint',
    'SETOF record', 'stable', 'pg_monitor'),
-  ('sagaz_ha', 'coverage', 'OUT parent regclass, OUT table_name text, OUT covered_until timestamp with time zone, OUT premade_until timestamp with time zone, OUT holes integer, OUT first_hole timestamp with time zone, OUT default_partition regclass, OUT default_has_rows boolean, OUT pending_detach regclass, OUT problem text',
+  ('sagaz_ha', 'coverage', 'OUT parent regclass, OUT table_name text, OUT covered_until timestamp with time zone, OUT premade_until timestamp with time zone, OUT holes integer, OUT first_hole timestamp with time zone, OUT default_partition regclass, OUT default_has_rows boolean, OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text',
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'partition_health', 'OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text',
    'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text',
+   'SETOF record', 'volatile', 'pg_monitor'),
   ('sagaz_ha', 'clock', '', 'timestamp with time zone', 'stable', 'public');
 
 CREATE TEMPORARY VIEW members AS
@@ -128,7 +135,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 
 -- Tables, view, schema, event trigger
 --
-SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_history', '{id,recorded_at,action,parent,table_name,partition,partition_name,details}'::name[]);
 SELECT columns_are('public', 'partition_metadata', '{table_name,partition_name,partition_start,partition_end,created_at,state,total_bytes,estimated_rows,parent,partition}'::name[]);
 SELECT is((SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute
@@ -162,8 +169,8 @@ SELECT is(format('%s on %s, %s: %s %s', evtname, evtevent, evttags, evtfoid::reg
 -- Settings
 --
 SELECT is_empty(format($$SELECT name FROM pg_settings WHERE name LIKE 'sagaz\_ha.%%' EXCEPT SELECT unnest(%L::text[])$$,
-                       '{sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval}'),
-                'no setting but those of the design');
+                       '{sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at}'),
+                'no setting but those of the design, the clock, and the stop points of tests');
 SELECT is(s.context, e.context, format('%s: who may set it', e.name))
   FROM (VALUES ('sagaz_ha.clock', 'superuser'), ('sagaz_ha.databases', 'sighup'), ('sagaz_ha.enabled', 'sighup'),
                ('sagaz_ha.lock_timeout', 'user'), ('sagaz_ha.naptime', 'sighup'), ('sagaz_ha.standby_drain_timeout', 'sighup')) AS e (name, context)
