@@ -166,11 +166,10 @@ run_pass(WorkerKind kind)
 	}
 	retire_leftovers(&pass);
 	maintain_run(&pass, InvalidOid);
-	if (!pass.deferred)
-		my_work->deferrals = 0;
+	my_work->deferrals = pass.deferred ? my_work->deferrals + 1 : 0;
 	if (pass.waiting)
 		return WAITING_NAP;
-	return pass.deferred ? WAITING_NAP << Min(my_work->deferrals++, 10) : 0;
+	return pass.deferred ? WAITING_NAP << Min(my_work->deferrals - 1, 10) : 0;
 }
 
 static void
