@@ -9,6 +9,7 @@
 #include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -102,5 +103,7 @@ _PG_init(void)
 							   &clock_setting, "",
 							   PGC_SUSET, GUC_NOT_IN_SAMPLE,
 							   check_clock, NULL, NULL);
+	replication_define_gucs();
+	replication_init();
 	MarkGUCPrefixReserved("sagaz_ha");
 }
