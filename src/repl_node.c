@@ -62,7 +62,6 @@ sagaz_node_state(PG_FUNCTION_ARGS)
 	values[5] = LSNGetDatum(lsn);
 	nulls[5] = XLogRecPtrIsInvalid(lsn);
 	values[6] = Int32GetDatum(SyncRepConfig ? SyncRepConfig->num_sync : 0);
-	nulls[6] = in_recovery;
 	values[7] = BoolGetDatum(repl_shared != NULL && repl_shared->sampler_pid != 0);
 	values[8] = TimestampTzGetDatum(repl_shared ? repl_shared->sampled_at : 0);
 	nulls[8] = repl_shared == NULL || repl_shared->sampled_at == 0;

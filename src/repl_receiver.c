@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #define SPEED_WINDOW	(INT64CONST(60) * USECS_PER_SEC)
+#define QUIET_START		(2 * USECS_PER_SEC)
 
 PG_FUNCTION_INFO_V1(sagaz_receiver_state);
 
@@ -39,8 +40,10 @@ typedef struct StandbyView
 	bool		behind;			/* WAL beyond applied is known of */
 	TimestampTz beyond_at;
 	bool		beyond_exact;
-	bool		covered;
+	bool		covered;		/* all WAL up to then is applied */
 	TimestampTz covered_at;
+	bool		safe;			/* all WAL up to then is received */
+	TimestampTz safe_at;
 	int64		restarts;
 	int			starts_unheard;
 	TimestampTz stuck_since;
@@ -49,6 +52,24 @@ typedef struct StandbyView
 	bool		wal_speed_known;
 	double		wal_speed;
 } StandbyView;
+
+/*
+ * A receiver sets both times to its own start, before it is connected to
+ * anybody. Taking that for a message would hide a lost upstream behind each
+ * new attempt. But one that stays connected and is sent nothing has all that
+ * there was when it began: a walsender sends what it has at once.
+ */
+static void
+judge_contact(ReplReceiver *receiver)
+{
+	receiver->heard = receiver->message_received != 0 &&
+		receiver->message_received != receiver->message_sent;
+	receiver->quiet_since = 0;
+	if (!receiver->heard && receiver->pid != 0 &&
+		receiver->state == WALRCV_STREAMING && receiver->host[0] != '\0' &&
+		GetCurrentTimestamp() - receiver->message_received > QUIET_START)
+		receiver->quiet_since = receiver->message_received;
+}
 
 void
 repl_read_receiver(ReplReceiver *receiver)
@@ -70,14 +91,7 @@ repl_read_receiver(ReplReceiver *receiver)
 	}
 	strlcpy(receiver->slot_name, WalRcv->slotname, NAMEDATALEN);
 	SpinLockRelease(&WalRcv->mutex);
-
-	/*
-	 * A receiver sets both times to its own start, before it is connected to
-	 * anybody. Taking that for a message would hide a lost upstream behind
-	 * each new attempt.
-	 */
-	receiver->heard = receiver->message_received != 0 &&
-		receiver->message_received != receiver->message_sent;
+	judge_contact(receiver);
 }
 
 /* The sampler's part, under its lock. */
@@ -111,6 +125,17 @@ read_samples(StandbyView *view)
 									&view->beyond_at, &view->beyond_exact);
 	view->covered = lsn_clock_covered(&shared->clock, view->applied,
 									  &view->covered_at);
+	view->safe = lsn_clock_covered(&shared->clock,
+								   Max(view->receiver.received, view->applied),
+								   &view->safe_at);
+}
+
+static void
+extend(bool *known, TimestampTz *at, TimestampTz later)
+{
+	if (!*known || later > *at)
+		*at = later;
+	*known = true;
 }
 
 static void
@@ -128,6 +153,8 @@ look(StandbyView *view)
 		view->offset = view->contact - view->receiver.message_sent;
 		view->offset_known = true;
 	}
+	else
+		view->contact = view->receiver.quiet_since;
 	if (repl_shared)
 	{
 		LWLockAcquire(repl_shared->lock, LW_SHARED);
@@ -138,13 +165,16 @@ look(StandbyView *view)
 		view->behind = view->upstream_end > view->applied;
 
 	/* The last message itself is as good as a sample. */
-	if (view->receiver.heard && view->applied >= view->upstream_end)
+	if (view->receiver.heard || view->receiver.quiet_since != 0)
 	{
-		TimestampTz sent = view->receiver.message_sent + view->offset;
+		TimestampTz sent = view->receiver.heard ?
+			view->receiver.message_sent + view->offset :
+			view->receiver.quiet_since;
 
-		if (!view->covered || sent > view->covered_at)
-			view->covered_at = sent;
-		view->covered = true;
+		if (view->applied >= view->upstream_end)
+			extend(&view->covered, &view->covered_at, sent);
+		if (Max(view->receiver.received, view->applied) >= view->upstream_end)
+			extend(&view->safe, &view->safe_at, sent);
 	}
 }
 
@@ -323,6 +353,9 @@ shape_times(const StandbyView *view, Datum *values, bool *nulls)
 	values[25] = Int64GetDatum(view->upstream_end > view->applied ?
 							   (int64) (view->upstream_end - view->applied) : 0);
 	nulls[25] = XLogRecPtrIsInvalid(view->upstream_end);
+	values[26] = BoolGetDatum(PrimaryConnInfo != NULL && PrimaryConnInfo[0] != '\0');
+	values[27] = repl_interval(Max(view->now - view->safe_at, 0));
+	nulls[27] = !view->safe;
 }
 
 /* One row on a standby, none on a primary. */
@@ -330,8 +363,8 @@ Datum
 sagaz_receiver_state(PG_FUNCTION_ARGS)
 {
 	StandbyView view;
-	Datum		values[26] = {0};
-	bool		nulls[26] = {0};
+	Datum		values[28] = {0};
+	bool		nulls[28] = {0};
 
 	repl_require_monitor("standby_status");
 	if (!RecoveryInProgress())

@@ -78,6 +78,7 @@ typedef struct ReplReceiver
 	TimestampTz message_sent;
 	TimestampTz message_received;
 	bool		heard;			/* the two are of a message */
+	TimestampTz quiet_since;	/* or: connected then, and sent nothing yet */
 	char		host[NI_MAXHOST];
 	int			port;
 	char		slot_name[NAMEDATALEN];

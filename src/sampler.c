@@ -154,11 +154,36 @@ probe_receiver(const ReplReceiver *receiver, TimestampTz now)
 		repl_shared->frozen_since = repl_shared->probed_at;
 }
 
+/* The upstream's end as it was on another timeline is nothing to wait for. */
+static void
+follow_timeline(const ReplReceiver *receiver)
+{
+	if (receiver->received_tli == repl_shared->clock_tli)
+		return;
+	lsn_clock_truncate(&repl_shared->clock, receiver->received);
+	repl_shared->clock_tli = receiver->received_tli;
+}
+
+static void
+note_message(const ReplReceiver *receiver, TimestampTz now)
+{
+	TimeOffset	offset = 0;
+
+	repl_shared->message_sent = receiver->message_sent;
+	repl_shared->message_received = receiver->message_received;
+	repl_shared->starts_unheard = 0;
+	repl_offset_add(&repl_shared->offset, now,
+					receiver->message_received - receiver->message_sent);
+	repl_offset_get(&repl_shared->offset, &offset);
+	follow_timeline(receiver);
+	lsn_clock_add(&repl_shared->clock, receiver->message_sent + offset,
+				  Max(receiver->upstream_end, receiver->received));
+}
+
 static void
 sample_receiver(TimestampTz now)
 {
 	ReplReceiver receiver;
-	TimeOffset	offset = 0;
 
 	repl_read_receiver(&receiver);
 	if (receiver.pid != repl_shared->receiver_pid)
@@ -174,21 +199,15 @@ sample_receiver(TimestampTz now)
 	}
 	if (receiver.heard &&
 		receiver.message_received != repl_shared->message_received)
+		note_message(&receiver, now);
+	else if (receiver.quiet_since != 0 &&
+			 receiver.quiet_since > repl_shared->message_received)
 	{
-		repl_shared->message_sent = receiver.message_sent;
-		repl_shared->message_received = receiver.message_received;
+		repl_shared->message_received = receiver.quiet_since;
 		repl_shared->starts_unheard = 0;
-		repl_offset_add(&repl_shared->offset, now,
-						receiver.message_received - receiver.message_sent);
-		if (receiver.received_tli != repl_shared->clock_tli)
-		{
-			lsn_clock_truncate(&repl_shared->clock, receiver.received);
-			repl_shared->clock_tli = receiver.received_tli;
-		}
-		repl_offset_get(&repl_shared->offset, &offset);
-		lsn_clock_add(&repl_shared->clock,
-					  receiver.message_sent + offset,
-					  Max(receiver.upstream_end, receiver.received));
+		follow_timeline(&receiver);
+		lsn_clock_add(&repl_shared->clock, receiver.quiet_since,
+					  Max(receiver.received, GetXLogReplayRecPtr(NULL)));
 	}
 	probe_receiver(&receiver, now);
 }
