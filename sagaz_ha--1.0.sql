@@ -7,12 +7,403 @@ CREATE SCHEMA sagaz_ha;
 COMMENT ON SCHEMA sagaz_ha IS 'partition maintenance and replication health';
 GRANT USAGE ON SCHEMA sagaz_ha TO PUBLIC;
 
-------------------------------------------------------------------------------
+--
+-- Policy and history: the only state that the catalogs don't have
+--
+
+CREATE TABLE sagaz_ha.partition_policy (
+  parent regclass PRIMARY KEY,
+  partition_interval interval NOT NULL,
+  premake integer NOT NULL,
+  retention interval,
+  retention_action text NOT NULL CHECK (retention_action IN ('drop', 'detach', 'archive')),
+  archive_schema regnamespace,
+  unfinished_when text,
+  time_zone text NOT NULL,
+  tablespace name,
+  storage_parameters text[],
+  auto_analyze boolean NOT NULL,
+  auto_freeze boolean NOT NULL
+);
+COMMENT ON TABLE sagaz_ha.partition_policy IS
+  'how each managed table wants to be maintained; written by manage_partitions()';
+COMMENT ON COLUMN sagaz_ha.partition_policy.parent IS 'the partitioned table';
+COMMENT ON COLUMN sagaz_ha.partition_policy.partition_interval IS 'width of a new partition';
+COMMENT ON COLUMN sagaz_ha.partition_policy.premake IS
+  'how many partitions to have ready beyond the current one';
+COMMENT ON COLUMN sagaz_ha.partition_policy.retention IS
+  'a partition expires when its upper bound is this old; null keeps partitions for ever';
+COMMENT ON COLUMN sagaz_ha.partition_policy.retention_action IS
+  'what happens to an expired partition: drop, detach, or archive';
+COMMENT ON COLUMN sagaz_ha.partition_policy.archive_schema IS
+  'where retention_action archive moves detached partitions to';
+COMMENT ON COLUMN sagaz_ha.partition_policy.unfinished_when IS
+  'boolean expression; a partition with a row for which it is true is never retired';
+COMMENT ON COLUMN sagaz_ha.partition_policy.time_zone IS
+  'time zone in which days, months and years begin';
+COMMENT ON COLUMN sagaz_ha.partition_policy.tablespace IS
+  'tablespace of new partitions; null means the parent''s';
+COMMENT ON COLUMN sagaz_ha.partition_policy.storage_parameters IS
+  'storage parameters of new partitions, each "name=value"';
+COMMENT ON COLUMN sagaz_ha.partition_policy.auto_analyze IS
+  'whether the worker keeps the parent''s planner statistics fresh';
+COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
+  'whether the worker freezes a partition once its period is over';
+SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
+
+CREATE TABLE sagaz_ha.partition_history (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  recorded_at timestamptz NOT NULL,
+  action text NOT NULL,
+  parent oid NOT NULL,
+  table_name text NOT NULL,
+  partition oid,
+  partition_name text,
+  details text NOT NULL
+);
+CREATE INDEX partition_history_latest
+  ON sagaz_ha.partition_history (table_name, coalesce(partition_name, ''), id);
+CREATE INDEX partition_history_partition ON sagaz_ha.partition_history (partition, id);
+COMMENT ON TABLE sagaz_ha.partition_history IS
+  'what maintenance did and found; KEEP, DEFER and ERROR when they begin or change';
+COMMENT ON COLUMN sagaz_ha.partition_history.id IS 'order in which rows were recorded';
+COMMENT ON COLUMN sagaz_ha.partition_history.recorded_at IS 'time of the pass''s transaction';
+COMMENT ON COLUMN sagaz_ha.partition_history.action IS
+  'CREATE, DETACH, DROP, KEEP, DEFER, ANALYZE or ERROR';
+COMMENT ON COLUMN sagaz_ha.partition_history.parent IS 'OID of the partitioned table';
+COMMENT ON COLUMN sagaz_ha.partition_history.table_name IS 'name of the partitioned table then';
+COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition, if there was one';
+COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
+  'name of the partition; null for the table as a whole';
+COMMENT ON COLUMN sagaz_ha.partition_history.details IS
+  'bounds, number of unfinished rows, who is in the way, or the error';
+
+REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_history FROM PUBLIC;
+GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_history TO pg_monitor;
+
+--
+-- Time
+--
+
+CREATE FUNCTION sagaz_ha.clock() RETURNS timestamptz
+LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_clock';
+COMMENT ON FUNCTION sagaz_ha.clock() IS
+  'the time that maintenance takes for now: now(), unless a superuser set sagaz_ha.clock for a test';
+
+--
+-- Which tables, and how
+--
+
+CREATE FUNCTION sagaz_ha.create_saga_tables() RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_tables';
+COMMENT ON FUNCTION sagaz_ha.create_saga_tables() IS
+  'make the saga, outbox, audit, steps and inbox tables with their policies, or adopt those that exist';
+
+CREATE FUNCTION sagaz_ha.manage_partitions(
+  parent regclass,
+  partition_interval interval,
+  premake integer DEFAULT 4,
+  retention interval DEFAULT NULL,
+  retention_action text DEFAULT 'drop',
+  unfinished_when text DEFAULT NULL,
+  time_zone text DEFAULT 'UTC',
+  archive_schema regnamespace DEFAULT NULL,
+  tablespace name DEFAULT NULL,
+  storage_parameters text[] DEFAULT NULL,
+  auto_analyze boolean DEFAULT true,
+  auto_freeze boolean DEFAULT true
+) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean) IS
+  'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
+
+CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_stop_managing_partitions';
+COMMENT ON FUNCTION sagaz_ha.stop_managing_partitions(regclass) IS
+  'forget a table''s policy; the table and its partitions stay as they are';
+
+--
+-- Maintenance
+--
+
+CREATE FUNCTION sagaz_ha.maintain_partitions(
+  parent regclass,
+  OUT action text, OUT table_name text, OUT partition_name text, OUT details text
+) RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintain_partitions';
+COMMENT ON FUNCTION sagaz_ha.maintain_partitions(regclass) IS
+  'make missing partitions of one table and retire expired ones; what was done';
+
+CREATE FUNCTION @extschema@.maintain_all_partitions(
+  OUT action text, OUT table_name text, OUT partition_name text, OUT details text
+) RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintain_all_partitions';
+COMMENT ON FUNCTION @extschema@.maintain_all_partitions() IS
+  'make missing partitions of all managed tables and retire expired ones; what was done. Makes the saga tables when no table is managed yet';
+
+CREATE FUNCTION sagaz_ha.plan_partition_maintenance(
+  at timestamptz DEFAULT sagaz_ha.clock(),
+  OUT action text, OUT table_name text, OUT partition_name text, OUT details text
+) RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_plan_partition_maintenance';
+COMMENT ON FUNCTION sagaz_ha.plan_partition_maintenance(timestamptz) IS
+  'what a pass at this time would do; nothing is changed';
+
+CREATE FUNCTION sagaz_ha.create_partition(parent regclass, at timestamptz) RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_partition';
+COMMENT ON FUNCTION sagaz_ha.create_partition(regclass, timestamptz) IS
+  'make the partition for rows of this time, if there is none; its name';
+
+CREATE FUNCTION @extschema@.create_saga_executions_partition(date) RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+COMMENT ON FUNCTION @extschema@.create_saga_executions_partition(date) IS
+  'make the partition of saga_executions for this day, if there is none; its name';
+
+CREATE FUNCTION @extschema@.create_saga_outbox_partition(date) RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+COMMENT ON FUNCTION @extschema@.create_saga_outbox_partition(date) IS
+  'make the partition of saga_outbox for this day, if there is none; its name';
+
+CREATE FUNCTION @extschema@.create_saga_audit_log_partition(date) RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+COMMENT ON FUNCTION @extschema@.create_saga_audit_log_partition(date) IS
+  'make the partition of saga_audit_log for this day, if there is none; its name';
+
+CREATE FUNCTION @extschema@.cleanup_consumer_inbox(retention_days integer DEFAULT 90) RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_cleanup_consumer_inbox';
+COMMENT ON FUNCTION @extschema@.cleanup_consumer_inbox(integer) IS
+  'delete inbox entries older than this many days; how many were deleted';
+
+-- A dropped table's policy goes with it. pg_dump would otherwise write a row
+-- that names no table, or in another database a wrong one.
+CREATE FUNCTION sagaz_ha.forget_dropped_tables() RETURNS event_trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_forget_dropped_tables';
+COMMENT ON FUNCTION sagaz_ha.forget_dropped_tables() IS
+  'event trigger function: remove the policies of tables that were dropped';
+CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
+  WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
+  EXECUTE FUNCTION sagaz_ha.forget_dropped_tables();
+COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
+  'removes the policies of tables that were dropped';
+
+--
+-- Reading
+--
+
+CREATE FUNCTION sagaz_ha.partitions(
+  OUT parent regclass, OUT table_name text,
+  OUT partition regclass, OUT partition_name text,
+  OUT partition_start timestamptz, OUT partition_end timestamptz,
+  OUT state text, OUT total_bytes bigint, OUT estimated_rows bigint
+) RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_partitions';
+COMMENT ON FUNCTION sagaz_ha.partitions() IS
+  'every partition of every managed table, from catalogs and file sizes';
+
+CREATE FUNCTION sagaz_ha.coverage(
+  OUT parent regclass, OUT table_name text,
+  OUT covered_until timestamptz, OUT premade_until timestamptz,
+  OUT holes integer, OUT first_hole timestamptz,
+  OUT default_partition regclass, OUT default_has_rows boolean,
+  OUT pending_detach regclass, OUT problem text
+) RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_coverage';
+COMMENT ON FUNCTION sagaz_ha.coverage() IS
+  'until when inserts succeed, per managed table, and what stands in the way of maintenance';
+
+
+CREATE VIEW @extschema@.partition_metadata AS
+  SELECT p.table_name, p.partition_name, p.partition_start, p.partition_end,
+         (SELECT pg_catalog.max(h.recorded_at)
+            FROM sagaz_ha.partition_history AS h
+           WHERE h.partition OPERATOR(pg_catalog.=) p.partition
+             AND h.action OPERATOR(pg_catalog.=) 'CREATE') AS created_at,
+         CASE
+           WHEN p.state OPERATOR(pg_catalog.=) 'expired'
+            AND (SELECT h.action
+                   FROM sagaz_ha.partition_history AS h
+                  WHERE h.partition OPERATOR(pg_catalog.=) p.partition
+                  ORDER BY h.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'KEEP'
+           THEN 'kept'
+           ELSE p.state
+         END AS state,
+         p.total_bytes, p.estimated_rows, p.parent, p.partition
+    FROM sagaz_ha.partitions() AS p;
+COMMENT ON VIEW @extschema@.partition_metadata IS
+  'partitions of the managed tables; state is current, future, past, expired, kept, detaching or default';
+COMMENT ON COLUMN @extschema@.partition_metadata.table_name IS 'the managed table';
+COMMENT ON COLUMN @extschema@.partition_metadata.partition_name IS 'the partition';
+COMMENT ON COLUMN @extschema@.partition_metadata.partition_start IS 'lower bound, inclusive';
+COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, exclusive';
+COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
+  'when maintenance made it; null for a partition that somebody else made, or that was restored';
+COMMENT ON COLUMN @extschema@.partition_metadata.state IS
+  'current, future, past, expired, kept (expired, but with unfinished rows), detaching or default';
+COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS
+  'size on disk with indexes and TOAST, in bytes';
+COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS
+  'rows as of the last VACUUM or ANALYZE, or else as the statistics collector counted';
+COMMENT ON COLUMN @extschema@.partition_metadata.parent IS 'the managed table, as regclass';
+COMMENT ON COLUMN @extschema@.partition_metadata.partition IS 'the partition, as regclass';
+
+CREATE FUNCTION @extschema@.get_partition_statistics(
+  OUT table_name text, OUT partition_count bigint,
+  OUT oldest_partition text, OUT newest_partition text,
+  OUT total_size_mb numeric, OUT estimated_rows bigint,
+  OUT kept bigint, OUT covered_until timestamptz
+) RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT c.table_name,
+         count(m.partition),
+         (array_agg(m.partition_name ORDER BY m.partition_start)
+            FILTER (WHERE m.state <> 'default'))[1],
+         (array_agg(m.partition_name ORDER BY m.partition_start DESC)
+            FILTER (WHERE m.state <> 'default'))[1],
+         round(coalesce(sum(m.total_bytes), 0) / 1048576.0, 2),
+         coalesce(sum(m.estimated_rows), 0)::bigint,
+         count(*) FILTER (WHERE m.state = 'kept'),
+         c.covered_until
+    FROM sagaz_ha.coverage() AS c
+    LEFT JOIN @extschema@.partition_metadata AS m ON m.parent = c.parent
+   GROUP BY c.parent, c.table_name, c.covered_until
+   ORDER BY c.table_name;
+END;
+COMMENT ON FUNCTION @extschema@.get_partition_statistics() IS
+  'one row per managed table: partitions, size in MB, estimated rows, kept partitions, and until when inserts succeed';
+
+CREATE FUNCTION sagaz_ha.partition_health(
+  OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text
+) RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+SET datestyle = 'ISO'
+BEGIN ATOMIC
+  WITH coverage AS (
+    SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
+  ), failing AS (
+    SELECT h.table_name, count(*) AS failures, max(h.details) AS details
+      FROM (SELECT DISTINCT ON (h.table_name, coalesce(h.partition_name, ''))
+                   h.table_name, h.action, h.details, h.recorded_at
+              FROM sagaz_ha.partition_history AS h
+             ORDER BY h.table_name, coalesce(h.partition_name, ''), h.id DESC) AS h
+     WHERE h.action = 'ERROR'
+     GROUP BY h.table_name
+  )
+  SELECT c.table_name, 'coverage',
+         CASE
+           WHEN c.covered_until IS NULL OR c.covered_until <= c.now THEN 'critical'
+           WHEN c.covered_until - c.now < (c.premade_until - c.now) / 4 THEN 'critical'
+           WHEN c.covered_until - c.now < (c.premade_until - c.now) / 2 THEN 'warning'
+           ELSE 'ok'
+         END,
+         c.covered_until::text,
+         CASE
+           WHEN c.covered_until IS NOT NULL
+           THEN format('inserts succeed until %s; the policy wants %s', c.covered_until, c.premade_until)
+           WHEN c.default_partition IS NOT NULL
+           THEN 'no partition covers the current time: rows go to the default partition'
+           ELSE 'no partition covers the current time: inserts fail'
+         END
+    FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT c.table_name, 'holes',
+         CASE WHEN c.holes > 0 THEN 'warning' ELSE 'ok' END,
+         c.holes::text,
+         CASE WHEN c.holes > 0
+           THEN format('no partition from %s on; the next pass fills it', c.first_hole)
+           ELSE 'no gaps between partitions' END
+    FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT c.table_name, 'default_partition',
+         CASE WHEN c.default_has_rows THEN 'critical'
+              WHEN c.default_partition IS NOT NULL THEN 'warning' ELSE 'ok' END,
+         c.default_partition::text,
+         CASE WHEN c.default_has_rows
+           THEN 'has rows: a new partition for their time can''t be made until they are moved'
+              WHEN c.default_partition IS NOT NULL
+           THEN 'exists and is empty: making and dropping partitions needs an exclusive lock on it'
+              ELSE 'none' END
+    FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT c.table_name, 'pending_detach',
+         CASE WHEN c.pending_detach IS NOT NULL THEN 'warning' ELSE 'ok' END,
+         c.pending_detach::text,
+         CASE WHEN c.pending_detach IS NOT NULL
+           THEN 'is being detached, and its rows are not visible through the table'
+           ELSE 'none' END
+    FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT m.table_name, 'kept_partitions',
+         CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
+         (count(*) FILTER (WHERE m.state = 'kept'))::text,
+         coalesce(string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
+                    FILTER (WHERE m.state = 'kept') || ': expired, but with unfinished rows',
+                  'none')
+    FROM @extschema@.partition_metadata AS m GROUP BY m.table_name
+  UNION ALL
+  SELECT c.table_name, 'maintainable',
+         CASE WHEN c.problem IS NOT NULL THEN 'critical' ELSE 'ok' END,
+         NULL, coalesce(c.problem, 'the policy fits the table')
+    FROM coverage AS c
+  UNION ALL
+  SELECT c.table_name, 'errors',
+         CASE WHEN f.failures > 0 THEN 'critical' ELSE 'ok' END,
+         coalesce(f.failures, 0)::text, coalesce(f.details, 'none')
+    FROM coverage AS c LEFT JOIN failing AS f ON f.table_name = c.table_name
+  UNION ALL
+  SELECT NULL, 'worker',
+         CASE WHEN w.pid IS NOT NULL OR pg_is_in_recovery() THEN 'ok' ELSE 'warning' END,
+         w.pid::text,
+         CASE WHEN w.pid IS NOT NULL THEN 'the launcher is running'
+              WHEN pg_is_in_recovery() THEN 'this is a standby: its primary does maintenance'
+              ELSE 'no worker is running: add sagaz_ha to shared_preload_libraries, or call maintain_all_partitions() regularly' END
+    FROM (SELECT min(a.pid) AS pid FROM pg_stat_activity AS a
+           WHERE a.backend_type = 'sagaz_ha launcher') AS w;
+END;
+COMMENT ON FUNCTION sagaz_ha.partition_health() IS
+  'checks per managed table and for the server, each with status ok, warning or critical';
+
+--
+-- Rights: who reads needs pg_monitor; who changes needs to be granted the
+-- function and to own the table, which the functions check themselves.
+--
+
+REVOKE ALL ON FUNCTION
+  sagaz_ha.create_saga_tables(),
+  sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean),
+  sagaz_ha.stop_managing_partitions(regclass),
+  sagaz_ha.maintain_partitions(regclass),
+  @extschema@.maintain_all_partitions(),
+  sagaz_ha.create_partition(regclass, timestamptz),
+  @extschema@.create_saga_executions_partition(date),
+  @extschema@.create_saga_outbox_partition(date),
+  @extschema@.create_saga_audit_log_partition(date),
+  @extschema@.cleanup_consumer_inbox(integer),
+  sagaz_ha.forget_dropped_tables(),
+  sagaz_ha.plan_partition_maintenance(timestamptz),
+  sagaz_ha.partitions(),
+  sagaz_ha.coverage(),
+  @extschema@.get_partition_statistics(),
+  sagaz_ha.partition_health()
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+  sagaz_ha.plan_partition_maintenance(timestamptz),
+  sagaz_ha.partitions(),
+  sagaz_ha.coverage(),
+  @extschema@.get_partition_statistics(),
+  sagaz_ha.partition_health()
+TO pg_monitor;
+GRANT SELECT ON @extschema@.partition_metadata TO pg_monitor;
+
+--
 -- Replication health: a primary or a standby as it is, read only
 --
 -- Functions that begin with an underscore are the C below the others. A reason
 -- begins with its severity, and a status is the worst of its reasons.
-------------------------------------------------------------------------------
+--
 
 CREATE FUNCTION sagaz_ha._thresholds(
   OUT replay_lag_warning interval, OUT replay_lag_critical interval,
@@ -21,7 +412,7 @@ CREATE FUNCTION sagaz_ha._thresholds(
   OUT expected_standbys integer, OUT expected_standby_names text[],
   OUT contact_grace interval, OUT xmin_age_warning integer,
   OUT wal_disk_free_critical bigint, OUT sample_interval interval)
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_thresholds';
+LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_thresholds';
 COMMENT ON FUNCTION sagaz_ha._thresholds() IS
   'internal: the thresholds of replication health, in the units they are compared in';
 
@@ -29,7 +420,7 @@ CREATE FUNCTION sagaz_ha._node_state(
   OUT node_name text, OUT in_recovery boolean, OUT promoting boolean,
   OUT system_identifier text, OUT timeline_id bigint, OUT lsn pg_lsn,
   OUT sync_required integer, OUT sampler_running boolean, OUT sampled_at timestamptz)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_node_state';
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_node_state';
 COMMENT ON FUNCTION sagaz_ha._node_state() IS
   'internal: role, timeline and position of this server';
 
@@ -44,7 +435,7 @@ CREATE FUNCTION sagaz_ha._receiver_state(
   OUT wal_speed float8, OUT promoting boolean, OUT paused boolean,
   OUT receive_lag_bytes bigint, OUT replay_backlog_bytes bigint,
   OUT streaming_configured boolean, OUT loss_bound interval)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_receiver_state';
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_receiver_state';
 COMMENT ON FUNCTION sagaz_ha._receiver_state() IS
   'internal: what a standby knows of its upstream and of its replay; NULL on a primary';
 
@@ -52,24 +443,24 @@ CREATE FUNCTION sagaz_ha._sender_state(
   OUT pid integer, OUT effective_lag interval, OUT lag_source text,
   OUT reply_age interval, OUT clock_offset interval, OUT end_lsn pg_lsn)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_sender_state';
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_sender_state';
 COMMENT ON FUNCTION sagaz_ha._sender_state() IS
   'internal: lag and age of the last reply of each WAL sender''s other side';
 
 CREATE FUNCTION sagaz_ha._wal_state(
   OUT wal_bytes bigint, OUT oldest_lsn pg_lsn, OUT disk_free_bytes bigint,
   OUT archive_ready_files bigint, OUT oldest_ready_lsn pg_lsn)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_state';
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_state';
 COMMENT ON FUNCTION sagaz_ha._wal_state() IS
   'internal: the WAL directory: its size, its free space and what waits for the archiver';
 
 CREATE FUNCTION sagaz_ha._lsn_dated(lsn pg_lsn) RETURNS timestamptz
-LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_dated';
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_dated';
 COMMENT ON FUNCTION sagaz_ha._lsn_dated(pg_lsn) IS
   'internal: as lsn_timestamp, but before the clock''s first sample that sample''s time';
 
 CREATE FUNCTION sagaz_ha._wal_speed() RETURNS float8
-LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_speed';
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_speed';
 COMMENT ON FUNCTION sagaz_ha._wal_speed() IS
   'internal: bytes of WAL per second over the last five minutes; NULL without the LSN clock';
 
@@ -83,22 +474,22 @@ COMMENT ON FUNCTION sagaz_ha._status(text[]) IS
   'internal: the worst severity among reasons';
 
 CREATE FUNCTION sagaz_ha.lsn_timestamp(lsn pg_lsn) RETURNS timestamptz
-LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_timestamp';
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_timestamp';
 COMMENT ON FUNCTION sagaz_ha.lsn_timestamp(pg_lsn) IS
   'when the end of WAL reached this position, by the LSN clock; NULL when that was not seen';
 
 CREATE FUNCTION sagaz_ha.commit_token() RETURNS text
-LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_commit_token';
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_commit_token';
 COMMENT ON FUNCTION sagaz_ha.commit_token() IS
   'timeline and position that cover everything committed before; call it after COMMIT';
 
 CREATE FUNCTION sagaz_ha.has_replayed(token text) RETURNS boolean
-LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_has_replayed';
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_has_replayed';
 COMMENT ON FUNCTION sagaz_ha.has_replayed(text) IS
   'whether this server shows everything that the token covers; an error when it never will';
 
 CREATE PROCEDURE sagaz_ha.wait_for_replay(token text, timeout interval DEFAULT '10 s')
-LANGUAGE c AS 'MODULE_PATHNAME', 'sagaz_wait_for_replay';
+LANGUAGE C AS 'MODULE_PATHNAME', 'sagaz_wait_for_replay';
 COMMENT ON PROCEDURE sagaz_ha.wait_for_replay(text, interval) IS
   'waits until this server shows everything that the token covers; SQLSTATE SH001 timeout, SH002 promoted, SH003 lost timeline';
 
@@ -161,8 +552,12 @@ RETURNS TABLE (
   replay_bytes_per_second float8, catchup_eta interval,
   lag_source text, clock_offset interval, upstream_in_contact boolean,
   scope text, status text, reasons text[])
-LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
          s.upstream_host, s.upstream_port, s.slot_name,
          s.received_lsn, s.latest_end_lsn, s.replay_lsn,
@@ -231,7 +626,8 @@ BEGIN ATOMIC
                      coalesce(r.upstream_host || ':' || r.upstream_port, 'last connected')) AS scope
        FROM sagaz_ha._receiver_state() AS r, sagaz_ha._replay_block() AS k
        WHERE r.receiver_state IS NOT NULL) AS b) AS s;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.standby_status() IS
   'this standby: its receiver, its lag and how sure that is, and what holds up replay; no row on a primary';
 
@@ -244,8 +640,12 @@ RETURNS TABLE (
   reported_replay_lag interval, effective_replay_lag interval,
   reply_age interval, xmin_age integer, status text, reasons text[],
   pid integer, lag_source text, clock_offset interval)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
   present AS MATERIALIZED (
     SELECT r.application_name AS standby_name, r.client_addr, l.slot_name::text AS slot_name,
@@ -307,7 +707,8 @@ BEGIN ATOMIC
   LEFT JOIN pg_catalog.pg_replication_slots AS l ON lower(l.slot_name) = lower(n.name)
   WHERE NOT EXISTS (SELECT FROM present AS p
                     WHERE p.kind = 'standby' AND lower(p.standby_name) = lower(n.name));
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.replication_standbys() IS
   'every receiver of this server''s WAL, and each expected standby that is absent';
 
@@ -318,8 +719,12 @@ RETURNS TABLE (
   bytes_to_loss bigint, time_to_loss interval, limited_by text,
   wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer,
   status text, reasons text[], remedy text)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH slot AS (
     SELECT l.slot_name::text AS slot_name, l.slot_type, l.active, l.active_pid, l.restart_lsn,
            l.safe_wal_size, l.wal_status,
@@ -392,14 +797,19 @@ BEGIN ATOMIC
            WHEN cardinality(j.reasons) > 0 THEN 'See why its consumer does not keep up.'
          END
   FROM judged AS j;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.replication_slot_risk() IS
   'every replication slot: what it keeps, and when it or the disk is lost';
 
 CREATE FUNCTION sagaz_ha.wal_retention()
 RETURNS TABLE (cause text, name text, oldest_lsn pg_lsn, bytes bigint, age interval, binds boolean, details text)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH here AS MATERIALIZED (
     SELECT n.lsn, w.oldest_ready_lsn, w.archive_ready_files
     FROM sagaz_ha._node_state() AS n, sagaz_ha._wal_state() AS w),
@@ -424,15 +834,20 @@ BEGIN ATOMIC
          clock_timestamp() - sagaz_ha._lsn_dated(c.lsn),
          c.lsn = min(c.lsn) OVER (), c.details
   FROM cause AS c, here;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.wal_retention() IS
   'what keeps WAL, from where on, and which of them binds';
 
 CREATE FUNCTION sagaz_ha.xmin_holders()
 RETURNS TABLE (kind text, name text, pid integer, database text, xmin xid, age integer,
                catalog_only boolean, since timestamptz, status text, remedy text)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT h.kind, h.name, h.pid, h.database, h.xmin, age(h.xmin), h.catalog_only, h.since,
          CASE WHEN age(h.xmin) >= t.xmin_age_warning THEN 'warning' ELSE 'ok' END, h.remedy
   FROM sagaz_ha._thresholds() AS t, (
@@ -462,7 +877,8 @@ BEGIN ATOMIC
            format('COMMIT PREPARED or ROLLBACK PREPARED %L.', p.gid)
     FROM pg_catalog.pg_prepared_xacts AS p) AS h
   ORDER BY age(h.xmin) DESC;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.xmin_holders() IS
   'who holds back vacuum, the worst first, and what to do about it';
 
@@ -475,8 +891,12 @@ RETURNS TABLE (
   replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
   upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
   wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
-LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
   t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
   w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
@@ -559,14 +979,19 @@ BEGIN ATOMIC
          d.replay_lag, d.replay_lag_bytes, d.staleness_bound, d.message_age,
          d.at_risk, d.xmin_age, d.wal_bytes, d.disk_free_bytes, d.archive_ready_files, d.lag_source
   FROM named AS d;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.replication_health() IS
   'one row: the state of replication as this server knows it, primary or standby';
 
 CREATE FUNCTION sagaz_ha.promotion_checks()
 RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
   t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
   w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
@@ -604,15 +1029,20 @@ BEGIN ATOMIC
      pg_size_pretty(w.disk_free_bytes), format('%s free', pg_size_pretty(t.wal_disk_free_critical)),
      'Make room for WAL first.'))
     AS c (check_name, passed, severity, observed, required, hint);
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.promotion_checks() IS
   'what speaks against promoting this server now';
 
 CREATE FUNCTION sagaz_ha.promotion_readiness()
 RETURNS TABLE (ready boolean, data_loss_bytes bigint, data_loss_bound interval,
                time_to_promote interval, failed text[], advice text[])
-LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT c.ready,
          CASE WHEN r.in_contact THEN r.receive_lag_bytes END,
          r.loss_bound,
@@ -626,7 +1056,8 @@ BEGIN ATOMIC
                coalesce(array_agg(p.check_name) FILTER (WHERE NOT p.passed AND p.severity = 'advised'), '{}') AS advice
         FROM sagaz_ha.promotion_checks() AS p) AS c,
        sagaz_ha._receiver_state() AS r;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.promotion_readiness() IS
   'whether this standby can be promoted, what would be lost and how long it would take';
 
@@ -649,6 +1080,183 @@ END;
 COMMENT ON FUNCTION sagaz_ha.node_ready(text, interval) IS
   'whether this server may serve primary, write, standby or read; what is not known is not ready';
 
+CREATE FUNCTION sagaz_ha._replication_metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_health()),
+  s AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
+  l AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_slot_risk()),
+  x AS MATERIALIZED (SELECT * FROM sagaz_ha.xmin_holders()),
+  m (name, type, help, labels, value) AS (
+    -- of this server
+    SELECT v.name, v.type, v.help, v.labels, v.value
+    FROM h CROSS JOIN LATERAL (VALUES
+      ('sagaz_ha_replication_status', 'gauge', 'Replication health: 0 ok, 1 warning, 2 critical, 3 unknown.',
+       '{}'::jsonb, array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], h.status)::float8 - 1),
+      ('sagaz_ha_in_recovery', 'gauge', 'Whether this server is a standby.',
+       '{}', (h.role <> 'primary')::integer),
+      ('sagaz_ha_timeline_id', 'gauge', 'Timeline that is written or replayed.', '{}', h.timeline_id),
+      ('sagaz_ha_current_lsn_bytes', 'counter', 'Position in WAL: flushed on a primary, replayed on a standby.',
+       '{}', (h.current_lsn - '0/0')::float8),
+      ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
+      ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
+      ('sagaz_ha_sync_required', 'gauge', 'Synchronous standbys that commits wait for.', '{}', h.sync_required),
+      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are there.', '{}', h.sync_available),
+      ('sagaz_ha_sync_waiters', 'gauge', 'Sessions that wait for synchronous standbys.', '{}', h.sync_waiters),
+      ('sagaz_ha_staleness_bound_seconds', 'gauge', 'All that was committed before now minus this is visible here.',
+       '{}', extract(epoch FROM h.staleness_bound)),
+      ('sagaz_ha_upstream_contact_age_seconds', 'gauge', 'Time since anything was heard from the upstream.',
+       '{}', extract(epoch FROM h.upstream_contact_age)),
+      ('sagaz_ha_slots_at_risk', 'gauge', 'Replication slots that are not ok.', '{}', h.slots_at_risk),
+      ('sagaz_ha_wal_bytes', 'gauge', 'Size of the WAL directory.', '{}', h.wal_bytes),
+      ('sagaz_ha_wal_disk_free_bytes', 'gauge', 'Free space for WAL.', '{}', h.wal_disk_free_bytes),
+      ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files))
+      AS v (name, type, help, labels, value)
+    UNION ALL
+    -- lag: on a standby its own, on a primary each standby's
+    SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
+           jsonb_build_object('standby', h.node_name, 'source', h.lag_source), extract(epoch FROM h.replay_lag)
+    FROM h WHERE h.role <> 'primary'
+    UNION ALL
+    SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
+           jsonb_build_object('standby', s.standby_name, 'source', s.lag_source),
+           extract(epoch FROM max(s.effective_replay_lag))
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name, s.lag_source
+    UNION ALL
+    SELECT 'sagaz_ha_replay_lag_bytes', 'gauge', 'WAL that is not replayed.',
+           jsonb_build_object('standby', h.node_name), h.replay_lag_bytes
+    FROM h WHERE h.role <> 'primary'
+    UNION ALL
+    SELECT 'sagaz_ha_replay_lag_bytes', 'gauge', 'WAL that is not replayed.',
+           jsonb_build_object('standby', s.standby_name), max(s.replay_lag_bytes)
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT 'sagaz_ha_standby_up', 'gauge', 'Whether the standby is streaming.',
+           jsonb_build_object('standby', s.standby_name), max((s.state = 'streaming')::integer)
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT 'sagaz_ha_standby_reply_age_seconds', 'gauge', 'Time since the standby''s last reply.',
+           jsonb_build_object('standby', s.standby_name), extract(epoch FROM max(s.reply_age))
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT v.name, 'gauge', v.help, jsonb_build_object('slot', l.slot_name), v.value
+    FROM l CROSS JOIN LATERAL (VALUES
+      ('sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.',
+       array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], l.status)::float8 - 1),
+      ('sagaz_ha_slot_active', 'Whether somebody is connected to the slot.', l.active::integer),
+      ('sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.', l.retained_bytes),
+      ('sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.',
+       extract(epoch FROM l.retained_age)),
+      ('sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.', l.bytes_to_loss),
+      ('sagaz_ha_slot_seconds_to_loss', 'Time until then, if its consumer stands still.',
+       extract(epoch FROM l.time_to_loss))) AS v (name, help, value)
+    UNION ALL
+    SELECT 'sagaz_ha_xmin_age', 'gauge', 'Transactions by which vacuum is held back.',
+           jsonb_build_object('kind', x.kind), max(x.age)
+    FROM x GROUP BY x.kind)
+  -- what isn't known is left out: a sample of 0 would be a lie
+  SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._replication_metrics() IS
+  'internal: the metrics of replication and slots';
+
+CREATE FUNCTION sagaz_ha._partition_metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH p AS MATERIALIZED (SELECT * FROM @extschema@.get_partition_statistics()),
+  m (name, type, help, labels, value) AS (
+    SELECT v.name, 'gauge', v.help, jsonb_build_object('table', p.table_name), v.value
+    FROM p CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_count', 'Partitions of the table.', p.partition_count::float8),
+      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', p.total_size_mb * 1048576),
+      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', p.estimated_rows),
+      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', p.kept),
+      ('sagaz_ha_partition_covered_seconds', 'Time until inserts would fail.',
+       extract(epoch FROM p.covered_until - sagaz_ha.clock())::float8)) AS v (name, help, value)
+    WHERE v.value < 'Infinity'
+    UNION ALL
+    SELECT 'sagaz_partition_maintenance_errors_total', 'counter', 'Errors of maintenance that were recorded.',
+           '{}', count(*)
+    FROM sagaz_ha.partition_history AS e WHERE e.action = 'ERROR'
+    UNION ALL
+    SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',
+           jsonb_strip_nulls(jsonb_build_object('table', c.table_name, 'check', c.check_name)),
+           array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], c.status)::float8 - 1
+    FROM sagaz_ha.partition_health() AS c
+    UNION ALL
+    SELECT 'sagaz_ha_worker_up', 'gauge', 'Processes of sagaz_ha that are running.',
+           jsonb_build_object('type', w.type), count(a.pid)
+    FROM (VALUES ('sagaz_ha launcher'), ('sagaz_ha sampler')) AS w (type)
+    LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.backend_type = w.type
+    GROUP BY w.type)
+  SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._partition_metrics() IS
+  'internal: the metrics of partitions and of the processes that maintain them';
+
+CREATE FUNCTION sagaz_ha.metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT r.name, r.type, r.help, r.labels, r.value FROM sagaz_ha._replication_metrics() AS r
+  UNION ALL
+  SELECT p.name, p.type, p.help, p.labels, p.value FROM sagaz_ha._partition_metrics() AS p;
+END;
+COMMENT ON FUNCTION sagaz_ha.metrics() IS
+  'every number for monitoring; what is not known has no row';
+
+CREATE FUNCTION sagaz_ha.prometheus_metrics() RETURNS text
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT string_agg(f.text, '' ORDER BY f.name)
+  FROM (
+    SELECT m.name,
+           format(E'# HELP %s %s\n# TYPE %s %s\n', m.name,
+                  replace(replace(min(m.help), E'\\', E'\\\\'), E'\n', E'\\n'),
+                  m.name, min(m.type)) ||
+           string_agg(m.name || coalesce('{' || l.labels || '}', '') || ' ' || m.value || E'\n',
+                      '' ORDER BY l.labels) AS text
+    FROM sagaz_ha.metrics() AS m
+    CROSS JOIN LATERAL (
+      SELECT string_agg(format('%s="%s"', e.key,
+               replace(replace(replace(e.value, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n')),
+               ',' ORDER BY e.key) AS labels
+      FROM jsonb_each_text(m.labels) AS e) AS l
+    GROUP BY m.name) AS f;
+END;
+COMMENT ON FUNCTION sagaz_ha.prometheus_metrics() IS
+  'metrics() in the Prometheus text exposition format';
+
+CREATE FUNCTION sagaz_ha.nagios_check(OUT code integer, OUT message text)
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  WITH found AS (
+    SELECT h.status, h.summary, 0 AS o FROM sagaz_ha.replication_health() AS h
+    UNION ALL
+    SELECT p.status, format('partitions %s: %s: %s', p.check_name, coalesce(p.table_name, 'server'), p.details), 1
+    FROM sagaz_ha.partition_health() AS p WHERE p.status <> 'ok'),
+  worst AS (
+    SELECT sagaz_ha._status(array_agg(f.status || ':')) AS status FROM found AS f)
+  SELECT array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], w.status) - 1,
+         upper(w.status) || ' - ' ||
+         (SELECT string_agg(f.summary, '; ' ORDER BY f.status <> w.status, f.o) FROM found AS f)
+  FROM worst AS w;
+END;
+COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
+  'exit code and message of a Nagios plugin: replication and partitions, the worst first';
+
 -- Numbers of a server that not everyone may see. Tokens stay with PUBLIC: they
 -- say no more than pg_current_wal_lsn(), and applications need them.
 REVOKE ALL ON FUNCTION
@@ -670,7 +1278,12 @@ REVOKE ALL ON FUNCTION
   sagaz_ha.replication_health(),
   sagaz_ha.promotion_checks(),
   sagaz_ha.promotion_readiness(),
-  sagaz_ha.node_ready(text, interval)
+  sagaz_ha.node_ready(text, interval),
+  sagaz_ha._replication_metrics(),
+  sagaz_ha._partition_metrics(),
+  sagaz_ha.metrics(),
+  sagaz_ha.prometheus_metrics(),
+  sagaz_ha.nagios_check()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
   sagaz_ha._thresholds(),
@@ -691,5 +1304,10 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha.replication_health(),
   sagaz_ha.promotion_checks(),
   sagaz_ha.promotion_readiness(),
-  sagaz_ha.node_ready(text, interval)
+  sagaz_ha.node_ready(text, interval),
+  sagaz_ha._replication_metrics(),
+  sagaz_ha._partition_metrics(),
+  sagaz_ha.metrics(),
+  sagaz_ha.prometheus_metrics(),
+  sagaz_ha.nagios_check()
 TO pg_monitor;

@@ -26,35 +26,26 @@ static char *clock_setting = NULL;
 
 void		_PG_init(void);
 
-/*
- * An invalid time must be refused when it is set, not in the next pass. The
- * value is parsed at use again, because parsing depends on nothing but the
- * value: it has to name its offset.
- */
+/* An invalid time must be refused when it is set, not in the next pass. */
 static bool
 check_clock(char **newval, void **extra, GucSource source)
 {
-	TimestampTz *parsed;
+	TimestampTz parsed;
 
 	if (*newval == NULL || **newval == '\0')
 		return true;
 	/* the time zone tables may not be there yet while the server starts */
 	if (!IsUnderPostmaster)
 		return true;
-	parsed = (TimestampTz *) malloc(sizeof(TimestampTz));
-	if (parsed == NULL)
-		return false;
-	*parsed = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-													  CStringGetDatum(*newval),
-													  ObjectIdGetDatum(InvalidOid),
-													  Int32GetDatum(-1)));
-	if (TIMESTAMP_NOT_FINITE(*parsed))
+	parsed = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+													 CStringGetDatum(*newval),
+													 ObjectIdGetDatum(InvalidOid),
+													 Int32GetDatum(-1)));
+	if (TIMESTAMP_NOT_FINITE(parsed))
 	{
 		GUC_check_errdetail("The clock must be a finite time.");
-		free(parsed);
 		return false;
 	}
-	*extra = parsed;
 	return true;
 }
 

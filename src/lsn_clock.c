@@ -180,7 +180,8 @@ lsn_clock_speed(const LsnClock *clock, TimestampTz now, TimeOffset window,
 		if (clock->e[i].since <= now - window)
 			break;
 	from = Max(clock->e[i].since, Min(clock->e[i].until, now - window));
-	if (now - from < USECS_PER_SEC)
+	/* a few seconds say nothing of the next hour */
+	if (now - from < 10 * USECS_PER_SEC)
 		return false;
 	*bytes_per_second = (double) (clock->e[clock->n - 1].lsn - clock->e[i].lsn) *
 		USECS_PER_SEC / (double) (now - from);

@@ -61,6 +61,7 @@ typedef struct ReplShared
 	TimestampTz message_received;
 	ReplOffset	offset;
 	TimestampTz probed_at;		/* a reply was asked for, 0 none */
+	bool		answers;		/* one such request was answered */
 	TimestampTz frozen_since;	/* it did not react to that, 0 it did */
 
 	int			nsenders;

@@ -130,28 +130,29 @@ notice_clock_step(TimestampTz now)
 /*
  * Did the receiver react to what it was asked in the last interval? A busy
  * one may not get to it, but then messages arrive. A frozen one does neither.
+ * One that is still connecting may miss the request, so none counts before
+ * the first that was answered.
  */
 static void
 probe_receiver(const ReplReceiver *receiver, TimestampTz now)
 {
-	bool		answered;
-
 	if (receiver->pid == 0 || receiver->state != WALRCV_STREAMING)
 	{
 		repl_shared->probed_at = 0;
+		repl_shared->answers = false;
 		repl_shared->frozen_since = 0;
 		return;
 	}
-	answered = repl_shared->probed_at == 0 || !WalRcv->force_reply ||
-		repl_shared->message_received > repl_shared->probed_at;
-	if (answered)
+	if (repl_shared->probed_at == 0 || !WalRcv->force_reply ||
+		repl_shared->message_received > repl_shared->probed_at)
 	{
+		repl_shared->answers = repl_shared->probed_at != 0;
 		repl_shared->frozen_since = 0;
 		repl_shared->probed_at = now;
-		WalRcvForceReply();
 	}
-	else if (repl_shared->frozen_since == 0)
+	else if (repl_shared->answers && repl_shared->frozen_since == 0)
 		repl_shared->frozen_since = repl_shared->probed_at;
+	WalRcvForceReply();
 }
 
 /* The upstream's end as it was on another timeline is nothing to wait for. */
@@ -190,6 +191,7 @@ sample_receiver(TimestampTz now)
 	{
 		repl_shared->receiver_pid = receiver.pid;
 		repl_shared->probed_at = 0;
+		repl_shared->answers = false;
 		repl_shared->frozen_since = 0;
 		if (receiver.pid != 0)
 		{

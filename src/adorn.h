@@ -1,0 +1,13 @@
+/*
+ * adorn.h
+ *		What a new partition gets from its parent beyond CREATE TABLE … LIKE.
+ */
+#ifndef SAGAZ_ADORN_H
+#define SAGAZ_ADORN_H
+
+#include "postgres.h"
+
+extern void adorn_partition(Oid parent, Oid partition);
+extern void adorn_replica_identity(Oid parent, Oid partition);
+
+#endif							/* SAGAZ_ADORN_H */

@@ -1,0 +1,419 @@
+/*
+ * execute.c
+ *		Making and retiring partitions: the only module that runs DDL on them.
+ *
+ * Locks: a parent comes first, before its partitions and before tables that
+ * foreign keys tie to it. On a parent, ShareUpdateExclusive may be waited for:
+ * neither readers nor writers notice, and it is the mutex between two
+ * maintainers. Anything that a reader or writer would notice is only taken
+ * when it can be had at once, because a waiting request stalls all behind it.
+ * What can't be had at once is lock_not_available, which callers report as
+ * DEFER.
+ */
+#include "execute.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "adorn.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "commands/tablespace.h"
+#include "compat.h"
+#include "executor/spi.h"
+#include "identity.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "sagaz_ha.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+static void
+run(const char *sql)
+{
+	int			result = SPI_execute(sql, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
+}
+
+/* Who holds a lock on the relation, for the message. */
+static char *
+lock_holders(Oid relid)
+{
+	static const char *const sql =
+		"SELECT string_agg(DISTINCT pid::text, ', ') FROM pg_locks"
+		" WHERE locktype = 'relation' AND relation = $1 AND granted"
+		"   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+		"   AND pid IS DISTINCT FROM pg_backend_pid()";
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+	char	   *holders = NULL;
+
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 0) == SPI_OK_SELECT &&
+		SPI_processed == 1)
+		holders = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	return holders ? holders : "unknown";
+}
+
+/* Takes a lock that must not be waited for. Inside SPI. */
+static void
+lock_at_once(Oid relid, LOCKMODE mode)
+{
+	if (!ConditionalLockRelationOid(relid, mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is in use by process %s",
+						partition_display_name(relid), lock_holders(relid))));
+}
+
+static void
+lock_all_at_once(List *relids, LOCKMODE mode)
+{
+	ListCell   *cell;
+
+	foreach(cell, relids)
+		lock_at_once(lfirst_oid(cell), mode);
+}
+
+/* Opens the parent under a lock that may be waited for, but not for long. */
+static Relation
+open_parent(Oid parent, LOCKMODE mode)
+{
+	Relation	rel;
+
+	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
+	rel = try_table_open(parent, mode);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table with OID %u does not exist", parent)));
+	return rel;
+}
+
+/*
+ * Whether a range is free. Somebody may have made the same partition since
+ * the plan was made, which is no error; another one in its place is.
+ */
+static bool
+range_is_free(const ParentInfo *info, const PlanBound *bound, const char *name)
+{
+	for (int i = 0; i < info->nparts; i++)
+	{
+		if (info->bounds[i].lower == bound->lower &&
+			info->bounds[i].upper == bound->upper)
+			return false;
+		if (info->bounds[i].lower < bound->upper &&
+			info->bounds[i].upper > bound->lower)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+					 errmsg("partition \"%s\" would overlap partition %s",
+							name, partition_display_name(info->relids[i])),
+					 errdetail("The new partition's range is %s, the existing one's %s.",
+							   partition_bound_display(info->key_type, bound),
+							   partition_bound_display(info->key_type, &info->bounds[i]))));
+	}
+	return true;
+}
+
+static void
+append_storage(StringInfo sql, const Policy *policy, Relation parent)
+{
+	const char *separator = " WITH (";
+	const char *tablespace = policy->tablespace;
+	ListCell   *cell;
+
+	if (OidIsValid(parent->rd_rel->relam))
+		appendStringInfo(sql, " USING %s",
+						 quote_identifier(get_am_name(parent->rd_rel->relam)));
+	foreach(cell, policy->storage_parameters)
+	{
+		char	   *name = pstrdup((char *) lfirst(cell));
+		char	   *value = strchr(name, '=');
+		char	   *dot = strchr(name, '.');
+
+		*value++ = '\0';
+		appendStringInfoString(sql, separator);
+		if (dot != NULL && dot < value)
+		{
+			*dot = '\0';
+			appendStringInfo(sql, "%s.", quote_identifier(name));
+			name = dot + 1;
+		}
+		appendStringInfo(sql, "%s = %s", quote_identifier(name), quote_literal_cstr(value));
+		separator = ", ";
+	}
+	if (policy->storage_parameters != NIL)
+		appendStringInfoChar(sql, ')');
+	if (tablespace == NULL && OidIsValid(parent->rd_rel->reltablespace))
+		tablespace = get_tablespace_name(parent->rd_rel->reltablespace);
+	if (tablespace != NULL)
+		appendStringInfo(sql, " TABLESPACE %s", quote_identifier(tablespace));
+}
+
+/*
+ * The table by itself, with a CHECK that its bounds imply, so that attaching
+ * it, now or after an interrupted retirement, needs no scan.
+ */
+static char *
+standalone_statement(const Policy *policy, Relation parent, const ParentInfo *info,
+					 const PlanBound *bound, const char *qualified_name)
+{
+	const char *column = quote_identifier(get_attname(info->relid, info->key_attnum, false));
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY,"
+					 " CONSTRAINT sagaz_ha_bounds CHECK"
+					 " (%s IS NOT NULL AND %s >= %s AND %s < %s))",
+					 parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED " : "",
+					 qualified_name, partition_qualified_name(info->relid),
+					 column,
+					 column, partition_bound_literal(info->key_type, bound->lower),
+					 column, partition_bound_literal(info->key_type, bound->upper));
+	append_storage(&sql, policy, parent);
+	return sql.data;
+}
+
+/* The name must be free and the owner able to use it, or it's said how. */
+static void
+require_place(Oid schema, const char *name, Oid owner)
+{
+	Oid			taken = get_relname_relid(name, schema);
+
+	if (!sagaz_may_create_in(schema, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for schema %s", get_namespace_name(schema)),
+				 errdetail("Partitions are made as the owner of their table."),
+				 errhint("GRANT CREATE ON SCHEMA %s TO %s;",
+						 quote_identifier(get_namespace_name(schema)),
+						 quote_identifier(GetUserNameFromId(owner, false)))));
+	if (OidIsValid(taken))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("the name of partition \"%s\" is already taken by another relation", name),
+				 errhint("Rename or remove %s, or attach it as the partition.",
+						 partition_qualified_name(taken))));
+}
+
+/* The new partition, made as the table's owner. The parent is locked. */
+static Oid
+create_attached(const ParentInfo *info, const PlanBound *bound,
+				Oid schema, const char *name, const char *create)
+{
+	const char *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
+	Identity	saved;
+	Oid			created;
+
+	identity_assume(&saved, info->owner);
+	require_place(schema, name, info->owner);
+	if (OidIsValid(info->default_relid))
+		lock_at_once(info->default_relid, AccessExclusiveLock);
+	lock_all_at_once(partition_foreign_keys(info->relid, false), ShareRowExclusiveLock);
+	lock_all_at_once(partition_foreign_keys(info->relid, true), ShareRowExclusiveLock);
+
+	run(create);
+	created = get_relname_relid(name, schema);
+	adorn_partition(info->relid, created);
+	run(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+				 partition_qualified_name(info->relid), qualified,
+				 partition_bound_literal(info->key_type, bound->lower),
+				 partition_bound_literal(info->key_type, bound->upper)));
+	adorn_replica_identity(info->relid, created);
+	identity_restore(&saved);
+	return created;
+}
+
+/*
+ * Makes one partition and returns its OID, or InvalidOid when it is there
+ * already. In a transaction or subtransaction that the caller ends.
+ */
+Oid
+execute_create(const Policy *policy, const PlanBound *bound)
+{
+	Identity	saved;
+	Relation	parent;
+	ParentInfo	info;
+	PlanPolicy	plan;
+	Oid			schema;
+	char	   *name;
+	char	   *create;
+	Oid			created = InvalidOid;
+
+	SPI_connect();
+	identity_assume(&saved, GetUserId());
+	parent = open_parent(policy->parent, ShareUpdateExclusiveLock);
+	partition_require_parent(parent, &info);
+	policy_plan(policy, info.key_type, &plan);
+	schema = RelationGetNamespace(parent);
+	name = partition_name(parent, &plan.cal, bound->lower, &plan.interval);
+	create = standalone_statement(policy, parent, &info, bound,
+								  quote_qualified_identifier(get_namespace_name(schema), name));
+	/* ALTER TABLE refuses a table that this session has open */
+	table_close(parent, NoLock);
+	if (range_is_free(&info, bound, name))
+		created = create_attached(&info, bound, schema, name, create);
+	identity_restore(&saved);
+	SPI_finish();
+	return created;
+}
+
+/*
+ * How many rows of a partition are unfinished, as of right now: an older
+ * snapshot, as REPEATABLE READ has, could miss the row that matters.
+ */
+int64
+execute_count_unfinished(const Policy *policy, Oid owner, Oid partition)
+{
+	Identity	saved;
+	SPIPlanPtr	plan;
+	int64		count = 0;
+	bool		isnull;
+
+	if (policy->unfinished_when == NULL)
+		return 0;
+	SPI_connect();
+	identity_assume(&saved, owner);
+	plan = SPI_prepare(psprintf("SELECT count(*) FROM %s WHERE %s",
+								partition_qualified_name(partition),
+								policy->unfinished_when), 0, NULL);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot,
+							 true, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not count unfinished rows");
+	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+										1, &isnull));
+	identity_restore(&saved);
+	SPI_finish();
+	return count;
+}
+
+char *
+execute_unfinished_details(int64 count)
+{
+	return psprintf("%lld unfinished %s", (long long) count, count == 1 ? "row" : "rows");
+}
+
+/* Takes all that retiring this partition needs, or fails at once. */
+static void
+lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
+					List *referencing)
+{
+	if (OidIsValid(info->default_relid))
+		lock_at_once(info->default_relid, AccessExclusiveLock);
+	lock_all_at_once(referencing, AccessExclusiveLock);
+	if (strcmp(policy->retention_action, "drop") != 0 || referencing != NIL)
+		lock_all_at_once(partition_foreign_keys(info->relid, false), AccessExclusiveLock);
+	lock_at_once(partition, AccessExclusiveLock);
+	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
+}
+
+/* A detached partition keeps its history as a comment. */
+static void
+comment_detached(Oid parent, Oid key_type, const PlanBound *bound, const char *qualified)
+{
+	run(psprintf("COMMENT ON TABLE %s IS %s", qualified,
+				 quote_literal_cstr(psprintf("partition of %s from %s, detached at %s by sagaz_ha",
+											 partition_qualified_name(parent),
+											 partition_bound_display(key_type, bound),
+											 timestamptz_to_str(sagaz_now())))));
+}
+
+static void
+retire_statements(const Policy *policy, const ParentInfo *info, int index,
+				  bool referenced)
+{
+	char	   *parent = partition_qualified_name(info->relid);
+	char	   *partition = partition_qualified_name(info->relids[index]);
+	bool		drop = strcmp(policy->retention_action, "drop") == 0;
+
+	/* a foreign key depends on the partition as long as it is attached */
+	if (!drop || referenced)
+		run(psprintf("ALTER TABLE %s DETACH PARTITION %s", parent, partition));
+	if (drop)
+	{
+		run(psprintf("DROP TABLE %s", partition));
+		return;
+	}
+	comment_detached(info->relid, info->key_type, &info->bounds[index], partition);
+	if (OidIsValid(policy->archive_schema))
+		run(psprintf("ALTER TABLE %s SET SCHEMA %s", partition,
+					 quote_identifier(get_namespace_name(policy->archive_schema))));
+}
+
+static int
+find_partition(const ParentInfo *info, Oid partition)
+{
+	for (int i = 0; i < info->nparts; i++)
+		if (info->relids[i] == partition)
+			return i;
+	return -1;
+}
+
+/*
+ * Retires a partition in one transaction, if every lock can be had at once.
+ * Unfinished rows are looked for under those locks, when they can't change.
+ */
+void
+execute_retire(const Policy *policy, Oid partition, RetireResult *result)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	MemoryContext spi_context;
+	Identity	saved;
+	Identity	caller;
+	Relation	parent;
+	ParentInfo	info;
+	int			index;
+	int64		unfinished;
+
+	result->outcome = RETIRE_GONE;
+	result->details = "";
+	SPI_connect();
+	identity_assume(&saved, GetUserId());
+	lock_at_once(policy->parent, AccessExclusiveLock);
+	parent = open_parent(policy->parent, NoLock);
+	partition_require_parent(parent, &info);
+	table_close(parent, NoLock);
+	index = find_partition(&info, partition);
+	if (index >= 0)
+	{
+		List	   *referencing = partition_foreign_keys(info.relid, true);
+		char	   *bounds;
+
+		identity_assume(&caller, info.owner);
+		lock_for_retirement(policy, &info, partition, referencing);
+		unfinished = execute_count_unfinished(policy, info.owner, partition);
+		if (unfinished == 0)
+			retire_statements(policy, &info, index, referencing != NIL);
+		bounds = partition_bound_display(info.key_type, &info.bounds[index]);
+		identity_restore(&caller);
+
+		spi_context = MemoryContextSwitchTo(caller_context);
+		if (unfinished > 0)
+		{
+			result->outcome = RETIRE_KEPT;
+			result->details = execute_unfinished_details(unfinished);
+		}
+		else if (strcmp(policy->retention_action, "drop") == 0)
+		{
+			result->outcome = RETIRE_DROPPED;
+			result->details = psprintf("rows from %s", bounds);
+		}
+		else
+		{
+			result->outcome = RETIRE_DETACHED;
+			result->details = OidIsValid(policy->archive_schema) ?
+				psprintf("rows from %s, moved to schema %s", bounds,
+						 quote_identifier(get_namespace_name(policy->archive_schema))) :
+				psprintf("rows from %s", bounds);
+		}
+		MemoryContextSwitchTo(spi_context);
+	}
+	identity_restore(&saved);
+	SPI_finish();
+}

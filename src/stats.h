@@ -1,0 +1,47 @@
+/*
+ * stats.h
+ *		What the managed tables look like now: for people, alerts and metrics.
+ */
+#ifndef SAGAZ_STATS_H
+#define SAGAZ_STATS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+typedef struct PartitionStats
+{
+	Oid			parent;
+	char	   *table_name;
+	Oid			relid;
+	char	   *name;
+	TimestampTz start;
+	TimestampTz end;
+	const char *state;			/* current, future, past, expired, detaching, default */
+	int64		total_bytes;
+	int64		estimated_rows; /* -1: unknown */
+} PartitionStats;
+
+typedef struct CoverageStats
+{
+	Oid			parent;
+	char	   *table_name;
+	bool		covered;		/* is there a partition for now? */
+	TimestampTz covered_until;
+	TimestampTz premade_until;	/* what the policy wants to be covered */
+	int			holes;
+	TimestampTz first_hole;
+	Oid			default_partition;
+	bool		default_has_rows;
+	Oid			pending_partition;
+	char	   *problem;		/* why it can't be maintained, or NULL */
+} CoverageStats;
+
+typedef void (*PartitionStatsEmit) (const PartitionStats *stats, void *arg);
+typedef void (*CoverageStatsEmit) (const CoverageStats *stats, void *arg);
+
+extern void stats_partitions(PartitionStatsEmit emit, void *arg);
+extern void stats_coverage(CoverageStatsEmit emit, void *arg);
+
+#endif							/* SAGAZ_STATS_H */
