@@ -651,7 +651,8 @@ BEGIN
     SELECT r.application_name AS standby_name, r.client_addr, l.slot_name::text AS slot_name,
            CASE
              WHEN a.datid IS NOT NULL OR l.slot_type = 'logical' THEN 'logical'
-             WHEN r.state = 'backup' OR r.application_name = 'pg_basebackup' THEN 'base_backup'
+             WHEN r.state = 'backup' OR r.application_name = 'pg_basebackup'
+               OR l.temporary AND l.slot_name LIKE 'pg\_basebackup\_%' THEN 'base_backup'
              WHEN r.application_name = 'pg_receivewal'
                OR r.replay_lsn IS NULL AND r.reply_time IS NOT NULL THEN 'wal_archiver'
              ELSE 'standby'

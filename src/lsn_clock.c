@@ -119,8 +119,9 @@ lsn_clock_shift(LsnClock *clock, TimeOffset step)
 /*
  * When did WAL beyond lsn appear? end_at and end_lsn are the end as known
  * now, after the last sample. False when there is no WAL beyond lsn. Between
- * two samples the time is taken to go with the bytes; without any byte
- * before it, it is the sample's. Not exact: it was then or earlier.
+ * two samples the time is taken to go with the bytes; the first byte after a
+ * sample may have come at any time until the next, so half-way. The end as
+ * known now is dated by itself. Not exact: it was then or earlier.
  */
 bool
 lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
@@ -146,7 +147,14 @@ lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
 	if (k == 0)
 		return true;
 	before = &clock->e[k - 1];
-	if (lsn > before->lsn && beyond.since > before->until)
+	if (beyond.since <= before->until)
+		return true;
+	if (lsn == before->lsn)
+	{
+		if (k < clock->n)
+			*at = before->until + (beyond.since - before->until) / 2;
+	}
+	else
 		*at = before->until +
 			(TimeOffset) ((double) (beyond.since - before->until) *
 						  ((double) (lsn - before->lsn) /

@@ -55,6 +55,7 @@ typedef struct ReplShared
 
 	/* the WAL receiver */
 	int			receiver_pid;
+	TimestampTz receiver_start; /* when the last one began that was seen */
 	int64		receiver_starts;
 	int			starts_unheard; /* since a message was last received */
 	TimestampTz message_sent;	/* by the upstream's clock */

@@ -181,24 +181,40 @@ note_message(const ReplReceiver *receiver, TimestampTz now)
 				  Max(receiver->upstream_end, receiver->received));
 }
 
+/*
+ * Count the receiver's starts. One that is refused lives for milliseconds, so
+ * that its pid is rarely seen; but the time that it set on starting stays.
+ */
+static void
+note_start(const ReplReceiver *receiver)
+{
+	bool		same = receiver->pid == 0 ||
+		receiver->pid == repl_shared->receiver_pid;
+
+	if (receiver->heard ? !same :
+		receiver->message_received != repl_shared->receiver_start)
+	{
+		repl_shared->receiver_starts++;
+		repl_shared->starts_unheard++;
+	}
+	if (!receiver->heard)
+		repl_shared->receiver_start = receiver->message_received;
+	if (!same)
+	{
+		repl_shared->receiver_pid = receiver->pid;
+		repl_shared->probed_at = 0;
+		repl_shared->answers = false;
+		repl_shared->frozen_since = 0;
+	}
+}
+
 static void
 sample_receiver(TimestampTz now)
 {
 	ReplReceiver receiver;
 
 	repl_read_receiver(&receiver);
-	if (receiver.pid != repl_shared->receiver_pid)
-	{
-		repl_shared->receiver_pid = receiver.pid;
-		repl_shared->probed_at = 0;
-		repl_shared->answers = false;
-		repl_shared->frozen_since = 0;
-		if (receiver.pid != 0)
-		{
-			repl_shared->receiver_starts++;
-			repl_shared->starts_unheard++;
-		}
-	}
+	note_start(&receiver);
 	if (receiver.heard &&
 		receiver.message_received != repl_shared->message_received)
 		note_message(&receiver, now);
