@@ -431,7 +431,7 @@ CREATE FUNCTION sagaz_ha._receiver_state(
   OUT replay_lsn pg_lsn, OUT received_timeline bigint, OUT replay_timeline bigint,
   OUT message_age interval, OUT in_contact boolean, OUT responsive boolean,
   OUT replay_lag interval, OUT lag_source text, OUT staleness_bound interval,
-  OUT clock_offset interval, OUT stuck_since timestamptz, OUT replay_speed float8,
+  OUT clock_offset interval, OUT stuck_for interval, OUT replay_speed float8,
   OUT wal_speed float8, OUT promoting boolean, OUT paused boolean,
   OUT receive_lag_bytes bigint, OUT replay_backlog_bytes bigint,
   OUT streaming_configured boolean, OUT loss_bound interval)
@@ -443,7 +443,7 @@ CREATE FUNCTION sagaz_ha._sender_state(
   OUT pid integer, OUT effective_lag interval, OUT lag_source text,
   OUT reply_age interval, OUT clock_offset interval, OUT end_lsn pg_lsn)
 RETURNS SETOF record
-LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_sender_state';
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'sagaz_sender_state';
 COMMENT ON FUNCTION sagaz_ha._sender_state() IS
   'internal: lag and age of the last reply of each WAL sender''s other side';
 
@@ -454,10 +454,10 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_state';
 COMMENT ON FUNCTION sagaz_ha._wal_state() IS
   'internal: the WAL directory: its size, its free space and what waits for the archiver';
 
-CREATE FUNCTION sagaz_ha._lsn_dated(lsn pg_lsn) RETURNS timestamptz
-LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_dated';
-COMMENT ON FUNCTION sagaz_ha._lsn_dated(pg_lsn) IS
-  'internal: as lsn_timestamp, but before the clock''s first sample that sample''s time';
+CREATE FUNCTION sagaz_ha._lsn_age(lsn pg_lsn) RETURNS interval
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_age';
+COMMENT ON FUNCTION sagaz_ha._lsn_age(pg_lsn) IS
+  'internal: how long ago the end of WAL reached this position; of one before the first sample, at least';
 
 CREATE FUNCTION sagaz_ha._wal_speed() RETURNS float8
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_speed';
@@ -466,10 +466,12 @@ COMMENT ON FUNCTION sagaz_ha._wal_speed() IS
 
 CREATE FUNCTION sagaz_ha._status(reasons text[]) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (SELECT coalesce((array_agg(s ORDER BY array_position(
-                           ARRAY['critical', 'warning', 'unknown'], s)))[1], 'ok')
-        FROM (SELECT split_part(r, ':', 1) AS s FROM unnest(reasons) AS r) AS u
-        WHERE s IN ('critical', 'warning', 'unknown'));
+RETURN CASE
+         WHEN E'\n' || array_to_string(reasons, E'\n') LIKE E'%\ncritical:%' THEN 'critical'
+         WHEN E'\n' || array_to_string(reasons, E'\n') LIKE E'%\nwarning:%' THEN 'warning'
+         WHEN E'\n' || array_to_string(reasons, E'\n') LIKE E'%\nunknown:%' THEN 'unknown'
+         ELSE 'ok'
+       END;
 COMMENT ON FUNCTION sagaz_ha._status(text[]) IS
   'internal: the worst severity among reasons';
 
@@ -495,7 +497,7 @@ COMMENT ON PROCEDURE sagaz_ha.wait_for_replay(text, interval) IS
 
 -- Of a standby's startup process: what it waits for, and for whom.
 CREATE FUNCTION sagaz_ha._replay_block(
-  OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_since timestamptz)
+  OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
 LANGUAGE sql VOLATILE PARALLEL RESTRICTED
 BEGIN ATOMIC
   SELECT w.replay_wait,
@@ -523,7 +525,7 @@ BEGIN ATOMIC
               WHERE b.age = b.oldest)
          END,
          CASE WHEN w.replay_wait = 'lock' THEN
-           (SELECT min(l.waitstart) FROM pg_catalog.pg_locks AS l
+           (SELECT max(clock_timestamp() - l.waitstart) FROM pg_catalog.pg_locks AS l
             WHERE l.pid = w.pid AND NOT l.granted)
          END
   FROM (SELECT a.pid,
@@ -610,7 +612,7 @@ BEGIN
                 ELSE 'archive'
               END AS replay_state,
               CASE WHEN r.paused OR k.replay_wait IS NOT NULL THEN
-                least(clock_timestamp() - coalesce(k.waiting_since, r.stuck_since),
+                least(coalesce(k.waiting_for, r.stuck_for),
                       CASE WHEN r.lag_source = 'lsn_clock' THEN r.replay_lag END)
               END AS blocked_for,
               CASE
@@ -640,7 +642,7 @@ RETURNS TABLE (
   reported_replay_lag interval, effective_replay_lag interval,
   reply_age interval, xmin_age integer, status text, reasons text[],
   pid integer, lag_source text, clock_offset interval)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -720,7 +722,7 @@ RETURNS TABLE (
   bytes_to_loss bigint, time_to_loss interval, limited_by text,
   wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer,
   status text, reasons text[], remedy text)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -729,28 +731,27 @@ BEGIN
   WITH slot AS (
     SELECT l.slot_name::text AS slot_name, l.slot_type, l.active, l.active_pid, l.restart_lsn,
            l.safe_wal_size, l.wal_status,
-           -- columns that newer servers have
-           coalesce(to_jsonb(l) ->> 'invalidation_reason',
-                    CASE WHEN (to_jsonb(l) ->> 'conflicting')::boolean THEN 'rows_removed' END,
+           coalesce(l.j ->> 'invalidation_reason',
+                    CASE WHEN (l.j ->> 'conflicting')::boolean THEN 'rows_removed' END,
                     CASE WHEN l.wal_status = 'lost' THEN 'wal_removed' END) AS invalidation_reason,
-           (to_jsonb(l) ->> 'inactive_since')::timestamptz AS inactive_since,
+           (l.j ->> 'inactive_since')::timestamptz AS inactive_since,
            age(l.xmin) AS xmin_age, age(l.catalog_xmin) AS catalog_xmin_age
-    FROM pg_catalog.pg_replication_slots AS l),
+    -- as JSON for the columns that only newer servers have
+    FROM (SELECT r.*, to_jsonb(r) AS j FROM pg_catalog.pg_replication_slots AS r OFFSET 0) AS l),
+  once AS MATERIALIZED (
+    SELECT t.slot_retained_warning, t.slot_time_to_loss_critical, t.xmin_age_warning,
+           n.lsn, w.disk_free_bytes, sagaz_ha._wal_speed() AS speed,
+           nullif(current_setting('idle_replication_slot_timeout', true), '0')::interval AS idle_timeout
+    FROM sagaz_ha._thresholds() AS t, sagaz_ha._node_state() AS n, sagaz_ha._wal_state() AS w),
   base AS (
-    SELECT s.*, t.slot_retained_warning, t.slot_time_to_loss_critical, t.xmin_age_warning,
-           s.invalidation_reason IS NOT NULL AS lost,
+    SELECT s.*, o.*, s.invalidation_reason IS NOT NULL AS lost,
            CASE WHEN s.invalidation_reason IS NOT NULL OR s.restart_lsn IS NULL THEN 0
-             ELSE greatest(n.lsn - s.restart_lsn, 0) END::bigint AS retained_bytes,
-           clock_timestamp() - sagaz_ha._lsn_dated(s.restart_lsn) AS retained_age,
-           w.disk_free_bytes, sagaz_ha._wal_speed() AS speed,
-           CASE WHEN NOT s.active AND s.inactive_since IS NOT NULL
-                 AND nullif(current_setting('idle_replication_slot_timeout', true), '0') IS NOT NULL THEN
-             greatest(s.inactive_since +
-                      current_setting('idle_replication_slot_timeout', true)::interval -
-                      clock_timestamp(), interval '0')
+             ELSE greatest(o.lsn - s.restart_lsn, 0) END::bigint AS retained_bytes,
+           sagaz_ha._lsn_age(s.restart_lsn) AS retained_age,
+           CASE WHEN NOT s.active THEN
+             greatest(s.inactive_since + o.idle_timeout - clock_timestamp(), interval '0')
            END AS idle_left
-    FROM slot AS s, sagaz_ha._thresholds() AS t, sagaz_ha._node_state() AS n,
-         sagaz_ha._wal_state() AS w),
+    FROM slot AS s, once AS o),
   loss AS (
     SELECT b.*,
            CASE WHEN b.lost THEN 0 WHEN b.restart_lsn IS NULL THEN NULL
@@ -805,7 +806,7 @@ COMMENT ON FUNCTION sagaz_ha.replication_slot_risk() IS
 
 CREATE FUNCTION sagaz_ha.wal_retention()
 RETURNS TABLE (cause text, name text, oldest_lsn pg_lsn, bytes bigint, age interval, binds boolean, details text)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -832,7 +833,7 @@ BEGIN
            format('%s slot, %s', s.slot_type, CASE WHEN s.active THEN 'active' ELSE 'not active' END)
     FROM pg_catalog.pg_replication_slots AS s WHERE s.restart_lsn IS NOT NULL)
   SELECT c.cause, c.name, c.lsn, greatest(here.lsn - c.lsn, 0)::bigint,
-         clock_timestamp() - sagaz_ha._lsn_dated(c.lsn),
+         sagaz_ha._lsn_age(c.lsn),
          c.lsn = min(c.lsn) OVER (), c.details
   FROM cause AS c, here;
 END
@@ -843,7 +844,7 @@ COMMENT ON FUNCTION sagaz_ha.wal_retention() IS
 CREATE FUNCTION sagaz_ha.xmin_holders()
 RETURNS TABLE (kind text, name text, pid integer, database text, xmin xid, age integer,
                catalog_only boolean, since timestamptz, status text, remedy text)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -987,7 +988,7 @@ COMMENT ON FUNCTION sagaz_ha.replication_health() IS
 
 CREATE FUNCTION sagaz_ha.promotion_checks()
 RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -1083,7 +1084,7 @@ COMMENT ON FUNCTION sagaz_ha.node_ready(text, interval) IS
 
 CREATE FUNCTION sagaz_ha._replication_metrics()
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -1169,7 +1170,7 @@ COMMENT ON FUNCTION sagaz_ha._replication_metrics() IS
 
 CREATE FUNCTION sagaz_ha._partition_metrics()
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -1266,7 +1267,7 @@ REVOKE ALL ON FUNCTION
   sagaz_ha._receiver_state(),
   sagaz_ha._sender_state(),
   sagaz_ha._wal_state(),
-  sagaz_ha._lsn_dated(pg_lsn),
+  sagaz_ha._lsn_age(pg_lsn),
   sagaz_ha._wal_speed(),
   sagaz_ha._status(text[]),
   sagaz_ha._replay_block(),
@@ -1292,7 +1293,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._receiver_state(),
   sagaz_ha._sender_state(),
   sagaz_ha._wal_state(),
-  sagaz_ha._lsn_dated(pg_lsn),
+  sagaz_ha._lsn_age(pg_lsn),
   sagaz_ha._wal_speed(),
   sagaz_ha._status(text[]),
   sagaz_ha._replay_block(),

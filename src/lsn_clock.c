@@ -70,7 +70,7 @@ thin(LsnClock *clock, TimestampTz now)
  * tells nothing new.
  */
 void
-lsn_clock_add(LsnClock *clock, TimestampTz at, XLogRecPtr lsn)
+lsn_clock_add(LsnClock *clock, TimestampTz after, TimestampTz at, XLogRecPtr lsn)
 {
 	LsnClockEntry *last;
 
@@ -91,6 +91,7 @@ lsn_clock_add(LsnClock *clock, TimestampTz at, XLogRecPtr lsn)
 			thin(clock, at);
 	}
 	last = &clock->e[clock->n++];
+	last->after = Min(after, at);
 	last->since = at;
 	last->until = at;
 	last->lsn = lsn;
@@ -111,6 +112,7 @@ lsn_clock_shift(LsnClock *clock, TimeOffset step)
 
 	for (i = 0; i < clock->n; i++)
 	{
+		clock->e[i].after += step;
 		clock->e[i].since += step;
 		clock->e[i].until += step;
 	}
@@ -131,6 +133,7 @@ lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
 	int			k = first_beyond(clock, lsn);
 	LsnClockEntry beyond;
 	const LsnClockEntry *before;
+	TimestampTz from;
 
 	*exact = k > 0;
 	if (k < clock->n)
@@ -138,6 +141,7 @@ lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
 	else if (end_lsn > lsn)
 	{
 		beyond.lsn = end_lsn;
+		beyond.after = 0;
 		beyond.since = end_at;
 	}
 	else
@@ -147,18 +151,15 @@ lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
 	if (k == 0)
 		return true;
 	before = &clock->e[k - 1];
-	if (beyond.since <= before->until)
+	from = Max(before->until, beyond.after);
+	if (beyond.since <= from)
 		return true;
-	if (lsn == before->lsn)
-	{
-		if (k < clock->n)
-			*at = before->until + (beyond.since - before->until) / 2;
-	}
-	else
-		*at = before->until +
-			(TimeOffset) ((double) (beyond.since - before->until) *
-						  ((double) (lsn - before->lsn) /
-						   (double) (beyond.lsn - before->lsn)));
+	if (lsn > before->lsn)
+		*at = from + (TimeOffset) ((double) (beyond.since - from) *
+								   ((double) (lsn - before->lsn) /
+									(double) (beyond.lsn - before->lsn)));
+	else if (k < clock->n)
+		*at = from + (beyond.since - from) / 2;
 	return true;
 }
 

@@ -16,9 +16,13 @@
 #define LSN_CLOCK_SIZE		2048
 #define LSN_RATE_SIZE		32
 
-/* The end of WAL stood at lsn from since until until, and moved on after. */
+/*
+ * The end of WAL stood at lsn from since until until, and moved on after. It
+ * came there after the look before, at after.
+ */
 typedef struct LsnClockEntry
 {
+	TimestampTz after;
 	TimestampTz since;
 	TimestampTz until;
 	XLogRecPtr	lsn;
@@ -40,7 +44,8 @@ typedef struct LsnRate
 } LsnRate;
 
 extern void lsn_clock_reset(LsnClock *clock);
-extern void lsn_clock_add(LsnClock *clock, TimestampTz at, XLogRecPtr lsn);
+extern void lsn_clock_add(LsnClock *clock, TimestampTz after, TimestampTz at,
+						  XLogRecPtr lsn);
 extern void lsn_clock_truncate(LsnClock *clock, XLogRecPtr lsn);
 extern void lsn_clock_shift(LsnClock *clock, TimeOffset step);
 extern bool lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,

@@ -62,19 +62,19 @@ typedef struct StandbyView
  * there was when it began: a walsender sends what it has at once.
  */
 static void
-judge_contact(ReplReceiver *receiver)
+judge_contact(ReplReceiver *receiver, TimestampTz now)
 {
 	receiver->heard = receiver->message_received != 0 &&
 		receiver->message_received != receiver->message_sent;
 	receiver->quiet_since = 0;
 	if (!receiver->heard && receiver->pid != 0 &&
 		receiver->state == WALRCV_STREAMING && receiver->host[0] != '\0' &&
-		GetCurrentTimestamp() - receiver->message_received > QUIET_START)
+		now - receiver->message_received > QUIET_START)
 		receiver->quiet_since = receiver->message_received;
 }
 
 void
-repl_read_receiver(ReplReceiver *receiver)
+repl_read_receiver(ReplReceiver *receiver, TimestampTz now)
 {
 	SpinLockAcquire(&WalRcv->mutex);
 	receiver->pid = WalRcv->pid;
@@ -93,7 +93,7 @@ repl_read_receiver(ReplReceiver *receiver)
 	}
 	strlcpy(receiver->slot_name, WalRcv->slotname, NAMEDATALEN);
 	SpinLockRelease(&WalRcv->mutex);
-	judge_contact(receiver);
+	judge_contact(receiver, now);
 }
 
 /* The sampler's part, under its lock. */
@@ -103,7 +103,6 @@ read_samples(StandbyView *view)
 	const ReplShared *shared = repl_shared;
 	XLogRecPtr	end;
 
-	view->sampled = shared->sampler_pid != 0 && shared->in_recovery;
 	if (view->contact == 0)
 		view->contact = shared->message_received;
 	if (repl_offset_get(&shared->offset, &view->offset))
@@ -162,9 +161,9 @@ static void
 look(StandbyView *view)
 {
 	memset(view, 0, sizeof(StandbyView));
-	repl_read_receiver(&view->receiver);
+	view->sampled = repl_sampler_now(&view->now) && repl_shared->in_recovery;
+	repl_read_receiver(&view->receiver, view->now);
 	view->applied = GetXLogReplayRecPtr(&view->applied_tli);
-	view->now = GetCurrentTimestamp();
 	view->upstream_end = Max(view->receiver.upstream_end,
 							 view->receiver.received);
 	if (view->receiver.heard)
@@ -175,7 +174,7 @@ look(StandbyView *view)
 	}
 	else
 		view->contact = view->receiver.quiet_since;
-	if (repl_shared)
+	if (view->sampled)
 	{
 		LWLockAcquire(repl_shared->lock, LW_SHARED);
 		read_samples(view);
@@ -361,7 +360,7 @@ shape_times(const StandbyView *view, Datum *values, bool *nulls)
 	values[17] = repl_interval(bound);
 	values[18] = repl_interval(-view->offset);
 	nulls[18] = !view->offset_known;
-	values[19] = TimestampTzGetDatum(view->stuck_since);
+	values[19] = repl_interval(Max(view->now - view->stuck_since, 0));
 	nulls[19] = view->stuck_since == 0;
 	values[20] = Float8GetDatum(view->replay_speed);
 	nulls[20] = !view->replay_speed_known;

@@ -20,7 +20,7 @@
 
 PG_FUNCTION_INFO_V1(sagaz_sender_state);
 PG_FUNCTION_INFO_V1(sagaz_lsn_timestamp);
-PG_FUNCTION_INFO_V1(sagaz_lsn_dated);
+PG_FUNCTION_INFO_V1(sagaz_lsn_age);
 PG_FUNCTION_INFO_V1(sagaz_wal_speed);
 
 typedef struct SenderView
@@ -122,12 +122,13 @@ sagaz_sender_state(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	XLogRecPtr	end;
 	TimestampTz now;
+	bool		sampled;
 	int			i;
 
 	repl_require_monitor("replication_standbys");
 	InitMaterializedSRF(fcinfo, 0);
 	end = local_end();
-	now = GetCurrentTimestamp();
+	sampled = repl_sampler_now(&now);
 	for (i = 0; i < max_wal_senders; i++)
 	{
 		Datum		values[SENDER_COLS] = {0};
@@ -138,7 +139,7 @@ sagaz_sender_state(PG_FUNCTION_ARGS)
 			continue;
 		values[0] = Int32GetDatum(view.pid);
 		values[5] = LSNGetDatum(end);
-		if (repl_shared && repl_shared->sampler_pid != 0)
+		if (sampled)
 		{
 			LWLockAcquire(repl_shared->lock, LW_SHARED);
 			shape_sampled(&view, &repl_shared->senders[i], now, end,
@@ -180,16 +181,17 @@ sagaz_lsn_timestamp(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(at);
 }
 
-/* The same; but before the clock's first sample, that: at the latest then. */
+/* How long ago that was; of an LSN before the first sample, at least. */
 Datum
-sagaz_lsn_dated(PG_FUNCTION_ARGS)
+sagaz_lsn_age(PG_FUNCTION_ARGS)
 {
 	TimestampTz at;
+	TimestampTz now;
 	bool		exact;
 
-	if (!date_lsn(PG_GETARG_LSN(0), &at, &exact))
+	if (!repl_sampler_now(&now) || !date_lsn(PG_GETARG_LSN(0), &at, &exact))
 		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(at);
+	PG_RETURN_DATUM(repl_interval(Max(now - at, 0)));
 }
 
 /* Bytes of WAL per second over the last minutes, NULL without a clock. */
@@ -197,12 +199,13 @@ Datum
 sagaz_wal_speed(PG_FUNCTION_ARGS)
 {
 	double		speed;
+	TimestampTz now;
 	bool		known = false;
 
-	if (repl_shared)
+	if (repl_sampler_now(&now))
 	{
 		LWLockAcquire(repl_shared->lock, LW_SHARED);
-		known = lsn_clock_speed(&repl_shared->clock, GetCurrentTimestamp(),
+		known = lsn_clock_speed(&repl_shared->clock, now,
 								INT64CONST(300) * USECS_PER_SEC, &speed);
 		LWLockRelease(repl_shared->lock);
 	}

@@ -14,6 +14,7 @@
 #include "access/xlogdefs.h"
 #include "lsn_clock.h"
 #include "replication/walreceiver.h"
+#include "storage/latch.h"
 #include "storage/lwlock.h"
 
 /*
@@ -44,7 +45,10 @@ typedef struct ReplShared
 	LWLock	   *lock;
 	int			sampler_pid;
 	bool		in_recovery;
+	Latch	   *sampler_latch;
+	volatile sig_atomic_t wanted;	/* a sample is asked for now */
 	TimestampTz sampled_at;
+	int64		sampled_monotonic;	/* the same instant, in usec */
 	LsnClock	clock;			/* of this primary, or of the upstream */
 	TimeLineID	clock_tli;
 
@@ -98,11 +102,12 @@ extern Datum repl_interval(TimeOffset usec);
 
 /* sampler.c */
 extern void sampler_register(void);
+extern bool repl_sampler_now(TimestampTz *now);
 extern void repl_offset_add(ReplOffset *offset, TimestampTz now,
 							TimeOffset difference);
 extern bool repl_offset_get(const ReplOffset *offset, TimeOffset *least);
 
 /* repl_receiver.c */
-extern void repl_read_receiver(ReplReceiver *receiver);
+extern void repl_read_receiver(ReplReceiver *receiver, TimestampTz now);
 
 #endif							/* SAGAZ_REPL_SHARED_H */

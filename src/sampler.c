@@ -29,6 +29,8 @@
 
 #define OFFSET_WINDOW	(INT64CONST(120) * USECS_PER_SEC)
 #define CLOCK_STEP		(USECS_PER_SEC / 2)
+#define WAKE_TURNS		40
+#define WAKE_USEC		100
 
 PGDLLEXPORT void sagaz_sampler_main(Datum arg);
 
@@ -106,25 +108,85 @@ shift_times(TimeOffset step)
 	}
 }
 
+static int64
+monotonic_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * USECS_PER_SEC + ts.tv_nsec / 1000;
+}
+
 static void
 notice_clock_step(TimestampTz now)
 {
-	static int64 last_monotonic = 0;
-	static TimestampTz last = 0;
-	struct timespec ts;
-	int64		monotonic;
+	int64		monotonic = monotonic_now();
+	TimeOffset	step = (now - repl_shared->sampled_at) -
+		(monotonic - repl_shared->sampled_monotonic);
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	monotonic = (int64) ts.tv_sec * USECS_PER_SEC + ts.tv_nsec / 1000;
-	if (last_monotonic != 0)
+	if (repl_shared->sampled_at != 0 &&
+		(step > CLOCK_STEP || step < -CLOCK_STEP))
+		shift_times(step);
+	repl_shared->sampled_monotonic = monotonic;
+}
+
+/* Have the sampler look now; false when it doesn't. */
+static bool
+wake_sampler(TimestampTz before)
+{
+	int			turn;
+
+	repl_shared->wanted = true;
+	SetLatch(repl_shared->sampler_latch);
+	for (turn = 0; turn < WAKE_TURNS; turn++)
 	{
-		TimeOffset	step = (now - last) - (monotonic - last_monotonic);
+		TimestampTz sampled_at;
 
-		if (step > CLOCK_STEP || step < -CLOCK_STEP)
-			shift_times(step);
+		pg_usleep(WAKE_USEC);
+		LWLockAcquire(repl_shared->lock, LW_SHARED);
+		sampled_at = repl_shared->sampled_at;
+		LWLockRelease(repl_shared->lock);
+		if (sampled_at != before)
+			return true;
 	}
-	last_monotonic = monotonic;
-	last = now;
+	return false;
+}
+
+/*
+ * The time by the sampler's clock: ages are differences to its times. Since
+ * its last sample, the monotonic clock counts. When that sample is too old,
+ * either the sampler is stuck, and what it left must not be believed, or this
+ * process sees another clock than it: then its answer to a wake-up is now.
+ * False when there is no working sampler.
+ */
+bool
+repl_sampler_now(TimestampTz *now)
+{
+	TimestampTz sampled_at;
+	TimeOffset	age;
+	bool		running;
+
+	*now = GetCurrentTimestamp();
+	if (repl_shared == NULL)
+		return false;
+	LWLockAcquire(repl_shared->lock, LW_SHARED);
+	running = repl_shared->sampler_pid != 0;
+	sampled_at = repl_shared->sampled_at;
+	age = monotonic_now() - repl_shared->sampled_monotonic;
+	LWLockRelease(repl_shared->lock);
+	if (!running || sampled_at == 0)
+		return false;
+	if (age < 0 || age > (TimeOffset) repl_sample_interval * 3000 + USECS_PER_SEC)
+	{
+		if (!wake_sampler(sampled_at))
+			return false;
+		LWLockAcquire(repl_shared->lock, LW_SHARED);
+		sampled_at = repl_shared->sampled_at;
+		LWLockRelease(repl_shared->lock);
+		age = 0;
+	}
+	*now = sampled_at + age;
+	return true;
 }
 
 /*
@@ -177,7 +239,8 @@ note_message(const ReplReceiver *receiver, TimestampTz now)
 					receiver->message_received - receiver->message_sent);
 	repl_offset_get(&repl_shared->offset, &offset);
 	follow_timeline(receiver);
-	lsn_clock_add(&repl_shared->clock, receiver->message_sent + offset,
+	lsn_clock_add(&repl_shared->clock, repl_shared->sampled_at,
+				  receiver->message_sent + offset,
 				  Max(receiver->upstream_end, receiver->received));
 }
 
@@ -213,7 +276,7 @@ sample_receiver(TimestampTz now)
 {
 	ReplReceiver receiver;
 
-	repl_read_receiver(&receiver);
+	repl_read_receiver(&receiver, now);
 	note_start(&receiver);
 	if (receiver.heard &&
 		receiver.message_received != repl_shared->message_received)
@@ -225,6 +288,7 @@ sample_receiver(TimestampTz now)
 		repl_shared->starts_unheard = 0;
 		follow_timeline(&receiver);
 		lsn_clock_add(&repl_shared->clock, receiver.quiet_since,
+					  receiver.quiet_since,
 					  Max(receiver.received, GetXLogReplayRecPtr(NULL)));
 	}
 	probe_receiver(&receiver, now);
@@ -259,7 +323,7 @@ sample_primary(TimestampTz now)
 		lsn_clock_truncate(&repl_shared->clock, flushed);
 		repl_shared->clock_tli = tli;
 	}
-	lsn_clock_add(&repl_shared->clock, now, flushed);
+	lsn_clock_add(&repl_shared->clock, repl_shared->sampled_at, now, flushed);
 }
 
 static void
@@ -296,9 +360,10 @@ static void
 sample(void)
 {
 	bool		in_recovery = RecoveryInProgress();
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now;
 
 	LWLockAcquire(repl_shared->lock, LW_EXCLUSIVE);
+	now = GetCurrentTimestamp();
 	notice_clock_step(now);
 	repl_shared->in_recovery = in_recovery;
 	if (in_recovery)
@@ -335,6 +400,7 @@ sagaz_sampler_main(Datum arg)
 	before_shmem_exit(sampler_exit, (Datum) 0);
 	LWLockAcquire(repl_shared->lock, LW_EXCLUSIVE);
 	repl_shared->sampler_pid = MyProcPid;
+	repl_shared->sampler_latch = &MyProc->procLatch;
 	LWLockRelease(repl_shared->lock);
 
 	next = GetCurrentTimestamp();
@@ -349,8 +415,9 @@ sagaz_sampler_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		now = GetCurrentTimestamp();
-		if (now >= next || now < next - (TimestampTz) repl_sample_interval * 1000)
+		if (repl_shared->wanted || now >= next || now < next - (TimestampTz) repl_sample_interval * 1000)
 		{
+			repl_shared->wanted = false;
 			sample();
 			next = now + (TimestampTz) repl_sample_interval * 1000;
 		}
