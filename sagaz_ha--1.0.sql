@@ -465,13 +465,7 @@ COMMENT ON FUNCTION sagaz_ha._wal_speed() IS
   'internal: bytes of WAL per second over the last five minutes; NULL without the LSN clock';
 
 CREATE FUNCTION sagaz_ha._status(reasons text[]) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE
-         WHEN E'\n' || array_to_string(reasons, E'\n') LIKE E'%\ncritical:%' THEN 'critical'
-         WHEN E'\n' || array_to_string(reasons, E'\n') LIKE E'%\nwarning:%' THEN 'warning'
-         WHEN E'\n' || array_to_string(reasons, E'\n') LIKE E'%\nunknown:%' THEN 'unknown'
-         ELSE 'ok'
-       END;
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_status';
 COMMENT ON FUNCTION sagaz_ha._status(text[]) IS
   'internal: the worst severity among reasons';
 
@@ -970,7 +964,7 @@ BEGIN
   SELECT clock_timestamp(), d.node_name, d.role, d.status, d.reasons,
          format('%s %s, timeline %s: %s', d.role, d.node_name, d.timeline_id,
            CASE WHEN cardinality(d.reasons) > 0 THEN
-                  (SELECT string_agg(r, '; ' ORDER BY sagaz_ha._status(ARRAY[r]) <> d.status, o)
+                  (SELECT string_agg(r, '; ' ORDER BY NOT starts_with(r, d.status), o)
                    FROM unnest(d.reasons) WITH ORDINALITY AS u (r, o))
                 WHEN d.in_recovery THEN
                   format('%s, lag %s', d.replay_state, d.replay_lag)

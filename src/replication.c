@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -18,6 +19,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -43,6 +45,7 @@ static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 PG_FUNCTION_INFO_V1(sagaz_thresholds);
+PG_FUNCTION_INFO_V1(sagaz_status);
 
 static Size
 shared_size(void)
@@ -236,4 +239,34 @@ sagaz_thresholds(PG_FUNCTION_ARGS)
 	values[10] = Int64GetDatum((int64) wal_disk_free_critical << 20);
 	values[11] = repl_interval((TimeOffset) repl_sample_interval * 1000);
 	PG_RETURN_DATUM(repl_row(fcinfo, values, nulls));
+}
+
+/* The worst severity that one of the reasons begins with. */
+Datum
+sagaz_status(PG_FUNCTION_ARGS)
+{
+	static const char *const severities[] = {"critical", "warning", "unknown"};
+	int			worst = lengthof(severities);
+	Datum	   *reasons;
+	bool	   *nulls;
+	int			n;
+	int			i;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false,
+					  TYPALIGN_INT, &reasons, &nulls, &n);
+	for (i = 0; i < n; i++)
+	{
+		char	   *reason = nulls[i] ? "" : TextDatumGetCString(reasons[i]);
+		int			s;
+
+		for (s = 0; s < worst; s++)
+		{
+			size_t		len = strlen(severities[s]);
+
+			if (strncmp(reason, severities[s], len) == 0 && reason[len] == ':')
+				worst = s;
+		}
+	}
+	PG_RETURN_TEXT_P(cstring_to_text(worst < lengthof(severities) ?
+									 severities[worst] : "ok"));
 }
