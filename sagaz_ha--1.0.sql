@@ -742,7 +742,7 @@ BEGIN
            CASE WHEN s.invalidation_reason IS NOT NULL OR s.restart_lsn IS NULL THEN 0
              ELSE greatest(o.lsn - s.restart_lsn, 0) END::bigint AS retained_bytes,
            sagaz_ha._lsn_age(s.restart_lsn) AS retained_age,
-           CASE WHEN NOT s.active THEN
+           CASE WHEN NOT s.active AND s.inactive_since + o.idle_timeout IS NOT NULL THEN
              greatest(s.inactive_since + o.idle_timeout - clock_timestamp(), interval '0')
            END AS idle_left
     FROM slot AS s, once AS o),
@@ -1213,6 +1213,11 @@ END;
 COMMENT ON FUNCTION sagaz_ha.metrics() IS
   'every number for monitoring; what is not known has no row';
 
+CREATE FUNCTION sagaz_ha._prometheus_labels(labels jsonb) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_prometheus_labels';
+COMMENT ON FUNCTION sagaz_ha._prometheus_labels(jsonb) IS
+  'internal: labels of a metric in the Prometheus text format';
+
 CREATE FUNCTION sagaz_ha.prometheus_metrics() RETURNS text
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
@@ -1222,14 +1227,9 @@ BEGIN ATOMIC
            format(E'# HELP %s %s\n# TYPE %s %s\n', m.name,
                   replace(replace(min(m.help), E'\\', E'\\\\'), E'\n', E'\\n'),
                   m.name, min(m.type)) ||
-           string_agg(m.name || coalesce('{' || l.labels || '}', '') || ' ' || m.value || E'\n',
-                      '' ORDER BY l.labels) AS text
-    FROM sagaz_ha.metrics() AS m
-    CROSS JOIN LATERAL (
-      SELECT string_agg(format('%s="%s"', e.key,
-               replace(replace(replace(e.value, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n')),
-               ',' ORDER BY e.key) AS labels
-      FROM jsonb_each_text(m.labels) AS e) AS l
+           string_agg(m.name || m.label_text || ' ' || m.value || E'\n', '' ORDER BY m.label_text) AS text
+    FROM (SELECT r.*, sagaz_ha._prometheus_labels(r.labels) AS label_text
+          FROM sagaz_ha.metrics() AS r) AS m
     GROUP BY m.name) AS f;
 END;
 COMMENT ON FUNCTION sagaz_ha.prometheus_metrics() IS
@@ -1278,6 +1278,7 @@ REVOKE ALL ON FUNCTION
   sagaz_ha._replication_metrics(),
   sagaz_ha._partition_metrics(),
   sagaz_ha.metrics(),
+  sagaz_ha._prometheus_labels(jsonb),
   sagaz_ha.prometheus_metrics(),
   sagaz_ha.nagios_check()
 FROM PUBLIC;
@@ -1304,6 +1305,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._replication_metrics(),
   sagaz_ha._partition_metrics(),
   sagaz_ha.metrics(),
+  sagaz_ha._prometheus_labels(jsonb),
   sagaz_ha.prometheus_metrics(),
   sagaz_ha.nagios_check()
 TO pg_monitor;
