@@ -12,6 +12,7 @@
 #include "launcher.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
+#include "replication.h"
 #include "shared.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -118,5 +119,7 @@ _PG_init(void)
 		launcher_register();
 		guard_register();
 	}
+	replication_define_gucs();
+	replication_init();
 	MarkGUCPrefixReserved("sagaz_ha");
 }
