@@ -63,10 +63,15 @@ maintain_attempt(MaintainStep step, void *arg)
 char *
 maintain_error_details(const ErrorData *error)
 {
+	const char *hint = error->hint;
+
+	/* the server can't know what stands in the way */
+	if (hint == NULL && error->sqlerrcode == ERRCODE_CHECK_VIOLATION)
+		hint = "Move the rows of this time out of the default partition.";
 	return psprintf("%s: %s%s%s%s%s", unpack_sql_state(error->sqlerrcode),
 					error->message,
 					error->detail ? " DETAIL: " : "", error->detail ? error->detail : "",
-					error->hint ? " HINT: " : "", error->hint ? error->hint : "");
+					hint ? " HINT: " : "", hint ? hint : "");
 }
 
 static void

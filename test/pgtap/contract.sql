@@ -10,6 +10,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET client_min_messages = warning;
+SET intervalstyle = 'postgres';    -- defaults are shown in it
 CREATE EXTENSION pgtap;
 CREATE EXTENSION sagaz_ha;
 SELECT no_plan();
@@ -59,6 +60,63 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text',
    'SETOF record', 'volatile', 'pg_monitor'),
+  -- replication health, each on one line of arguments and one of results
+  ('sagaz_ha', '_lsn_age', 'lsn pg_lsn',
+   'interval', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_node_state', 'OUT node_name text, OUT in_recovery boolean, OUT promoting boolean, OUT system_identifier text, OUT timeline_id bigint, OUT lsn pg_lsn, OUT sync_required integer, OUT sampler_running boolean, OUT sampled_at timestamp with time zone',
+   'record', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_partition_metrics', '',
+   'TABLE(name text, type text, help text, labels jsonb, value double precision)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_prometheus_labels', 'labels jsonb',
+   'text', 'immutable', 'pg_monitor'),
+  ('sagaz_ha', '_receiver_state', 'OUT receiver_pid integer, OUT receiver_state text, OUT receiver_restarts bigint, OUT starts_unheard integer, OUT upstream_host text, OUT upstream_port integer, OUT slot_name text, OUT received_lsn pg_lsn, OUT latest_end_lsn pg_lsn, OUT replay_lsn pg_lsn, OUT received_timeline bigint, OUT replay_timeline bigint, OUT message_age interval, OUT in_contact boolean, OUT responsive boolean, OUT replay_lag interval, OUT lag_source text, OUT staleness_bound interval, OUT clock_offset interval, OUT stuck_for interval, OUT replay_speed double precision, OUT wal_speed double precision, OUT promoting boolean, OUT paused boolean, OUT receive_lag_bytes bigint, OUT replay_backlog_bytes bigint, OUT streaming_configured boolean, OUT loss_bound interval',
+   'record', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_replay_block', 'OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval',
+   'record', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_replication_metrics', '',
+   'TABLE(name text, type text, help text, labels jsonb, value double precision)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_sender_state', 'OUT pid integer, OUT effective_lag interval, OUT lag_source text, OUT reply_age interval, OUT clock_offset interval, OUT end_lsn pg_lsn',
+   'SETOF record', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_status', 'reasons text[]',
+   'text', 'immutable', 'pg_monitor'),
+  ('sagaz_ha', '_thresholds', 'OUT replay_lag_warning interval, OUT replay_lag_critical interval, OUT replay_lag_bytes_warning bigint, OUT replay_lag_bytes_critical bigint, OUT slot_retained_warning bigint, OUT slot_time_to_loss_critical interval, OUT expected_standbys integer, OUT expected_standby_names text[], OUT contact_grace interval, OUT xmin_age_warning integer, OUT wal_disk_free_critical bigint, OUT sample_interval interval',
+   'record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_wal_speed', '',
+   'double precision', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_wal_state', 'OUT wal_bytes bigint, OUT oldest_lsn pg_lsn, OUT disk_free_bytes bigint, OUT archive_ready_files bigint, OUT oldest_ready_lsn pg_lsn',
+   'record', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', 'commit_token', '',
+   'text', 'volatile', 'public'),
+  ('sagaz_ha', 'has_replayed', 'token text',
+   'boolean', 'volatile', 'public'),
+  ('sagaz_ha', 'lsn_timestamp', 'lsn pg_lsn',
+   'timestamp with time zone', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', 'metrics', '',
+   'TABLE(name text, type text, help text, labels jsonb, value double precision)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'nagios_check', 'OUT code integer, OUT message text',
+   'record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'node_ready', 'purpose text, max_staleness interval DEFAULT NULL::interval',
+   'boolean', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', 'prometheus_metrics', '',
+   'text', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'promotion_checks', '',
+   'TABLE(check_name text, passed boolean, severity text, observed text, required text, hint text)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'promotion_readiness', '',
+   'TABLE(ready boolean, data_loss_bytes bigint, data_loss_bound interval, time_to_promote interval, failed text[], advice text[])', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'replication_health', '',
+   'TABLE(checked_at timestamp with time zone, node_name text, role text, status text, reasons text[], summary text, system_identifier text, timeline_id bigint, current_lsn pg_lsn, standbys_streaming integer, standbys_expected integer, sync_required integer, sync_available integer, sync_waiters integer, replay_lag interval, replay_lag_bytes bigint, staleness_bound interval, upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer, wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'replication_slot_risk', '',
+   'TABLE(slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn, retained_bytes bigint, retained_age interval, safe_wal_bytes bigint, bytes_to_loss bigint, time_to_loss interval, limited_by text, wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer, status text, reasons text[], remedy text)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'replication_standbys', '',
+   'TABLE(standby_name text, client_addr inet, slot_name text, kind text, state text, sync_state text, sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn, sent_lag_bytes bigint, write_lag_bytes bigint, flush_lag_bytes bigint, replay_lag_bytes bigint, reported_replay_lag interval, effective_replay_lag interval, reply_age interval, xmin_age integer, status text, reasons text[], pid integer, lag_source text, clock_offset interval)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'standby_status', '',
+   'TABLE(receiver_state text, receiver_pid integer, receiver_restarts bigint, upstream_host text, upstream_port integer, slot_name text, received_lsn pg_lsn, latest_end_lsn pg_lsn, replay_lsn pg_lsn, received_timeline bigint, replay_timeline bigint, receive_lag_bytes bigint, replay_backlog_bytes bigint, replay_lag interval, staleness_bound interval, message_age interval, replay_state text, blocking_pids integer[], blocked_for interval, replay_bytes_per_second double precision, catchup_eta interval, lag_source text, clock_offset interval, upstream_in_contact boolean, scope text, status text, reasons text[])', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'wait_for_replay', 'IN token text, IN timeout interval DEFAULT ''00:00:10''::interval',
+   NULL, 'volatile', 'public'),
+  ('sagaz_ha', 'wal_retention', '',
+   'TABLE(cause text, name text, oldest_lsn pg_lsn, bytes bigint, age interval, binds boolean, details text)', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'xmin_holders', '',
+   'TABLE(kind text, name text, pid integer, database text, xmin xid, age integer, catalog_only boolean, since timestamp with time zone, status text, remedy text)', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'clock', '', 'timestamp with time zone', 'stable', 'public');
 
 CREATE TEMPORARY VIEW members AS
@@ -98,15 +156,17 @@ SELECT is(a.callers, c.callers, format('%I.%I: who may call it', c.schema, c.nam
 --
 SELECT is_empty('SELECT schema, name FROM functions WHERE prosecdef AND NOT coalesce(proconfig::text LIKE ''%search_path=%'', false)',
                 'no SECURITY DEFINER function without a pinned search_path');
+SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l ON l.oid = f.prolang WHERE l.lanname = ''sql''
+                 AND f.prosqlbody IS NULL', 'SQL functions have a parsed body');
 SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l ON l.oid = f.prolang WHERE l.lanname <> ''c''
-                 AND (f.prosqlbody IS NULL OR NOT coalesce(proconfig::text LIKE ''%search_path=pg_catalog, pg_temp%'', false))',
-                'SQL functions have a parsed body and a pinned search_path');
-SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l ON l.oid = f.prolang WHERE l.lanname NOT IN (''c'', ''sql'')',
-                'C and SQL functions only');
-SELECT is_empty('SELECT schema, name FROM functions WHERE proparallel = ''s''',
-                'no function claims to be parallel safe');
-SELECT is_empty('SELECT schema, name FROM functions WHERE proisstrict',
-                'no function is strict: a NULL is an error or is handled, never a silent NULL');
+                 AND f.prosqlbody IS NULL AND NOT coalesce(proconfig::text LIKE ''%search_path=pg_catalog, pg_temp%'', false)',
+                'functions that are parsed when called have a pinned search_path');
+SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l ON l.oid = f.prolang WHERE l.lanname NOT IN (''c'', ''sql'', ''plpgsql'')',
+                'C, SQL and PL/pgSQL functions only');
+SELECT is_empty('SELECT schema, name FROM functions WHERE proparallel = ''s'' AND name NOT LIKE ''\_%''',
+                'no function claims to be parallel safe, but helpers that only compute');
+SELECT is_empty('SELECT schema, name FROM functions WHERE proisstrict AND name NOT LIKE ''\_%'' AND name NOT IN (''lsn_timestamp'', ''has_replayed'')',
+                'no function is strict, but where nothing is known of no position: a NULL is an error or is handled');
 SELECT is_empty($$SELECT f.schema, f.name, a.name FROM functions AS f, unnest(f.proargnames) AS a (name)
                    WHERE a.name = '' $$, 'named arguments have names');
 SELECT is_empty($$SELECT objid FROM members WHERE classid IN ('pg_cast'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_type'::regclass)
@@ -163,13 +223,13 @@ SELECT is_empty($$SELECT c.oid::regclass FROM members AS m JOIN pg_class AS c ON
 SELECT is((SELECT string_agg(privilege_type, ',') FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'sagaz_ha' AND grantee = 0),
           'USAGE', 'PUBLIC may use the schema, not create in it');
 SELECT is(format('%s on %s, %s: %s %s', evtname, evtevent, evttags, evtfoid::regproc, evtenabled),
-          'sagaz_ha_forget_dropped_tables on sql_drop, {"DROP TABLE","DROP SCHEMA","DROP OWNED","DROP EXTENSION"}: sagaz_ha.forget_dropped_tables O',
+          'sagaz_ha_forget_dropped_tables on sql_drop, {"DROP TABLE","DROP SCHEMA","DROP OWNED","DROP EXTENSION","DROP TYPE"}: sagaz_ha.forget_dropped_tables O',
           'one event trigger') FROM pg_event_trigger;
 
 -- Settings
 --
 SELECT is_empty(format($$SELECT name FROM pg_settings WHERE name LIKE 'sagaz\_ha.%%' EXCEPT SELECT unnest(%L::text[])$$,
-                       '{sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at}'),
+                       '{sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at,sagaz_ha.replay_lag_warning,sagaz_ha.replay_lag_critical,sagaz_ha.replay_lag_bytes_warning,sagaz_ha.replay_lag_bytes_critical,sagaz_ha.slot_retained_warning,sagaz_ha.slot_time_to_loss_critical,sagaz_ha.expected_standbys,sagaz_ha.expected_standby_names,sagaz_ha.contact_grace,sagaz_ha.xmin_age_warning,sagaz_ha.wal_disk_free_critical}'),
                 'no setting but those of the design, the clock, and the stop points of tests');
 SELECT is(s.context, e.context, format('%s: who may set it', e.name))
   FROM (VALUES ('sagaz_ha.clock', 'superuser'), ('sagaz_ha.databases', 'sighup'), ('sagaz_ha.enabled', 'sighup'),
