@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
+#include "commands/defrem.h"
 #include "compat.h"
 #include "hold.h"
 #include "miscadmin.h"
@@ -81,7 +82,7 @@ needed_database(Node *statement)
 				DefElem    *option = lfirst_node(DefElem, cell);
 
 				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
-					return get_database_oid(strVal(option->arg), true);
+					return get_database_oid(defGetString(option), true);
 			}
 			return get_database_oid("template1", true);
 		default:
@@ -101,10 +102,14 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 
 	if (shared_state != NULL && !RecoveryInProgress())
 		database = needed_database(pstmt->utilityStmt);
-	if (OidIsValid(database))
-		shared_hold_database(database);
+	/* whose statement will be refused must not be able to end workers */
+	if (OidIsValid(database) && !sagaz_owns_database(database, GetUserId()))
+		database = InvalidOid;
 	PG_TRY();
 	{
+		/* inside, because it may be cancelled */
+		if (OidIsValid(database))
+			shared_hold_database(database);
 		if (previous_utility_hook)
 			previous_utility_hook(pstmt, query, read_only_tree, context, params,
 								  environment, dest, completion);
