@@ -28,9 +28,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* How the history row of a partition begins that is being retired. */
-#define RETIRING	"retiring"
-
 /* Longest wait for a lock of a detach, in ms, and so of the wait that ends it. */
 #define DETACH_LOCK_TIMEOUT		"50"
 
@@ -74,17 +71,24 @@ is_attached(const ParentInfo *info, Oid partition)
 }
 
 /*
- * Whether the history says that we are retiring it, and since when. What
- * failed or had to wait meanwhile doesn't change that.
+ * Whether the history says that we are retiring it, and since when; or since
+ * when it has to wait. What failed or had to wait meanwhile, or a freeze that
+ * was just under way, doesn't change that.
  */
 static bool
 is_retiring(Oid partition, TimestampTz *since)
 {
 	static const char *const sql =
-		"SELECT h.action = 'DEFER', h.recorded_at FROM sagaz_ha.partition_history AS h"
-		" WHERE h.partition = $1 AND h.action <> 'ERROR'"
-		"   AND (h.action <> 'DEFER' OR h.details LIKE '" RETIRING "%')"
-		" ORDER BY h.id DESC LIMIT 1";
+		"SELECT coalesce(state.retiring, false),"
+		"       CASE WHEN state.retiring THEN state.recorded_at"
+		"            WHEN latest.action = 'DEFER' THEN latest.recorded_at END"
+		"  FROM (SELECT h.action, h.recorded_at FROM sagaz_ha.partition_history AS h"
+		"         WHERE h.partition = $1 ORDER BY h.id DESC LIMIT 1) AS latest"
+		"  LEFT JOIN (SELECT h.action = 'DEFER' AS retiring, h.recorded_at"
+		"               FROM sagaz_ha.partition_history AS h"
+		"              WHERE h.partition = $1 AND h.action NOT IN ('ERROR', 'FREEZE')"
+		"                AND (h.action <> 'DEFER' OR h.details LIKE '" RETIRING "%')"
+		"              ORDER BY h.id DESC LIMIT 1) AS state ON true";
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(partition)};
 	bool		retiring = false;
@@ -96,9 +100,11 @@ is_retiring(Oid partition, TimestampTz *since)
 	if (SPI_processed > 0)
 	{
 		HeapTuple	row = SPI_tuptable->vals[0];
+		Datum		time = SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull);
 
+		if (!isnull)
+			*since = DatumGetTimestampTz(time);
 		retiring = DatumGetBool(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull));
-		*since = DatumGetTimestampTz(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
 	}
 	SPI_finish();
 	return retiring;
@@ -165,7 +171,7 @@ announce_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	ParentInfo *info = &step->table->info;
-	TimestampTz since;
+	TimestampTz since = 0;
 
 	refresh(step->table);
 	step->name = partition_display_name(step->partition);
