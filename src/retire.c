@@ -207,15 +207,16 @@ unfence_step(void *arg)
 
 /*
  * The detach's first transaction, and nothing of its second: that waits for
- * the launcher's lock until the timeout ends it. The error is returned, unless
- * it is the one that was wanted.
+ * the launcher's lock until the timeout ends it, and should the launcher be
+ * gone, it is undone. The error is returned, unless it is the one that was
+ * wanted.
  */
 static ErrorData *
 detach(Step *step)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
-	bool		committed = false;
+	volatile bool committed = false;
 
 	if (!hold_acquire(step->table->policy->parent))
 	{
@@ -225,7 +226,7 @@ detach(Step *step)
 	SetConfigOption("lock_timeout", DETACH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	PG_TRY();
 	{
-		toplevel_execute(step->sql, step->table->info.owner, &committed);
+		toplevel_execute(step->sql, step->table->info.owner, true, &committed);
 	}
 	PG_CATCH();
 	{
@@ -330,14 +331,18 @@ leftovers_step(void *arg)
 	SPI_finish();
 }
 
-/* A partition that is detached but was to be retired: ends it. */
+/*
+ * A partition that was to be retired, but wasn't: it's open for writes again.
+ * Our own detach is never finished but by dropping the table, so one that is
+ * found detached, or as somebody else's partition by now, is wanted by whoever
+ * did that.
+ */
 static void
 leftover_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	List	   *policies = policy_load(step->table->policy->parent);
 	ParentInfo *info = &step->table->info;
-	RetireResult result;
 	TimestampTz since;
 	TablePlan  *now;
 
@@ -351,8 +356,9 @@ leftover_step(void *arg)
 		return;
 	if (!is_attached(info, step->partition))
 	{
-		execute_retire_detached(step->table->policy, info->owner, step->partition, &result);
-		report_result(step, &result);
+		fence_lower(info->owner, step->partition);
+		maintain_report(step->pass, step->table, ACTION_DETACH, step->partition, step->name,
+						"somebody else detached it: it's left alone");
 		return;
 	}
 
@@ -368,7 +374,7 @@ leftover_step(void *arg)
 
 /*
  * What an earlier worker left between two transactions: partitions that are
- * fenced though they don't expire any more, and tables that are detached.
+ * fenced though they don't expire any more, or nobody manages them any more.
  */
 void
 retire_leftovers(Pass *pass)
