@@ -484,7 +484,7 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	if (unfinished > 0)
 	{
 		attach_again(&info, partition);
-		fence_lower(info.owner, partition);
+		fence_lower(partition);
 		keep(unfinished, context, result);
 	}
 	else if (retire)

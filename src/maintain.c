@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "drain.h"
 #include "execute.h"
+#include "fence.h"
 #include "identity.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -319,16 +320,33 @@ count_step(void *arg)
 						step->name, execute_unfinished_details(step->unfinished));
 }
 
-/* Whether the partition has to stay, or can't be looked at; it's reported. */
+static void
+unfence_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+
+	fence_lower(step->expired->relid);
+}
+
+/*
+ * Whether the partition has to stay, or can't be looked at; it's reported.
+ * One that stays has to take writes, or its unfinished rows could never be
+ * finished: whatever had kept an earlier pass from lowering the fence, this
+ * one does. The foreground leaves that to the worker, who may just have raised
+ * it.
+ */
 bool
 maintain_keep_unfinished(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 {
 	Step		step = {.pass = pass, .table = table, .expired = expired};
 	ErrorData  *error = pass->attempt(count_step, &step);
+	bool		stays = error != NULL || step.brought_back || step.unfinished > 0;
 
 	if (error != NULL)
 		maintain_report_failure(pass, table, expired->relid, step.name, error);
-	return error != NULL || step.name == NULL || step.brought_back || step.unfinished > 0;
+	if (stays && pass->background && (error = pass->attempt(unfence_step, &step)) != NULL)
+		maintain_report_failure(pass, table, expired->relid, step.name, error);
+	return stays || step.name == NULL;
 }
 
 static void

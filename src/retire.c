@@ -197,14 +197,6 @@ fence_step(void *arg)
 	stop_point("fence:before_commit");
 }
 
-static void
-unfence_step(void *arg)
-{
-	Step	   *step = (Step *) arg;
-
-	fence_lower(step->table->info.owner, step->partition);
-}
-
 /*
  * The detach's first transaction, and nothing of its second: that waits for
  * the launcher's lock until the timeout ends it, and should the launcher be
@@ -264,11 +256,7 @@ retire_partition(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 
 		/* now it can't change any more: whoever wrote has committed */
 		if (error == NULL && maintain_keep_unfinished(pass, table, expired))
-		{
-			error = pass->attempt(unfence_step, &step);
-			if (error == NULL)
-				return true;
-		}
+			return true;
 	}
 	if (error == NULL)
 	{
@@ -347,16 +335,24 @@ leftover_step(void *arg)
 	TablePlan  *now;
 
 	step->name = partition_display_name(step->partition);
-	if (step->name == NULL || policies == NIL || !is_retiring(step->partition, &since))
+	if (step->name == NULL || !is_retiring(step->partition, &since))
 		return;
-	step->table->policy = (Policy *) linitial(policies);
 	step->table->table_name = partition_display_name(step->table->policy->parent);
+	if (policies == NIL)
+	{
+		fence_lower(step->partition);
+		if (step->table->table_name != NULL)
+			maintain_report(step->pass, step->table, ACTION_KEEP, step->partition,
+							step->name, "its table is not managed any more");
+		return;
+	}
+	step->table->policy = (Policy *) linitial(policies);
 	refresh(step->table);
 	if (info->pending_relid == step->partition)
 		return;
 	if (!is_attached(info, step->partition))
 	{
-		fence_lower(info->owner, step->partition);
+		fence_lower(step->partition);
 		maintain_report(step->pass, step->table, ACTION_DETACH, step->partition, step->name,
 						"somebody else detached it: it's left alone");
 		return;
@@ -367,7 +363,7 @@ leftover_step(void *arg)
 	for (int i = 0; i < list_length(now->expired); i++)
 		if (((ExpiredPartition *) list_nth(now->expired, i))->relid == step->partition)
 			return;
-	fence_lower(info->owner, step->partition);
+	fence_lower(step->partition);
 	maintain_report(step->pass, step->table, ACTION_KEEP, step->partition, step->name,
 					"not expired any more");
 }
@@ -395,7 +391,7 @@ retire_leftovers(Pass *pass)
 		one.partition = leftover->partition;
 		CHECK_FOR_INTERRUPTS();
 		error = pass->attempt(leftover_step, &one);
-		if (error != NULL && table.table_name[0] != '\0')
+		if (error != NULL && table.table_name != NULL && table.table_name[0] != '\0')
 			maintain_report_failure(pass, &table, one.partition, one.name, error);
 	}
 }
