@@ -35,6 +35,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+/* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
+#define FINALIZE_LOCK_TIMEOUT	"50"
+
 static void
 run(const char *sql)
 {
@@ -477,6 +480,8 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 
 	identity_assume(&caller, info.owner);
+	/* snapshots that do see the detach are waited for too, and may be long */
+	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
 	run(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
 				 partition_qualified_name(info.relid), partition_qualified_name(partition)));
 	if (retire)
