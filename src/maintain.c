@@ -29,8 +29,20 @@
 #define BROUGHT_BACK	"brought back by reattach_partition()"
 
 /*
+ * Whether the session's own query was cancelled, or ran out of time. A table's
+ * owner can raise an error that has the same code.
+ */
+static bool
+is_cancelled(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
+/*
  * Runs a step in a subtransaction. Returns NULL, or the error that undid it.
- * Being cancelled is no failure of the step and goes on up.
+ * Being cancelled is no failure of the step and goes on up. A lock that
+ * somebody keeps on one table must not hold up all the others.
  */
 ErrorData *
 maintain_attempt(MaintainStep step, void *arg)
@@ -43,6 +55,7 @@ maintain_attempt(MaintainStep step, void *arg)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 		step(arg);
 		ReleaseCurrentSubTransaction();
 	}
@@ -56,7 +69,7 @@ maintain_attempt(MaintainStep step, void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	if (error != NULL && is_cancelled(error))
 		ReThrowError(error);
 	return error;
 }

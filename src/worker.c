@@ -10,6 +10,7 @@
 #include "access/xact.h"
 #include "commands/extension.h"
 #include "hold.h"
+#include "identity.h"
 #include "maintain.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -115,6 +116,8 @@ attempt_in_transaction(MaintainStep step, void *arg)
 	StartTransactionCommand();
 	PG_TRY();
 	{
+		/* a lock that somebody keeps on one table must not hold up the others */
+		identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(context);
 		step(arg);
