@@ -20,8 +20,11 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
-/* A NOTIFY payload has to be shorter than 8000 bytes. */
-#define MAX_PAYLOAD_DETAILS	2000
+/*
+ * A NOTIFY payload has to be shorter than 8000 bytes, and JSON makes six of a
+ * control character. The names take 1600 at most.
+ */
+#define MAX_PAYLOAD_DETAILS	1000
 
 static bool
 is_lasting(const char *action)
