@@ -19,6 +19,7 @@
 #endif
 #include "tcop/pquery.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 
 #if PG_VERSION_NUM < 150000
 #error "sagaz_ha needs PostgreSQL 15 or newer"
@@ -72,6 +73,15 @@ sagaz_vxid_pid(VirtualTransactionId vxid)
 #endif
 
 	return proc == NULL ? 0 : proc->pid;
+}
+
+/* A VACUUM of a worker may take longer than any transaction of a user. */
+static inline void
+sagaz_no_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+#endif
 }
 
 static inline bool

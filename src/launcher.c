@@ -364,6 +364,7 @@ sagaz_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("application_name", "sagaz_ha launcher", PGC_USERSET, PGC_S_SESSION);
+	sagaz_no_transaction_timeout();
 	enter_shared_memory();
 	ereport(LOG, (errmsg("sagaz_ha launcher started")));
 

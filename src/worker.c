@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "commands/extension.h"
+#include "compat.h"
 #include "hold.h"
 #include "identity.h"
 #include "maintain.h"
@@ -196,6 +197,25 @@ note_end(Oid database, bool has_extension, int soon)
 	LWLockRelease(shared_state->lock);
 }
 
+/*
+ * What ALTER DATABASE and ALTER ROLE set for people must not stop or change
+ * maintenance; the same that autovacuum doesn't want. search_path is for the
+ * statements that commit inside, which leave the pinned one behind.
+ */
+static void
+ignore_settings(void)
+{
+	/* a synchronous standby that is gone must not stop maintenance */
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	sagaz_no_transaction_timeout();
+}
+
 void
 sagaz_worker_main(Datum arg)
 {
@@ -213,8 +233,7 @@ sagaz_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", kind_names[kind], PGC_USERSET, PGC_S_SESSION);
-	/* a synchronous standby that is gone must not stop maintenance */
-	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+	ignore_settings();
 	CurrentMemoryContext = AllocSetContextCreate(TopMemoryContext, "sagaz_ha worker",
 												 ALLOCSET_DEFAULT_SIZES);
 
