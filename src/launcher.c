@@ -43,6 +43,9 @@
 /* A database without the extension is looked at again after this, in s. */
 #define NO_EXTENSION_NAP	3600
 
+/* What is shown and logged when the postmaster has no room for a worker. */
+#define NO_SLOT				"no free background worker slot; raise max_worker_processes"
+
 /* After a worker that didn't come to its end: 1 s, 2 s, … up to this, in s. */
 #define MAX_BACK_OFF		600
 
@@ -147,6 +150,8 @@ launcher_register(void)
 static void
 leave_shared_memory(int code, Datum arg)
 {
+	/* an error may have come while it was held; not all releases do this */
+	LWLockReleaseAll();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->launcher_pid = 0;
 	shared_state->launcher_latch = NULL;
@@ -220,7 +225,9 @@ scan_databases(void)
 	{
 		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (!row->datallowconn || row->datistemplate || !is_wanted(NameStr(row->datname)))
+		/* a limit of -2: DROP DATABASE was interrupted, and nobody can connect */
+		if (!row->datallowconn || row->datistemplate || row->datconnlimit == -2 ||
+			!is_wanted(NameStr(row->datname)))
 			continue;
 		enter_database(row->oid, NameStr(row->datname));
 		found = lappend_oid(found, row->oid);
@@ -328,11 +335,28 @@ start_workers(void)
 			if (worker_start(database->database, kind, &job->handle))
 				running[kind]++;
 			else
+			{
 				work->next = next_time(work, database, job);
+				strlcpy(work->last_error, NO_SLOT, SHARED_TEXT);
+				ereport(LOG,
+						(errmsg("sagaz_ha: could not start a worker for database %u: %s",
+								database->database, NO_SLOT)));
+			}
 		}
 	}
 	LWLockRelease(shared_state->lock);
 	return wake;
+}
+
+static void
+make_all_due(void)
+{
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	shared_state->rescan = true;
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			shared_state->databases[i].work[kind].next = 0;
+	LWLockRelease(shared_state->lock);
 }
 
 /* Changed settings are acted on at once. Off means that what runs is ended. */
@@ -340,12 +364,7 @@ static void
 take_over_settings(void)
 {
 	sagaz_process_reload();
-	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	shared_state->rescan = true;
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			shared_state->databases[i].work[kind].next = 0;
-	LWLockRelease(shared_state->lock);
+	make_all_due();
 	if (sagaz_enabled)
 		return;
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
@@ -358,6 +377,7 @@ void
 sagaz_launcher_main(Datum arg)
 {
 	TimestampTz next_scan = 0;
+	TimestampTz previous = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -373,6 +393,10 @@ sagaz_launcher_main(Datum arg)
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz wake;
 
+		/* a clock that was set back would have everything wait until it's there again */
+		if (now < previous)
+			make_all_due();
+		previous = now;
 		if (ConfigReloadPending)
 			take_over_settings();
 		if (!hold_serve() && sagaz_enabled &&

@@ -70,6 +70,7 @@ worker_start(Oid database, WorkerKind kind, BackgroundWorkerHandle **handle)
 static void
 leave(int code, Datum arg)
 {
+	LWLockReleaseAll();
 	hold_release();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->pid = 0;
