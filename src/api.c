@@ -14,6 +14,7 @@
 #include "identity.h"
 #include "maintain.h"
 #include "execute.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "reattach.h"
 #include "saga_tables.h"
@@ -585,10 +586,20 @@ time_or_null(TimestampTz value, bool *isnull)
 	return TimestampTzGetDatum(value);
 }
 
+/*
+ * A text that a worker wrote, maybe in a database of another encoding: what
+ * isn't valid here is shown in ASCII, or nobody could read the status at all.
+ */
 static Datum
 nonempty_or_null(const char *value, bool *isnull)
 {
-	return text_or_null(value[0] == '\0' ? NULL : value, isnull);
+	char	   *shown = pstrdup(value);
+
+	if (!pg_verifymbstr(shown, strlen(shown), true))
+		for (char *c = shown; *c != '\0'; c++)
+			if (IS_HIGHBIT_SET(*c))
+				*c = '?';
+	return text_or_null(shown[0] == '\0' ? NULL : shown, isnull);
 }
 
 static void
@@ -618,7 +629,7 @@ emit_work(ReturnSetInfo *rsinfo, const DatabaseState *database, WorkerKind kind)
 	values[0] = CStringGetTextDatum(kind == WORKER_PASS ? "worker" : "upkeep");
 	values[1] = Int32GetDatum(work->pid);
 	nulls[1] = work->pid == 0;
-	values[2] = CStringGetTextDatum(NameStr(database->name));
+	values[2] = nonempty_or_null(NameStr(database->name), &nulls[2]);
 	values[3] = work->pid == 0 ? CStringGetTextDatum("idle") :
 		CStringGetTextDatum(work->phase[0] == '\0' ? "starting" : work->phase);
 	values[4] = nonempty_or_null(work->table, &nulls[4]);

@@ -12,8 +12,10 @@
 
 #include "access/transam.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "sagaz_ha.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -45,16 +47,35 @@ detaching_transaction(Oid partition)
 }
 
 /*
- * The standby that may still have a snapshot from before the detach, said for
- * people, or NULL. One that is gone but left a slot counts only for a while,
- * from the moment on that something had to wait. Inside SPI.
+ * A process of this database that may have a snapshot from before the detach.
+ * FINALIZE would wait for it with AccessExclusive on the partition, which that
+ * very snapshot still sees in the parent: its next query would wait for us.
+ */
+static char *
+local_blocker(TransactionId detached)
+{
+	VirtualTransactionId *older;
+	int			n;
+
+	older = GetCurrentVirtualXIDs(detached, true, false,
+								  PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &n);
+	return n == 0 ? NULL :
+		psprintf("process %d, whose snapshot is from before the detach",
+				 sagaz_vxid_pid(older[0]));
+}
+
+/*
+ * The standby or process that may still have a snapshot from before the
+ * detach, said for people, or NULL. A standby that is gone but left a slot
+ * counts only for a while, from the moment on that something had to wait.
+ * Inside SPI.
  */
 char *
 drain_blocker(Oid partition, TimestampTz since)
 {
 	TransactionId detached = detaching_transaction(partition);
-	bool		patient = !TimestampDifferenceExceeds(since, GetCurrentTimestamp(),
-													  sagaz_standby_drain_timeout * 1000);
+	bool		patient = GetCurrentTimestamp() - since <
+		sagaz_standby_drain_timeout * USECS_PER_SEC;
 	SPITupleTable *standbys;
 
 	if (!TransactionIdIsValid(detached))
@@ -78,7 +99,7 @@ drain_blocker(Oid partition, TimestampTz since)
 						connected ? "" : ", which is not connected,",
 						SPI_getvalue(row, standbys->tupdesc, 3));
 	}
-	return NULL;
+	return local_blocker(detached);
 }
 
 /* Who holds a lock on the relation, said for people; NULL: nobody. Inside SPI. */

@@ -35,6 +35,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+/* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
+#define FINALIZE_LOCK_TIMEOUT	"50"
+
 static void
 run(const char *sql)
 {
@@ -478,11 +481,13 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	if (blocker != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("retiring: waiting for %s", blocker)));
+				 errmsg("waiting for %s", blocker)));
 	lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 
 	identity_assume(&caller, info.owner);
+	/* snapshots that do see the detach are waited for too, and may be long */
+	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
 	run(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
 				 partition_qualified_name(info.relid), partition_qualified_name(partition)));
 	if (retire)
@@ -490,7 +495,7 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	if (unfinished > 0)
 	{
 		attach_again(&info, partition);
-		fence_lower(info.owner, partition);
+		fence_lower(partition);
 		keep(unfinished, context, result);
 	}
 	else if (retire)
@@ -503,31 +508,6 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 		result->details = "finished a detach that was left pending";
 	}
 	identity_restore(&caller);
-	identity_restore(&saved);
-	SPI_finish();
-}
-
-/*
- * Ends a partition whose detach went through before it could be stopped.
- * Unfinished rows can't have come since it was fenced, but who looks is safe.
- */
-void
-execute_retire_detached(const Policy *policy, Oid owner, Oid partition,
-						RetireResult *result)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Identity	saved;
-	int64		unfinished;
-
-	result->outcome = RETIRE_GONE;
-	SPI_connect();
-	identity_assume(&saved, owner);
-	lock_at_once(partition, AccessExclusiveLock);
-	unfinished = execute_count_unfinished(policy, owner, partition);
-	if (unfinished > 0)
-		keep(unfinished, context, result);
-	else
-		end_detached(policy, partition, NULL, context, result);
 	identity_restore(&saved);
 	SPI_finish();
 }

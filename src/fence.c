@@ -11,7 +11,12 @@
  */
 #include "fence.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/partition.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_trigger.h"
@@ -23,6 +28,7 @@
 #include "policy.h"
 #include "sagaz_ha.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -74,15 +80,47 @@ fence_raise(Oid owner, Oid partition)
 	SPI_finish();
 }
 
-void
-fence_lower(Oid owner, Oid partition)
+/* Whether writes are refused now. */
+bool
+fence_is_up(Oid partition)
 {
+	Oid			trigger = get_trigger_oid(partition, FENCE, true);
+	Relation	triggers;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		up;
+
+	if (!OidIsValid(trigger))
+		return false;
+	triggers = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(triggers, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	up = HeapTupleIsValid(tuple) &&
+		((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled != TRIGGER_DISABLED;
+	systable_endscan(scan);
+	table_close(triggers, AccessShareLock);
+	return up;
+}
+
+/* As whoever owns the table now: it may be nobody's partition any more. */
+void
+fence_lower(Oid partition)
+{
+	Relation	rel;
 	Identity	saved;
 
-	if (!OidIsValid(get_trigger_oid(partition, FENCE, true)))
+	if (!fence_is_up(partition))
+		return;
+	rel = try_relation_open(partition, AccessShareLock);
+	if (rel == NULL)
 		return;
 	SPI_connect();
-	identity_assume(&saved, owner);
+	identity_assume(&saved, rel->rd_rel->relowner);
+	/* ALTER TABLE refuses a table that this session has open */
+	relation_close(rel, NoLock);
 	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 	run(psprintf("ALTER TABLE %s DISABLE TRIGGER " FENCE, partition_qualified_name(partition)));
 	identity_restore(&saved);

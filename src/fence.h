@@ -8,6 +8,7 @@
 #include "partition.h"
 
 extern void fence_raise(Oid owner, Oid partition);
-extern void fence_lower(Oid owner, Oid partition);
+extern bool fence_is_up(Oid partition);
+extern void fence_lower(Oid partition);
 
 #endif							/* SAGAZ_FENCE_H */

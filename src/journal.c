@@ -20,8 +20,11 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
-/* A NOTIFY payload has to be shorter than 8000 bytes. */
-#define MAX_PAYLOAD_DETAILS	2000
+/*
+ * A NOTIFY payload has to be shorter than 8000 bytes, and JSON makes six of a
+ * control character. The names take 1600 at most.
+ */
+#define MAX_PAYLOAD_DETAILS	1000
 
 static bool
 is_lasting(const char *action)
@@ -34,7 +37,10 @@ is_lasting(const char *action)
 /*
  * Inserts the row, unless it is a lasting state that the latest row about the
  * same partition has already. What an error says is part of it; how many rows
- * are unfinished, or who holds a lock, changes all the time and isn't.
+ * are unfinished, or who holds a lock, changes all the time and isn't. That a
+ * partition is being retired is a state of its own, which must be recorded
+ * though something was in the way before. A name can belong to another table
+ * by now.
  */
 static bool
 insert_history(const JournalEntry *entry)
@@ -43,11 +49,13 @@ insert_history(const JournalEntry *entry)
 		"INSERT INTO sagaz_ha.partition_history"
 		" (recorded_at, action, parent, table_name, partition, partition_name, details)"
 		" SELECT $1, $2, $3, $4, $5, $6, $7 WHERE NOT $8 OR NOT EXISTS ("
-		"  SELECT FROM (SELECT h.action, h.details FROM sagaz_ha.partition_history AS h"
+		"  SELECT FROM (SELECT h.action, h.details, h.partition FROM sagaz_ha.partition_history AS h"
 		"    WHERE h.table_name = $4"
 		"      AND coalesce(h.partition_name, '') = coalesce($6, '')"
 		"    ORDER BY h.id DESC LIMIT 1) AS latest"
-		"  WHERE latest.action = $2 AND ($2 <> 'ERROR' OR latest.details = $7))";
+		"  WHERE latest.action = $2 AND ($2 <> 'ERROR' OR latest.details = $7)"
+		"    AND latest.partition IS NOT DISTINCT FROM $5"
+		"    AND (latest.details LIKE '" RETIRING "%' OR $7 NOT LIKE '" RETIRING "%'))";
 	Oid			types[8] = {TIMESTAMPTZOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
 		TEXTOID, TEXTOID, BOOLOID};
 	Datum		values[8];

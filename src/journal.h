@@ -30,6 +30,9 @@ typedef struct JournalEntry
 	const char *details;
 } JournalEntry;
 
+/* How the details of the DEFER row begin that says: this partition is ours to end. */
+#define RETIRING	"retiring"
+
 extern bool journal_record(const JournalEntry *entry);
 extern bool journal_has_created(Oid parent);
 

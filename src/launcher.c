@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
+#include "commands/defrem.h"
 #include "compat.h"
 #include "hold.h"
 #include "miscadmin.h"
@@ -41,6 +42,9 @@
 
 /* A database without the extension is looked at again after this, in s. */
 #define NO_EXTENSION_NAP	3600
+
+/* What is shown and logged when the postmaster has no room for a worker. */
+#define NO_SLOT				"no free background worker slot; raise max_worker_processes"
 
 /* After a worker that didn't come to its end: 1 s, 2 s, … up to this, in s. */
 #define MAX_BACK_OFF		600
@@ -81,7 +85,7 @@ needed_database(Node *statement)
 				DefElem    *option = lfirst_node(DefElem, cell);
 
 				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
-					return get_database_oid(strVal(option->arg), true);
+					return get_database_oid(defGetString(option), true);
 			}
 			return get_database_oid("template1", true);
 		default:
@@ -101,10 +105,14 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 
 	if (shared_state != NULL && !RecoveryInProgress())
 		database = needed_database(pstmt->utilityStmt);
-	if (OidIsValid(database))
-		shared_hold_database(database);
+	/* whose statement will be refused must not be able to end workers */
+	if (OidIsValid(database) && !sagaz_owns_database(database, GetUserId()))
+		database = InvalidOid;
 	PG_TRY();
 	{
+		/* inside, because it may be cancelled */
+		if (OidIsValid(database))
+			shared_hold_database(database);
 		if (previous_utility_hook)
 			previous_utility_hook(pstmt, query, read_only_tree, context, params,
 								  environment, dest, completion);
@@ -142,6 +150,8 @@ launcher_register(void)
 static void
 leave_shared_memory(int code, Datum arg)
 {
+	/* an error may have come while it was held; not all releases do this */
+	LWLockReleaseAll();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->launcher_pid = 0;
 	shared_state->launcher_latch = NULL;
@@ -216,7 +226,9 @@ scan_databases(void)
 	{
 		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (!row->datallowconn || row->datistemplate || !launcher_wants(NameStr(row->datname)))
+		/* a limit of -2: DROP DATABASE was interrupted, and nobody can connect */
+		if (!row->datallowconn || row->datistemplate || row->datconnlimit == -2 ||
+			!launcher_wants(NameStr(row->datname)))
 			continue;
 		enter_database(row->oid, NameStr(row->datname));
 		found = lappend_oid(found, row->oid);
@@ -327,11 +339,28 @@ start_workers(void)
 			if (worker_start(database->database, kind, &job->handle))
 				running[kind]++;
 			else
+			{
 				work->next = next_time(work, database, job);
+				strlcpy(work->last_error, NO_SLOT, SHARED_TEXT);
+				ereport(LOG,
+						(errmsg("sagaz_ha: could not start a worker for database %u: %s",
+								database->database, NO_SLOT)));
+			}
 		}
 	}
 	LWLockRelease(shared_state->lock);
 	return wake;
+}
+
+static void
+make_all_due(void)
+{
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	shared_state->rescan = true;
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			shared_state->databases[i].work[kind].next = 0;
+	LWLockRelease(shared_state->lock);
 }
 
 /* Changed settings are acted on at once. Off means that what runs is ended. */
@@ -339,12 +368,7 @@ static void
 take_over_settings(void)
 {
 	sagaz_process_reload();
-	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	shared_state->rescan = true;
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			shared_state->databases[i].work[kind].next = 0;
-	LWLockRelease(shared_state->lock);
+	make_all_due();
 	if (sagaz_enabled)
 		return;
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
@@ -357,12 +381,14 @@ void
 sagaz_launcher_main(Datum arg)
 {
 	TimestampTz next_scan = 0;
+	TimestampTz previous = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("application_name", "sagaz_ha launcher", PGC_USERSET, PGC_S_SESSION);
+	sagaz_no_transaction_timeout();
 	enter_shared_memory();
 	ereport(LOG, (errmsg("sagaz_ha launcher started")));
 
@@ -371,6 +397,10 @@ sagaz_launcher_main(Datum arg)
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz wake;
 
+		/* a clock that was set back would have everything wait until it's there again */
+		if (now < previous)
+			make_all_due();
+		previous = now;
 		if (ConfigReloadPending)
 			take_over_settings();
 		if (!hold_serve() && sagaz_enabled &&

@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "drain.h"
 #include "execute.h"
+#include "fence.h"
 #include "identity.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -28,8 +29,20 @@
 #define BROUGHT_BACK	"brought back by reattach_partition()"
 
 /*
+ * Whether the session's own query was cancelled, or ran out of time. A table's
+ * owner can raise an error that has the same code.
+ */
+static bool
+is_cancelled(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
+/*
  * Runs a step in a subtransaction. Returns NULL, or the error that undid it.
- * Being cancelled is no failure of the step and goes on up.
+ * Being cancelled is no failure of the step and goes on up. A lock that
+ * somebody keeps on one table must not hold up all the others.
  */
 ErrorData *
 maintain_attempt(MaintainStep step, void *arg)
@@ -42,6 +55,7 @@ maintain_attempt(MaintainStep step, void *arg)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 		step(arg);
 		ReleaseCurrentSubTransaction();
 	}
@@ -55,7 +69,7 @@ maintain_attempt(MaintainStep step, void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	if (error != NULL && is_cancelled(error))
 		ReThrowError(error);
 	return error;
 }
@@ -329,16 +343,33 @@ count_step(void *arg)
 						step->name, execute_unfinished_details(step->unfinished));
 }
 
-/* Whether the partition has to stay, or can't be looked at; it's reported. */
+static void
+unfence_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+
+	fence_lower(step->expired->relid);
+}
+
+/*
+ * Whether the partition has to stay, or can't be looked at; it's reported.
+ * One that stays has to take writes, or its unfinished rows could never be
+ * finished: whatever had kept an earlier pass from lowering the fence, this
+ * one does. The foreground leaves that to the worker, who may just have raised
+ * it.
+ */
 bool
 maintain_keep_unfinished(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 {
 	Step		step = {.pass = pass, .table = table, .expired = expired};
 	ErrorData  *error = pass->attempt(count_step, &step);
+	bool		stays = error != NULL || step.brought_back || step.unfinished > 0;
 
 	if (error != NULL)
 		maintain_report_failure(pass, table, expired->relid, step.name, error);
-	return error != NULL || step.name == NULL || step.brought_back || step.unfinished > 0;
+	if (stays && pass->background && (error = pass->attempt(unfence_step, &step)) != NULL)
+		maintain_report_failure(pass, table, expired->relid, step.name, error);
+	return stays || step.name == NULL;
 }
 
 static void

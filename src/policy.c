@@ -522,17 +522,23 @@ policy_hold_drops(Oid parent, bool hold)
 	return changed;
 }
 
-/* Forgets the policies of tables that are gone. */
+#define ORPHANS	"FROM sagaz_ha.partition_policy AS p WHERE NOT EXISTS" \
+	" (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = p.parent)"
+
+/*
+ * Forgets the policies of tables that are gone. Every DROP TABLE comes here,
+ * and a DELETE of nothing would still fire the trigger that wakes the worker.
+ */
 int
 policy_delete_orphans(void)
 {
 	int			count;
 
 	SPI_connect();
-	execute_as_extension("DELETE FROM sagaz_ha.partition_policy AS p WHERE NOT EXISTS"
-						 " (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = p.parent)",
-						 SPI_OK_DELETE, 0, NULL, NULL, NULL);
+	execute_as_extension("SELECT " ORPHANS, SPI_OK_SELECT, 0, NULL, NULL, NULL);
 	count = (int) SPI_processed;
+	if (count > 0)
+		execute_as_extension("DELETE " ORPHANS, SPI_OK_DELETE, 0, NULL, NULL, NULL);
 	SPI_finish();
 	return count;
 }

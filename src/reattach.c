@@ -200,7 +200,7 @@ reattach(Oid partition, Oid parent)
 					   false, 0);
 	(void) SPI_execute(psprintf("COMMENT ON TABLE %s IS NULL", partition_qualified_name(partition)),
 					   false, 0);
-	fence_lower(info.owner, partition);
+	fence_lower(partition);
 	identity_restore(&saved);
 	SPI_finish();
 	return MemoryContextStrdup(context, display);

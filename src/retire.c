@@ -30,9 +30,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* How the history row of a partition begins that is being retired. */
-#define RETIRING	"retiring"
-
 /* Longest wait for a lock of a detach, in ms, and so of the wait that ends it. */
 #define DETACH_LOCK_TIMEOUT		"50"
 
@@ -80,17 +77,24 @@ is_attached(const ParentInfo *info, Oid partition)
 }
 
 /*
- * Whether the history says that we are retiring it, and since when. What
- * failed or had to wait meanwhile doesn't change that.
+ * Whether the history says that we are retiring it, and since when; or since
+ * when it has to wait. What failed or had to wait meanwhile, or a freeze that
+ * was just under way, doesn't change that.
  */
 static bool
 is_retiring(Oid partition, TimestampTz *since)
 {
 	static const char *const sql =
-		"SELECT h.action = 'DEFER', h.recorded_at FROM sagaz_ha.partition_history AS h"
-		" WHERE h.partition = $1 AND h.action <> 'ERROR'"
-		"   AND (h.action <> 'DEFER' OR h.details LIKE '" RETIRING "%')"
-		" ORDER BY h.id DESC LIMIT 1";
+		"SELECT coalesce(state.retiring, false),"
+		"       CASE WHEN state.retiring THEN state.recorded_at"
+		"            WHEN latest.action = 'DEFER' THEN latest.recorded_at END"
+		"  FROM (SELECT h.action, h.recorded_at FROM sagaz_ha.partition_history AS h"
+		"         WHERE h.partition = $1 ORDER BY h.id DESC LIMIT 1) AS latest"
+		"  LEFT JOIN (SELECT h.action = 'DEFER' AS retiring, h.recorded_at"
+		"               FROM sagaz_ha.partition_history AS h"
+		"              WHERE h.partition = $1 AND h.action NOT IN ('ERROR', 'FREEZE')"
+		"                AND (h.action <> 'DEFER' OR h.details LIKE '" RETIRING "%')"
+		"              ORDER BY h.id DESC LIMIT 1) AS state ON true";
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(partition)};
 	bool		retiring = false;
@@ -102,9 +106,11 @@ is_retiring(Oid partition, TimestampTz *since)
 	if (SPI_processed > 0)
 	{
 		HeapTuple	row = SPI_tuptable->vals[0];
+		Datum		time = SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull);
 
+		if (!isnull)
+			*since = DatumGetTimestampTz(time);
 		retiring = DatumGetBool(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull));
-		*since = DatumGetTimestampTz(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
 	}
 	SPI_finish();
 	return retiring;
@@ -183,7 +189,7 @@ announce_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	ParentInfo *info = &step->table->info;
-	TimestampTz since;
+	TimestampTz since = 0;
 
 	refresh(step->table);
 	step->name = partition_display_name(step->partition);
@@ -209,25 +215,18 @@ fence_step(void *arg)
 	stop_point("fence:before_commit");
 }
 
-static void
-unfence_step(void *arg)
-{
-	Step	   *step = (Step *) arg;
-
-	fence_lower(step->table->info.owner, step->partition);
-}
-
 /*
  * The detach's first transaction, and nothing of its second: that waits for
- * the launcher's lock until the timeout ends it. The error is returned, unless
- * it is the one that was wanted.
+ * the launcher's lock until the timeout ends it, and should the launcher be
+ * gone, it is undone. The error is returned, unless it is the one that was
+ * wanted.
  */
 static ErrorData *
 detach(Step *step)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
-	bool		committed = false;
+	volatile bool committed = false;
 
 	if (!hold_acquire(step->table->policy->parent))
 	{
@@ -237,7 +236,7 @@ detach(Step *step)
 	SetConfigOption("lock_timeout", DETACH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	PG_TRY();
 	{
-		toplevel_execute(step->sql, step->table->info.owner, &committed);
+		toplevel_execute(step->sql, step->table->info.owner, true, &committed);
 	}
 	PG_CATCH();
 	{
@@ -275,11 +274,7 @@ retire_partition(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 
 		/* now it can't change any more: whoever wrote has committed */
 		if (error == NULL && maintain_keep_unfinished(pass, table, expired))
-		{
-			error = pass->attempt(unfence_step, &step);
-			if (error == NULL)
-				return true;
-		}
+			return true;
 	}
 	if (error == NULL)
 	{
@@ -342,29 +337,42 @@ leftovers_step(void *arg)
 	SPI_finish();
 }
 
-/* A partition that is detached but was to be retired: ends it. */
+/*
+ * A partition that was to be retired, but wasn't: it's open for writes again.
+ * Our own detach is never finished but by dropping the table, so one that is
+ * found detached, or as somebody else's partition by now, is wanted by whoever
+ * did that.
+ */
 static void
 leftover_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	List	   *policies = policy_load(step->table->policy->parent);
 	ParentInfo *info = &step->table->info;
-	RetireResult result;
 	TimestampTz since;
 	TablePlan  *now;
 
 	step->name = partition_display_name(step->partition);
-	if (step->name == NULL || policies == NIL || !is_retiring(step->partition, &since))
+	if (step->name == NULL || !is_retiring(step->partition, &since))
 		return;
-	step->table->policy = (Policy *) linitial(policies);
 	step->table->table_name = partition_display_name(step->table->policy->parent);
+	if (policies == NIL)
+	{
+		fence_lower(step->partition);
+		if (step->table->table_name != NULL)
+			maintain_report(step->pass, step->table, ACTION_KEEP, step->partition,
+							step->name, "its table is not managed any more");
+		return;
+	}
+	step->table->policy = (Policy *) linitial(policies);
 	refresh(step->table);
 	if (info->pending_relid == step->partition)
 		return;
 	if (!is_attached(info, step->partition))
 	{
-		execute_retire_detached(step->table->policy, info->owner, step->partition, &result);
-		report_result(step, &result);
+		fence_lower(step->partition);
+		maintain_report(step->pass, step->table, ACTION_DETACH, step->partition, step->name,
+						"somebody else detached it: it's left alone");
 		return;
 	}
 
@@ -373,14 +381,14 @@ leftover_step(void *arg)
 	for (int i = 0; now != NULL && i < list_length(now->expired); i++)
 		if (((ExpiredPartition *) list_nth(now->expired, i))->relid == step->partition)
 			return;
-	fence_lower(info->owner, step->partition);
+	fence_lower(step->partition);
 	maintain_report(step->pass, step->table, ACTION_KEEP, step->partition, step->name,
 					"not expired any more");
 }
 
 /*
  * What an earlier worker left between two transactions: partitions that are
- * fenced though they don't expire any more, and tables that are detached.
+ * fenced though they don't expire any more, or nobody manages them any more.
  */
 void
 retire_leftovers(Pass *pass)
@@ -401,7 +409,7 @@ retire_leftovers(Pass *pass)
 		one.partition = leftover->partition;
 		CHECK_FOR_INTERRUPTS();
 		error = pass->attempt(leftover_step, &one);
-		if (error != NULL && table.table_name[0] != '\0')
+		if (error != NULL && table.table_name != NULL && table.table_name[0] != '\0')
 			maintain_report_failure(pass, &table, one.partition, one.name, error);
 	}
 }

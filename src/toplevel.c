@@ -24,7 +24,7 @@
 static Oid	begun_as = InvalidOid;
 static Oid	session_user;
 static int	session_context;
-static bool *committed = NULL;
+static volatile bool *committed = NULL;
 
 static void
 leave_role(XactEvent event, void *arg)
@@ -64,10 +64,12 @@ run_portal(const char *sql)
 /*
  * Executes one statement as the role, in transactions of its own. An error
  * leaves the transaction for the caller to abort; *first_committed then says
- * whether it came after the statement's first commit.
+ * whether it came after the statement's first commit. Of a statement that is
+ * wanted only as far as that, what it did since is undone.
  */
 void
-toplevel_execute(const char *sql, Oid role, bool *first_committed)
+toplevel_execute(const char *sql, Oid role, bool only_first,
+				 volatile bool *first_committed)
 {
 	static bool registered = false;
 	MemoryContext context = CurrentMemoryContext;
@@ -88,6 +90,9 @@ toplevel_execute(const char *sql, Oid role, bool *first_committed)
 	/* the parse tree has to outlive the transactions that the statement ends */
 	MemoryContextSwitchTo(context);
 	run_portal(sql);
-	CommitTransactionCommand();
+	if (only_first && *first_committed)
+		AbortCurrentTransaction();
+	else
+		CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 }

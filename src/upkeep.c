@@ -167,11 +167,11 @@ run_chore(Chore *chore)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
-	bool		committed;
+	volatile bool committed;
 
 	PG_TRY();
 	{
-		toplevel_execute(chore->sql, GetUserId(), &committed);
+		toplevel_execute(chore->sql, GetUserId(), false, &committed);
 	}
 	PG_CATCH();
 	{

@@ -9,7 +9,9 @@
 
 #include "access/xact.h"
 #include "commands/extension.h"
+#include "compat.h"
 #include "hold.h"
+#include "identity.h"
 #include "maintain.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -68,6 +70,7 @@ worker_start(Oid database, WorkerKind kind, BackgroundWorkerHandle **handle)
 static void
 leave(int code, Datum arg)
 {
+	LWLockReleaseAll();
 	hold_release();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->pid = 0;
@@ -115,6 +118,8 @@ attempt_in_transaction(MaintainStep step, void *arg)
 	StartTransactionCommand();
 	PG_TRY();
 	{
+		/* a lock that somebody keeps on one table must not hold up the others */
+		identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(context);
 		step(arg);
@@ -192,6 +197,25 @@ note_end(Oid database, bool has_extension, int soon)
 	LWLockRelease(shared_state->lock);
 }
 
+/*
+ * What ALTER DATABASE and ALTER ROLE set for people must not stop or change
+ * maintenance; the same that autovacuum doesn't want. search_path is for the
+ * statements that commit inside, which leave the pinned one behind.
+ */
+static void
+ignore_settings(void)
+{
+	/* a synchronous standby that is gone must not stop maintenance */
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	sagaz_no_transaction_timeout();
+}
+
 void
 sagaz_worker_main(Datum arg)
 {
@@ -209,8 +233,7 @@ sagaz_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", kind_names[kind], PGC_USERSET, PGC_S_SESSION);
-	/* a synchronous standby that is gone must not stop maintenance */
-	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+	ignore_settings();
 	CurrentMemoryContext = AllocSetContextCreate(TopMemoryContext, "sagaz_ha worker",
 												 ALLOCSET_DEFAULT_SIZES);
 
