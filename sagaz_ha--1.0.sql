@@ -1173,7 +1173,8 @@ BEGIN
   RETURN QUERY
   WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_health()),
   s AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
-  l AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_slot_risk()),
+  l AS MATERIALIZED (
+    SELECT r.*, jsonb_build_object('slot', r.slot_name) AS labels FROM sagaz_ha.replication_slot_risk() AS r),
   x AS MATERIALIZED (SELECT * FROM sagaz_ha.xmin_holders()),
   m (name, type, help, labels, value) AS (
     -- of this server
@@ -1227,7 +1228,7 @@ BEGIN
            jsonb_build_object('standby', s.standby_name), extract(epoch FROM max(s.reply_age))
     FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
     UNION ALL
-    SELECT v.name, 'gauge', v.help, jsonb_build_object('slot', l.slot_name), v.value
+    SELECT v.name, 'gauge', v.help, l.labels, v.value
     FROM l CROSS JOIN LATERAL (VALUES
       ('sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.',
        array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], l.status)::float8 - 1),

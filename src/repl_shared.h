@@ -102,6 +102,9 @@ extern Datum repl_interval(TimeOffset usec);
 
 /* sampler.c */
 extern void sampler_register(void);
+
+/* repl_time.c */
+extern int64 repl_monotonic_now(void);
 extern bool repl_sampler_now(TimestampTz *now);
 extern void repl_offset_add(ReplOffset *offset, TimestampTz now,
 							TimeOffset difference);

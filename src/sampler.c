@@ -10,8 +10,6 @@
  */
 #include "repl_shared.h"
 
-#include <time.h>
-
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "compat.h"
@@ -27,10 +25,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#define OFFSET_WINDOW	(INT64CONST(120) * USECS_PER_SEC)
 #define CLOCK_STEP		(USECS_PER_SEC / 2)
-#define WAKE_TURNS		40
-#define WAKE_USEC		100
 
 PGDLLEXPORT void sagaz_sampler_main(Datum arg);
 
@@ -49,35 +44,6 @@ sampler_register(void)
 	strlcpy(worker.bgw_name, "sagaz_ha sampler", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "sagaz_ha sampler", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
-}
-
-void
-repl_offset_add(ReplOffset *offset, TimestampTz now, TimeOffset difference)
-{
-	if (offset->began == 0 || now - offset->began > OFFSET_WINDOW ||
-		now < offset->began)
-	{
-		offset->before_known = offset->known;
-		offset->before = offset->least;
-		offset->known = false;
-		offset->began = now;
-	}
-	offset->least = offset->known ? Min(offset->least, difference) : difference;
-	offset->known = true;
-}
-
-bool
-repl_offset_get(const ReplOffset *offset, TimeOffset *least)
-{
-	if (!offset->known && !offset->before_known)
-		return false;
-	if (!offset->known)
-		*least = offset->before;
-	else if (!offset->before_known)
-		*least = offset->least;
-	else
-		*least = Min(offset->least, offset->before);
-	return true;
 }
 
 static void
@@ -108,19 +74,10 @@ shift_times(TimeOffset step)
 	}
 }
 
-static int64
-monotonic_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64) ts.tv_sec * USECS_PER_SEC + ts.tv_nsec / 1000;
-}
-
 static void
 notice_clock_step(TimestampTz now)
 {
-	int64		monotonic = monotonic_now();
+	int64		monotonic = repl_monotonic_now();
 	TimeOffset	step = (now - repl_shared->sampled_at) -
 		(monotonic - repl_shared->sampled_monotonic);
 
@@ -128,65 +85,6 @@ notice_clock_step(TimestampTz now)
 		(step > CLOCK_STEP || step < -CLOCK_STEP))
 		shift_times(step);
 	repl_shared->sampled_monotonic = monotonic;
-}
-
-/* Have the sampler look now; false when it doesn't. */
-static bool
-wake_sampler(TimestampTz before)
-{
-	int			turn;
-
-	repl_shared->wanted = true;
-	SetLatch(repl_shared->sampler_latch);
-	for (turn = 0; turn < WAKE_TURNS; turn++)
-	{
-		TimestampTz sampled_at;
-
-		pg_usleep(WAKE_USEC);
-		LWLockAcquire(repl_shared->lock, LW_SHARED);
-		sampled_at = repl_shared->sampled_at;
-		LWLockRelease(repl_shared->lock);
-		if (sampled_at != before)
-			return true;
-	}
-	return false;
-}
-
-/*
- * The time by the sampler's clock: ages are differences to its times. Since
- * its last sample, the monotonic clock counts. When that sample is too old,
- * either the sampler is stuck, and what it left must not be believed, or this
- * process sees another clock than it: then its answer to a wake-up is now.
- * False when there is no working sampler.
- */
-bool
-repl_sampler_now(TimestampTz *now)
-{
-	TimestampTz sampled_at;
-	TimeOffset	age;
-	bool		running;
-
-	*now = GetCurrentTimestamp();
-	if (repl_shared == NULL)
-		return false;
-	LWLockAcquire(repl_shared->lock, LW_SHARED);
-	running = repl_shared->sampler_pid != 0;
-	sampled_at = repl_shared->sampled_at;
-	age = monotonic_now() - repl_shared->sampled_monotonic;
-	LWLockRelease(repl_shared->lock);
-	if (!running || sampled_at == 0)
-		return false;
-	if (age < 0 || age > (TimeOffset) repl_sample_interval * 3000 + USECS_PER_SEC)
-	{
-		if (!wake_sampler(sampled_at))
-			return false;
-		LWLockAcquire(repl_shared->lock, LW_SHARED);
-		sampled_at = repl_shared->sampled_at;
-		LWLockRelease(repl_shared->lock);
-		age = 0;
-	}
-	*now = sampled_at + age;
-	return true;
 }
 
 /*
