@@ -242,7 +242,10 @@ next_time(const WorkState *work, const DatabaseState *database, Job *job)
 	int64		delay = sagaz_naptime * INT64CONST(1000);
 
 	if (!work->finished)
-		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures++, 16)) * INT64CONST(1000);
+	{
+		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures, 16)) * INT64CONST(1000);
+		job->failures++;
+	}
 	else
 	{
 		job->failures = 0;
