@@ -3,7 +3,7 @@
  *		The arithmetic of the LSN clock.
  *
  * Samples are thinned as they age, so that the distance between two entries
- * stays below about 1/200 of their age: seconds are told apart a minute ago,
+ * stays below about 1/100 of their age: seconds are told apart a minute ago,
  * quarters of an hour two days ago. 2,048 entries reach back for months.
  */
 #include "lsn_clock.h"
@@ -35,12 +35,9 @@ first_beyond(const LsnClock *clock, XLogRecPtr lsn)
 	return lo;
 }
 
-/*
- * Make room. Of entries that are closer together than their age asks for,
- * every second one goes; when that gives nothing, the oldest goes.
- */
-static void
-thin(LsnClock *clock, TimestampTz now)
+/* Of entries closer together than their age asks for, keep every second. */
+static int
+thin_pass(LsnClock *clock, TimestampTz now, int fraction)
 {
 	int			to = 1;
 	int			from;
@@ -51,17 +48,31 @@ thin(LsnClock *clock, TimestampTz now)
 
 		if (from < clock->n - 1 &&
 			clock->e[from + 1].since - clock->e[to - 1].until <
-			(now - entry->since) / THIN_FRACTION)
+			(now - entry->since) / fraction)
 			continue;
 		clock->e[to++] = *entry;
 	}
-	if (to == clock->n)
+	return to;
+}
+
+/*
+ * Make room for a while, more coarsely when the usual distance doesn't. In
+ * the end, the older half goes.
+ */
+static void
+thin(LsnClock *clock, TimestampTz now)
+{
+	int			fraction;
+
+	for (fraction = THIN_FRACTION; fraction > 1; fraction /= 2)
 	{
-		memmove(&clock->e[0], &clock->e[1],
-				sizeof(LsnClockEntry) * (clock->n - 1));
-		to--;
+		clock->n = thin_pass(clock, now, fraction);
+		if (clock->n <= LSN_CLOCK_SIZE - LSN_CLOCK_SIZE / 16)
+			return;
 	}
-	clock->n = to;
+	memmove(&clock->e[0], &clock->e[clock->n - LSN_CLOCK_SIZE / 2],
+			sizeof(LsnClockEntry) * (LSN_CLOCK_SIZE / 2));
+	clock->n = LSN_CLOCK_SIZE / 2;
 }
 
 /*
