@@ -17,6 +17,8 @@ all_suites=(compile shell docs unit regress isolation tap pgtap demo)
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
 limit=600
+# but for the TAP tests, which are many servers one after the other.
+tap_limit=2400
 
 passed=0
 failed=0
@@ -199,6 +201,7 @@ suite_isolation() {
 }
 
 suite_tap() {
+  local limit=$tap_limit
   local status=0
   logged pgxs installcheck REGRESS= ISOLATION= PROVE_FLAGS=--verbose || status=$?
   if ((status != 0)); then
