@@ -321,6 +321,25 @@ create_partitions(Pass *pass, TablePlan *table)
 	}
 }
 
+/*
+ * A partition that stays has to take writes, or its unfinished rows could
+ * never be finished: whatever had kept an earlier pass from lowering the
+ * fence, this one does, in the transaction that says KEEP. The foreground
+ * leaves that to the worker, who may just have raised it.
+ */
+static void
+let_write(Step *step)
+{
+	if (step->pass != NULL && step->pass->background)
+		fence_lower(step->expired->relid);
+}
+
+static void
+unfence_step(void *arg)
+{
+	let_write((Step *) arg);
+}
+
 static void
 count_step(void *arg)
 {
@@ -330,6 +349,8 @@ count_step(void *arg)
 	if (step->name == NULL)
 		return;
 	step->brought_back = reattach_is_brought_back(step->expired->relid);
+	if (step->brought_back)
+		let_write(step);
 	if (step->brought_back && step->pass != NULL)
 		maintain_report(step->pass, step->table, ACTION_KEEP, step->expired->relid,
 						step->name, BROUGHT_BACK);
@@ -338,38 +359,28 @@ count_step(void *arg)
 	step->unfinished = execute_count_unfinished(step->table->policy,
 												step->table->info.owner,
 												step->expired->relid);
+	if (step->unfinished > 0)
+		let_write(step);
 	if (step->unfinished > 0 && step->pass != NULL)
 		maintain_report(step->pass, step->table, ACTION_KEEP, step->expired->relid,
 						step->name, execute_unfinished_details(step->unfinished));
 }
 
-static void
-unfence_step(void *arg)
-{
-	Step	   *step = (Step *) arg;
-
-	fence_lower(step->expired->relid);
-}
-
-/*
- * Whether the partition has to stay, or can't be looked at; it's reported.
- * One that stays has to take writes, or its unfinished rows could never be
- * finished: whatever had kept an earlier pass from lowering the fence, this
- * one does. The foreground leaves that to the worker, who may just have raised
- * it.
- */
+/* Whether the partition has to stay, or can't be looked at; it's reported. */
 bool
 maintain_keep_unfinished(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 {
 	Step		step = {.pass = pass, .table = table, .expired = expired};
 	ErrorData  *error = pass->attempt(count_step, &step);
-	bool		stays = error != NULL || step.brought_back || step.unfinished > 0;
 
 	if (error != NULL)
+	{
 		maintain_report_failure(pass, table, expired->relid, step.name, error);
-	if (stays && pass->background && (error = pass->attempt(unfence_step, &step)) != NULL)
-		maintain_report_failure(pass, table, expired->relid, step.name, error);
-	return stays || step.name == NULL;
+		/* if that fails too, the next pass comes here again */
+		if (pass->background && pass->attempt(unfence_step, &step) != NULL)
+			pass->deferred = true;
+	}
+	return error != NULL || step.name == NULL || step.brought_back || step.unfinished > 0;
 }
 
 static void

@@ -195,6 +195,9 @@ upkeep_run(Pass *pass)
 
 	if (error == NULL)
 		error = pass->attempt(find_chores_step, &list);
+	/* somebody has locked a table: nothing here is so urgent */
+	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return;
 	if (error != NULL)
 		ReThrowError(error);
 	SetConfigOption("lock_timeout", psprintf("%d", sagaz_lock_timeout),
