@@ -25,6 +25,7 @@
 #include "executor/spi.h"
 #include "fence.h"
 #include "identity.h"
+#include "journal.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "reattach.h"
@@ -472,7 +473,7 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	if (blocker != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("retiring: waiting for %s", blocker)));
+				 errmsg(JOURNAL_RETIRING ": waiting for %s", blocker)));
 	lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 

@@ -34,7 +34,9 @@ is_lasting(const char *action)
 /*
  * Inserts the row, unless it is a lasting state that the latest row about the
  * same partition has already. What an error says is part of it; how many rows
- * are unfinished, or who holds a lock, changes all the time and isn't.
+ * are unfinished, or who holds a lock, changes all the time and isn't. But that a
+ * partition is being retired is always recorded, or else its pending detach
+ * would be taken for somebody else's, and the table be left behind.
  */
 static bool
 insert_history(const JournalEntry *entry)
@@ -47,7 +49,8 @@ insert_history(const JournalEntry *entry)
 		"    WHERE h.table_name = $4"
 		"      AND coalesce(h.partition_name, '') = coalesce($6, '')"
 		"    ORDER BY h.id DESC LIMIT 1) AS latest"
-		"  WHERE latest.action = $2 AND ($2 <> 'ERROR' OR latest.details = $7))";
+		"  WHERE latest.action = $2 AND ($2 <> 'ERROR' OR latest.details = $7)"
+		"    AND ($7 NOT LIKE '" JOURNAL_RETIRING "%' OR latest.details LIKE '" JOURNAL_RETIRING "%'))";
 	Oid			types[8] = {TIMESTAMPTZOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
 		TEXTOID, TEXTOID, BOOLOID};
 	Datum		values[8];

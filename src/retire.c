@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "fence.h"
 #include "hold.h"
+#include "journal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "progress.h"
@@ -29,9 +30,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-/* How the history row of a partition begins that is being retired. */
-#define RETIRING	"retiring"
 
 /* Longest wait for a lock of a detach, in ms, and so of the wait that ends it. */
 #define DETACH_LOCK_TIMEOUT		"50"
@@ -89,7 +87,7 @@ is_retiring(Oid partition, TimestampTz *since)
 	static const char *const sql =
 		"SELECT h.action = 'DEFER', h.recorded_at FROM sagaz_ha.partition_history AS h"
 		" WHERE h.partition = $1 AND h.action <> 'ERROR'"
-		"   AND (h.action <> 'DEFER' OR h.details LIKE '" RETIRING "%')"
+		"   AND (h.action <> 'DEFER' OR h.details LIKE '" JOURNAL_RETIRING "%')"
 		" ORDER BY h.id DESC LIMIT 1";
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(partition)};
@@ -193,7 +191,7 @@ announce_step(void *arg)
 		partition_foreign_keys(info->relid, true) != NIL;
 	if (!step->gone && !step->exclusive && !is_retiring(step->partition, &since))
 		maintain_report(step->pass, step->table, ACTION_DEFER, step->partition, step->name,
-						RETIRING ": waiting for transactions that may see it");
+						JOURNAL_RETIRING ": waiting for transactions that may see it");
 	step->sql = psprintf("ALTER TABLE %s DETACH PARTITION %s CONCURRENTLY",
 						 partition_qualified_name(info->relid),
 						 partition_qualified_name(step->partition));
@@ -320,7 +318,7 @@ leftovers_step(void *arg)
 	static const char *const sql =
 		"SELECT DISTINCT h.parent, h.partition FROM sagaz_ha.partition_history AS h"
 		"  JOIN pg_catalog.pg_class AS c ON c.oid = h.partition"
-		" WHERE h.action = 'DEFER' AND h.details LIKE '" RETIRING "%'";
+		" WHERE h.action = 'DEFER' AND h.details LIKE '" JOURNAL_RETIRING "%'";
 	Step	   *step = (Step *) arg;
 	MemoryContext context = CurrentMemoryContext;
 

@@ -105,8 +105,11 @@ $slotless->reload;
 
 # -------- a standby that is gone
 
-# without a slot, nothing is known of it; with one, it is waited for a while
-configure($primary, 'sagaz_ha.standby_drain_timeout' => '4s');
+# Without a slot, nothing is known of it; with one, it is waited for a while:
+# of real time, so here the clock has to go.
+$primary->safe_psql('postgres',
+	'SELECT sagaz_ha.stop_managing_partitions(parent) FROM sagaz_ha.partition_policy');
+configure($primary, 'sagaz_ha.clock' => '', 'sagaz_ha.standby_drain_timeout' => '8s');
 expired_table($primary, 'gone', -4, 0);
 $primary->wait_for_catchup($slotted);
 $cascaded->stop;
@@ -124,7 +127,7 @@ ok($primary->poll_query_until('postgres', q{
 	FROM sagaz_ha.partition_health() WHERE check_name = 'standbys'}),
 	'gone: health names the slot');
 is_within(is_partitions($primary, 'postgres', 'gone', -3, 3, 'gone: after standby_drain_timeout, the drop goes on'),
-	8, 'gone: not much later');
+	12, 'gone: not much later');
 ok($primary->poll_query_until('postgres', q{
 	SELECT details ~ 'slotted: its standby is not connected' AND status = 'warning'
 	FROM sagaz_ha.partition_health() WHERE check_name = 'standbys'}),
