@@ -26,7 +26,7 @@ $node->safe_psql('postgres', 'CREATE EXTENSION pg_cron; CREATE EXTENSION sagaz_h
 
 # The command of the specification, but as often as this pg_cron can.
 my $schedule = $node->safe_psql('postgres', q{
-	SELECT CASE WHEN string_to_array(extversion, '.')::int[] >= '{1,5}' THEN '2 seconds' ELSE '* * * * *' END
+	SELECT CASE WHEN string_to_array(translate(extversion, '-', '.'), '.')::int[] >= '{1,5}' THEN '2 seconds' ELSE '* * * * *' END
 	FROM pg_extension WHERE extname = 'pg_cron'});
 $node->safe_psql('postgres', qq{
 	SELECT cron.schedule('sagaz-partition-maintenance', '$schedule',
