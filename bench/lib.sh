@@ -166,7 +166,15 @@ distribution() {
 
 # table < lines of fields separated by |; the first line is the heading
 table() {
-  column --table --separator='|' --output-separator='  '
+  awk -F'|' '
+    { for (i = 1; i <= NF; i++) { cell[NR, i] = $i; if (length($i) > width[i]) width[i] = length($i) } }
+    END {
+      for (row = 1; row <= NR; row++) {
+        line = sprintf("%-" width[1] "s", cell[row, 1])
+        for (i = 2; i <= NF; i++) line = line sprintf("  %" width[i] "s", cell[row, i])
+        print line
+      }
+    }'
 }
 
 version_of() {
@@ -178,7 +186,7 @@ say_conditions() {
   local peer commit
   commit=$(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)
   echo
-  echo "command   bench/$command_line"
+  echo "command   bench/${command_line% }"
   echo "machine   $(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
     "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo), $(uname -sr)"
   echo "load      $(cut -d' ' -f1-3 /proc/loadavg) (1, 5 and 15 minutes, at the end)"
