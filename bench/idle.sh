@@ -89,7 +89,7 @@ cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.na
   "autovacuum = off" "checkpoint_timeout = 1h" "max_wal_size = 8GB" "bgwriter_delay = 20ms"
 postmaster=$(head -n 1 "$dir/primary/postmaster.pid")
 # the launcher leaves templates alone
-"$bin/createdb" --host="$dir" --port=5432 --username=postgres idle_template
+database_create idle_template
 sql postgres --command="ALTER DATABASE idle_template IS_TEMPLATE true" >/dev/null
 sql idle_template --command="CREATE EXTENSION sagaz_ha" \
   --command="SELECT * FROM maintain_all_partitions()" --command="VACUUM ANALYZE" >/dev/null
@@ -108,7 +108,7 @@ names=''
     note "$databases databases"
     while ((have < databases)); do
       have=$((have + 1))
-      "$bin/createdb" --host="$dir" --port=5432 --username=postgres --template=idle_template "idle$have"
+      database_create --template=idle_template "idle$have"
       names+="${names:+, }idle$have"
     done
     sql postgres --command="ALTER SYSTEM SET sagaz_ha.databases = $names" \

@@ -113,13 +113,17 @@ is_true() {
   [[ $(sql "$1" --command="$2") == t ]]
 }
 
+database_create() {
+  "$bin/createdb" --host="$dir" --port=5432 --username=postgres "$@"
+}
+
 # --- saga_outbox with daily partitions from 40 days ago to 4 days ahead. What
 # a pass then has to do: 3 new ones, to 7 days ahead, and 10 to drop, those
 # that are older than 30 days.
 
 # outbox_create DATABASE sagaz_ha|pg_partman|sql
 outbox_create() {
-  "$bin/createdb" --host="$dir" --port=5432 --username=postgres "$1"
+  is_true postgres "SELECT count(*) = 1 FROM pg_database WHERE datname = '$1'" || database_create "$1"
   # the table is the extension's own for all of them
   sql "$1" --command="CREATE EXTENSION sagaz_ha; SELECT sagaz_ha.create_saga_tables();" >/dev/null
   [[ $2 == sagaz_ha ]] || sql "$1" --command="DROP EXTENSION sagaz_ha"
