@@ -113,13 +113,17 @@ is_true() {
   [[ $(sql "$1" --command="$2") == t ]]
 }
 
+database_create() {
+  "$bin/createdb" --host="$dir" --port=5432 --username=postgres "$@"
+}
+
 # --- saga_outbox with daily partitions from 40 days ago to 4 days ahead. What
 # a pass then has to do: 3 new ones, to 7 days ahead, and 10 to drop, those
 # that are older than 30 days.
 
 # outbox_create DATABASE sagaz_ha|pg_partman|sql
 outbox_create() {
-  "$bin/createdb" --host="$dir" --port=5432 --username=postgres "$1"
+  is_true postgres "SELECT count(*) = 1 FROM pg_database WHERE datname = '$1'" || database_create "$1"
   # the table is the extension's own for all of them
   sql "$1" --command="CREATE EXTENSION sagaz_ha; SELECT sagaz_ha.create_saga_tables();" >/dev/null
   [[ $2 == sagaz_ha ]] || sql "$1" --command="DROP EXTENSION sagaz_ha"
@@ -166,7 +170,15 @@ distribution() {
 
 # table < lines of fields separated by |; the first line is the heading
 table() {
-  column --table --separator='|' --output-separator='  '
+  awk -F'|' '
+    { for (i = 1; i <= NF; i++) { cell[NR, i] = $i; if (length($i) > width[i]) width[i] = length($i) } }
+    END {
+      for (row = 1; row <= NR; row++) {
+        line = sprintf("%-" width[1] "s", cell[row, 1])
+        for (i = 2; i <= NF; i++) line = line sprintf("  %" width[i] "s", cell[row, i])
+        print line
+      }
+    }'
 }
 
 version_of() {
@@ -178,7 +190,7 @@ say_conditions() {
   local peer commit
   commit=$(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)
   echo
-  echo "command   bench/$command_line"
+  echo "command   bench/${command_line% }"
   echo "machine   $(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
     "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo), $(uname -sr)"
   echo "load      $(cut -d' ' -f1-3 /proc/loadavg) (1, 5 and 15 minutes, at the end)"

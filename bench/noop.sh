@@ -15,9 +15,9 @@ if is_available pg_partman; then
   partman=true
 fi
 
-# database_create NAME TABLES PAST_DAYS
-database_create() {
-  "$bin/createdb" --host="$dir" --port=5432 --username=postgres "$1"
+# tables_create DATABASE TABLES PAST_DAYS
+tables_create() {
+  database_create "$1"
   sql "$1" --set=tables="$2" --set=past="$3" --set=partman="$partman" --file="$here/noop.sql" >/dev/null
 }
 
@@ -69,9 +69,9 @@ note "making a cluster"
 cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.enabled = off" \
   "autovacuum = off" "shared_buffers = 512MB" "max_wal_size = 4GB" "fsync = off"
 note "100 tables with 37 partitions"
-database_create many 100 29
+tables_create many 100 29
 note "1 table with 2,890 partitions"
-database_create wide 1 2882
+tables_create wide 1 2882
 
 {
   echo "what|warm session, ms|new session, ms"

@@ -35,14 +35,17 @@ SQL
 
 make_cluster() {
   local preload=sagaz_ha settings=()
-  if is_available pg_cron; then
+  if [[ " ${contenders[*]} " == *" pg_cron "* ]] && is_available pg_cron; then
     preload+=,pg_cron
     settings=("cron.database_name = 'pg_cron'" "cron.use_background_workers = on")
   fi
   # autovacuum off: its own locks and I/O aren't what is measured
   cluster_create primary 5432 "shared_preload_libraries = '$preload'" "${settings[@]}" \
     "sagaz_ha.enabled = off" "sagaz_ha.databases = 'worker'" "autovacuum = off" \
-    "max_wal_size = 4GB" "shared_buffers = 256MB" "max_worker_processes = 20"
+    "max_wal_size = 4GB" "shared_buffers = 256MB" "max_worker_processes = 20" \
+    "log_lock_waits = on" "deadlock_timeout = 50ms" "log_line_prefix = '%d %a '"
+  # pg_cron's launcher would start and fail each second as long as it is missing
+  [[ $preload == sagaz_ha ]] || database_create pg_cron
 }
 
 # The reader begins 1 s before the minute does, when pg_cron runs the job.
@@ -86,7 +89,7 @@ start_pass() {
 
 # run CONTENDER: one line of the table
 run() {
-  local pgbench watch reading pass='' started read_end created dropped stalls
+  local pgbench watch reading pass='' started read_end created dropped stalls waits
   local inserts p50 p99 p999 max
   outbox_create "$1" "${outboxes[$1]}"
   sql "$1" --command="CHECKPOINT"
@@ -123,15 +126,17 @@ run() {
   # pgbench counts from the moment when the insert was due, so that those that
   # a stalled client couldn't begin are in it
   stalls=$(cat "$dir/$1.latency".* | awk '$3 > 100000 { n++ } END { print n + 0 }')
+  # who was waiting for a lock, not for the processor or the disk
+  waits=$(grep -c "^$1 pgbench LOG: .* still waiting for " "$dir/primary.log" || true)
   read -r inserts p50 p99 p999 max < <(cat "$dir/$1.latency".* |
     awk '{ printf "%.1f\n", $3 / 1000 }' | distribution)
-  echo "${titles[$1]}|$inserts|$p50|$p99|$p999|$max|$stalls|${created:--}|${dropped:--}"
+  echo "${titles[$1]}|$inserts|$p50|$p99|$p999|$max|$stalls|$waits|${created:--}|${dropped:--}"
 }
 
 note "making a cluster"
 make_cluster
 {
-  echo "contender|inserts|p50|p99|p99.9|max|> 100 ms|created after|dropped after"
+  echo "contender|inserts|p50|p99|p99.9|max|> 100 ms|lock waits|created after|dropped after"
   for contender in "${contenders[@]}"; do
     [[ -n ${titles[$contender]:-} ]] || die "there is no contender $contender"
     if [[ $contender == pg_* ]] && ! is_available "$contender"; then
@@ -145,6 +150,7 @@ table <"$dir/table"
 cat <<EXPLANATION
 
 Latencies of inserts in ms, from the moment when each was due at $rate a second.
+lock waits: how often a client waited for a lock for 50 ms or longer.
 created after: ms from the beginning of the pass until 3 new partitions exist.
 dropped after: ms from the end of the reader until the 10 expired ones are gone.
 EXPLANATION
