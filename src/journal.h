@@ -19,9 +19,6 @@
 #define ACTION_ATTACH	"ATTACH"
 #define ACTION_FREEZE	"FREEZE"
 
-/* How the details of a DEFER begin when the partition is being retired. */
-#define JOURNAL_RETIRING	"retiring"
-
 /* One row of maintain_all_partitions(), and of the history. */
 typedef struct JournalEntry
 {
