@@ -24,6 +24,9 @@ missing() {
   command -v pg_prove >/dev/null || echo pg_prove
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
+  [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
+  [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
+  command -v faketime >/dev/null || echo faketime
 }
 
 as_root() {
@@ -64,7 +67,7 @@ install_packages() {
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck)
+      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime)
   fi
   # The package would make and start a cluster of its own, which nobody asked
   # for. This file is there only while it is installed.
