@@ -224,9 +224,8 @@ fence_step(void *arg)
 static ErrorData *
 detach(Step *step)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
-	volatile bool committed = false;
+	ErrorData  *error;
+	bool		committed;
 
 	if (!hold_acquire(step->table->policy->parent))
 	{
@@ -234,19 +233,7 @@ detach(Step *step)
 		return NULL;
 	}
 	SetConfigOption("lock_timeout", DETACH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-	PG_TRY();
-	{
-		toplevel_execute(step->sql, step->table->info.owner, true, &committed);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
+	error = toplevel_execute(step->sql, step->table->info.owner, true, &committed);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	hold_release();
 	return committed ? NULL : error;

@@ -61,25 +61,11 @@ run_portal(const char *sql)
 	PortalDrop(portal, false);
 }
 
-/*
- * Executes one statement as the role, in transactions of its own. An error
- * leaves the transaction for the caller to abort; *first_committed then says
- * whether it came after the statement's first commit. Of a statement that is
- * wanted only as far as that, what it did since is undone.
- */
-void
-toplevel_execute(const char *sql, Oid role, bool only_first,
-				 volatile bool *first_committed)
+static void
+execute(const char *sql, Oid role, bool only_first, volatile bool *first_committed)
 {
-	static bool registered = false;
 	MemoryContext context = CurrentMemoryContext;
 
-	if (!registered)
-	{
-		RegisterXactCallback(leave_role, NULL);
-		registered = true;
-	}
-	*first_committed = false;
 	StartTransactionCommand();
 	GetUserIdAndSecContext(&session_user, &session_context);
 	SetUserIdAndSecContext(role, session_context | SECURITY_LOCAL_USERID_CHANGE |
@@ -94,5 +80,40 @@ toplevel_execute(const char *sql, Oid role, bool only_first,
 		AbortCurrentTransaction();
 	else
 		CommitTransactionCommand();
+}
+
+/*
+ * Executes one statement as the role, in transactions of its own. Returns
+ * NULL, or the error that ended it; *first_committed then says whether it came
+ * after the statement's first commit. Of a statement that is wanted only as
+ * far as that, what it did since is undone.
+ */
+ErrorData *
+toplevel_execute(const char *sql, Oid role, bool only_first, bool *first_committed)
+{
+	static bool registered = false;
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+	volatile bool did_commit = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(leave_role, NULL);
+		registered = true;
+	}
+	PG_TRY();
+	{
+		execute(sql, role, only_first, &did_commit);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	*first_committed = did_commit;
+	return error;
 }

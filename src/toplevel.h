@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-extern void toplevel_execute(const char *sql, Oid role, bool only_first,
-							 volatile bool *first_committed);
+extern ErrorData *toplevel_execute(const char *sql, Oid role, bool only_first,
+								   bool *first_committed);
 
 #endif							/* SAGAZ_TOPLEVEL_H */

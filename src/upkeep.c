@@ -161,30 +161,6 @@ report_step(void *arg)
 						"planner statistics of the parent");
 }
 
-/* Runs the statement in transactions of its own; NULL, or what went wrong. */
-static ErrorData *
-run_chore(Chore *chore)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
-	volatile bool committed;
-
-	PG_TRY();
-	{
-		toplevel_execute(chore->sql, GetUserId(), false, &committed);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	return error;
-}
-
 void
 upkeep_run(Pass *pass)
 {
@@ -208,12 +184,13 @@ upkeep_run(Pass *pass)
 	foreach(cell, list.chores)
 	{
 		Chore	   *chore = (Chore *) lfirst(cell);
+		bool		committed;
 
 		CHECK_FOR_INTERRUPTS();
 		progress_phase(OidIsValid(chore->partition) ? "freezing" : "analyzing",
 					   chore->name ? chore->name : chore->table.table_name);
 		progress_count(done++, list_length(list.chores));
-		error = run_chore(chore);
+		error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
 		if (error == NULL)
 			error = pass->attempt(report_step, chore);
 		if (error != NULL)
