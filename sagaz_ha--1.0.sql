@@ -220,7 +220,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_forget_dropped_tables';
 COMMENT ON FUNCTION sagaz_ha.forget_dropped_tables() IS
   'event trigger function: remove the policies of tables that were dropped';
 CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
-  WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
+  WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE')
   EXECUTE FUNCTION sagaz_ha.forget_dropped_tables();
 COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
   'removes the policies of tables that were dropped';
@@ -325,10 +325,16 @@ BEGIN ATOMIC
   ), failing AS (
     SELECT h.table_name, count(*) AS failures, max(h.details) AS details
       FROM (SELECT DISTINCT ON (h.table_name, coalesce(h.partition_name, ''))
-                   h.table_name, h.action, h.details, h.recorded_at
+                   h.table_name, h.partition_name, h.action, h.details
               FROM sagaz_ha.partition_history AS h
              ORDER BY h.table_name, coalesce(h.partition_name, ''), h.id DESC) AS h
-     WHERE h.action = 'ERROR'
+     -- What no pass would try any more has been solved another way. CASE, so
+     -- that without errors nothing is planned.
+     WHERE CASE WHEN h.action = 'ERROR' THEN
+                EXISTS (SELECT FROM sagaz_ha.plan_partition_maintenance() AS p
+                         WHERE p.table_name = h.table_name
+                           AND p.partition_name IS NOT DISTINCT FROM h.partition_name)
+           END
      GROUP BY h.table_name
   )
   SELECT c.table_name, 'coverage',
@@ -403,6 +409,23 @@ BEGIN ATOMIC
            ELSE 'not held back' END
     FROM coverage AS c JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
   UNION ALL
+  SELECT NULL, 'standbys',
+         CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,
+         count(*)::text,
+         coalesce(string_agg(f.name || f.trouble, '; '), 'drops wait for every standby that they have to')
+    FROM (SELECT coalesce(nullif(r.application_name, ''), r.client_addr::text, r.pid::text) AS name,
+                 ': no feedback, so drops don''t wait for its queries; set hot_standby_feedback = on there' AS trouble
+            FROM pg_stat_replication AS r
+            LEFT JOIN pg_replication_slots AS s ON s.active_pid = r.pid
+           WHERE r.backend_xmin IS NULL AND s.xmin IS NULL
+             AND r.replay_lsn IS NOT NULL AND s.slot_type IS DISTINCT FROM 'logical'
+          UNION ALL
+          SELECT s.slot_name::text,
+                 ': its standby is not connected; drops wait for it up to sagaz_ha.standby_drain_timeout ('
+                 || current_setting('sagaz_ha.standby_drain_timeout') || ')'
+            FROM pg_replication_slots AS s
+           WHERE s.slot_type = 'physical' AND NOT s.active AND s.xmin IS NOT NULL) AS f
+  UNION ALL
   SELECT NULL, 'worker',
          CASE WHEN w.pid IS NOT NULL OR pg_is_in_recovery() THEN 'ok' ELSE 'warning' END,
          w.pid::text,
@@ -461,3 +484,916 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha.partition_health()
 TO pg_monitor;
 GRANT SELECT ON @extschema@.partition_metadata TO pg_monitor;
+
+--
+-- Replication health: a primary or a standby as it is, read only
+--
+-- Functions that begin with an underscore are the C below the others. A reason
+-- begins with its severity, and a status is the worst of its reasons.
+--
+
+CREATE FUNCTION sagaz_ha._thresholds(
+  OUT replay_lag_warning interval, OUT replay_lag_critical interval,
+  OUT replay_lag_bytes_warning bigint, OUT replay_lag_bytes_critical bigint,
+  OUT slot_retained_warning bigint, OUT slot_time_to_loss_critical interval,
+  OUT expected_standbys integer, OUT expected_standby_names text[],
+  OUT contact_grace interval, OUT xmin_age_warning integer,
+  OUT wal_disk_free_critical bigint, OUT sample_interval interval)
+LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_thresholds';
+COMMENT ON FUNCTION sagaz_ha._thresholds() IS
+  'internal: the thresholds of replication health, in the units they are compared in';
+
+CREATE FUNCTION sagaz_ha._node_state(
+  OUT node_name text, OUT in_recovery boolean, OUT promoting boolean,
+  OUT system_identifier text, OUT timeline_id bigint, OUT lsn pg_lsn,
+  OUT sync_required integer, OUT sampler_running boolean, OUT sampled_at timestamptz)
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_node_state';
+COMMENT ON FUNCTION sagaz_ha._node_state() IS
+  'internal: role, timeline and position of this server';
+
+CREATE FUNCTION sagaz_ha._receiver_state(
+  OUT receiver_pid integer, OUT receiver_state text, OUT receiver_restarts bigint,
+  OUT starts_unheard integer, OUT upstream_host text, OUT upstream_port integer,
+  OUT slot_name text, OUT received_lsn pg_lsn, OUT latest_end_lsn pg_lsn,
+  OUT replay_lsn pg_lsn, OUT received_timeline bigint, OUT replay_timeline bigint,
+  OUT message_age interval, OUT in_contact boolean, OUT responsive boolean,
+  OUT replay_lag interval, OUT lag_source text, OUT staleness_bound interval,
+  OUT clock_offset interval, OUT stuck_for interval, OUT replay_speed float8,
+  OUT wal_speed float8, OUT promoting boolean, OUT paused boolean,
+  OUT receive_lag_bytes bigint, OUT replay_backlog_bytes bigint,
+  OUT streaming_configured boolean, OUT loss_bound interval)
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_receiver_state';
+COMMENT ON FUNCTION sagaz_ha._receiver_state() IS
+  'internal: what a standby knows of its upstream and of its replay; NULL on a primary';
+
+CREATE FUNCTION sagaz_ha._sender_state(
+  OUT pid integer, OUT effective_lag interval, OUT lag_source text,
+  OUT reply_age interval, OUT clock_offset interval, OUT end_lsn pg_lsn)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'sagaz_sender_state';
+COMMENT ON FUNCTION sagaz_ha._sender_state() IS
+  'internal: lag and age of the last reply of each WAL sender''s other side';
+
+CREATE FUNCTION sagaz_ha._wal_state(
+  OUT wal_bytes bigint, OUT oldest_lsn pg_lsn, OUT disk_free_bytes bigint,
+  OUT archive_ready_files bigint, OUT oldest_ready_lsn pg_lsn)
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_state';
+COMMENT ON FUNCTION sagaz_ha._wal_state() IS
+  'internal: the WAL directory: its size, its free space and what waits for the archiver';
+
+CREATE FUNCTION sagaz_ha._lsn_age(lsn pg_lsn) RETURNS interval
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_age';
+COMMENT ON FUNCTION sagaz_ha._lsn_age(pg_lsn) IS
+  'internal: how long ago the end of WAL reached this position; of one before the first sample, at least';
+
+CREATE FUNCTION sagaz_ha._wal_speed() RETURNS float8
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_speed';
+COMMENT ON FUNCTION sagaz_ha._wal_speed() IS
+  'internal: bytes of WAL per second over the last five minutes; NULL without the LSN clock';
+
+CREATE FUNCTION sagaz_ha._status(reasons text[]) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_status';
+COMMENT ON FUNCTION sagaz_ha._status(text[]) IS
+  'internal: the worst severity among reasons';
+
+CREATE FUNCTION sagaz_ha.lsn_timestamp(lsn pg_lsn) RETURNS timestamptz
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_timestamp';
+COMMENT ON FUNCTION sagaz_ha.lsn_timestamp(pg_lsn) IS
+  'when the end of WAL reached this position, by the LSN clock; NULL when that was not seen';
+
+CREATE FUNCTION sagaz_ha.commit_token() RETURNS text
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_commit_token';
+COMMENT ON FUNCTION sagaz_ha.commit_token() IS
+  'timeline and position that cover everything committed before; call it after COMMIT';
+
+CREATE FUNCTION sagaz_ha.has_replayed(token text) RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_has_replayed';
+COMMENT ON FUNCTION sagaz_ha.has_replayed(text) IS
+  'whether this server shows everything that the token covers; an error when it never will';
+
+CREATE PROCEDURE sagaz_ha.wait_for_replay(token text, timeout interval DEFAULT '10 s')
+LANGUAGE C AS 'MODULE_PATHNAME', 'sagaz_wait_for_replay';
+COMMENT ON PROCEDURE sagaz_ha.wait_for_replay(text, interval) IS
+  'waits until this server shows everything that the token covers; SQLSTATE SH001 timeout, SH002 promoted, SH003 lost timeline';
+
+-- Of a standby's startup process: what it waits for, and for whom.
+CREATE FUNCTION sagaz_ha._replay_block(
+  OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
+LANGUAGE sql VOLATILE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT w.replay_wait,
+         CASE w.replay_wait
+           WHEN 'lock' THEN
+             (SELECT array_agg(DISTINCT h.pid)
+              FROM pg_catalog.pg_locks AS l
+              JOIN pg_catalog.pg_locks AS h
+                ON h.granted AND h.pid <> l.pid
+               AND (h.locktype, h.database, h.relation, h.transactionid, h.virtualxid,
+                    h.classid, h.objid, h.objsubid)
+                   IS NOT DISTINCT FROM
+                   (l.locktype, l.database, l.relation, l.transactionid, l.virtualxid,
+                    l.classid, l.objid, l.objsubid)
+              WHERE l.pid = w.pid AND NOT l.granted)
+           -- Replay doesn't say whose snapshot is in the way. In the database
+           -- that it is about, it is the oldest one, at least.
+           WHEN 'conflict' THEN
+             (SELECT array_agg(b.pid ORDER BY b.age DESC)
+              FROM (SELECT a.pid, age(a.backend_xmin) AS age,
+                           max(age(a.backend_xmin)) OVER (PARTITION BY a.datid) AS oldest
+                    FROM pg_catalog.pg_stat_activity AS a
+                    WHERE a.backend_xmin IS NOT NULL AND a.backend_type <> 'walsender'
+                      AND a.pid <> pg_backend_pid()) AS b
+              WHERE b.age = b.oldest)
+         END,
+         CASE WHEN w.replay_wait = 'lock' THEN
+           (SELECT max(clock_timestamp() - l.waitstart) FROM pg_catalog.pg_locks AS l
+            WHERE l.pid = w.pid AND NOT l.granted)
+         END
+  FROM (SELECT a.pid,
+               CASE
+                 WHEN a.wait_event_type = 'Lock' THEN 'lock'
+                 WHEN a.wait_event IN ('RecoveryConflictSnapshot',
+                                       'RecoveryConflictTablespace', 'BufferPin')
+                   OR a.wait_event_type = 'BufferPin' THEN 'conflict'
+                 WHEN a.wait_event = 'RecoveryApplyDelay' THEN 'delayed'
+               END AS replay_wait
+        FROM pg_catalog.pg_stat_activity AS a
+        WHERE a.backend_type = 'startup') AS w;
+END;
+COMMENT ON FUNCTION sagaz_ha._replay_block() IS
+  'internal: what the startup process waits for, and which backends it waits for';
+
+CREATE FUNCTION sagaz_ha.standby_status()
+RETURNS TABLE (
+  receiver_state text, receiver_pid integer, receiver_restarts bigint,
+  upstream_host text, upstream_port integer, slot_name text,
+  received_lsn pg_lsn, latest_end_lsn pg_lsn, replay_lsn pg_lsn,
+  received_timeline bigint, replay_timeline bigint,
+  receive_lag_bytes bigint, replay_backlog_bytes bigint,
+  replay_lag interval, staleness_bound interval, message_age interval,
+  replay_state text, blocking_pids integer[], blocked_for interval,
+  replay_bytes_per_second float8, catchup_eta interval,
+  lag_source text, clock_offset interval, upstream_in_contact boolean,
+  scope text, status text, reasons text[])
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
+         s.upstream_host, s.upstream_port, s.slot_name,
+         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
+         s.received_timeline, s.replay_timeline,
+         s.receive_lag_bytes, s.replay_backlog_bytes,
+         s.replay_lag, s.staleness_bound, s.message_age,
+         s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
+         s.scope, sagaz_ha._status(s.reasons), s.reasons
+  FROM (
+    SELECT b.*,
+      array_remove(ARRAY[
+        CASE WHEN b.replay_lag IS NULL THEN 'unknown: replay lag is not known' END,
+        CASE
+          WHEN NOT b.streaming_configured THEN NULL
+          WHEN b.starts_unheard >= 3 AND NOT b.in_contact THEN
+            format('critical: %s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
+                   b.starts_unheard)
+          WHEN b.message_age > t.contact_grace THEN
+            format('critical: nothing heard from the upstream for %s', date_trunc('second', b.message_age))
+          WHEN b.receiver_state <> 'streaming' AND b.message_age IS NULL THEN
+            format('unknown: WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state)
+          WHEN b.receiver_state <> 'streaming' THEN
+            format('warning: WAL receiver is %s', b.receiver_state)
+          WHEN NOT b.responsive THEN 'warning: WAL receiver does not react'
+        END,
+        CASE
+          WHEN b.excess_lag >= t.replay_lag_critical THEN
+            format('critical: replay lag is %s', date_trunc('second', b.replay_lag))
+          WHEN b.excess_lag >= t.replay_lag_warning THEN
+            format('warning: replay lag is %s', date_trunc('second', b.replay_lag))
+        END,
+        CASE
+          WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_critical THEN
+            format('critical: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+          WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_warning THEN
+            format('warning: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+        END,
+        CASE b.replay_state
+          WHEN 'paused' THEN 'warning: replay is paused'
+          WHEN 'lock' THEN format('warning: replay waits for a lock of %s', b.blocking_pids)
+          WHEN 'conflict' THEN format('warning: replay waits for queries that conflict with it, of %s at least', b.blocking_pids)
+        END], NULL) AS reasons
+    FROM sagaz_ha._thresholds() AS t,
+      (SELECT r.*, k.blocking_pids,
+              CASE
+                WHEN r.paused THEN 'paused'
+                WHEN k.replay_wait IS NOT NULL THEN k.replay_wait
+                WHEN r.receiver_state IN ('streaming', 'waiting', 'restarting') THEN 'streaming'
+                ELSE 'archive'
+              END AS replay_state,
+              CASE WHEN r.paused OR k.replay_wait IS NOT NULL THEN
+                least(coalesce(k.waiting_for, r.stuck_for),
+                      CASE WHEN r.lag_source = 'lsn_clock' THEN r.replay_lag END)
+              END AS blocked_for,
+              CASE
+                WHEN r.replay_backlog_bytes = 0 AND r.in_contact THEN interval '0'
+                WHEN r.replay_backlog_bytes > 0 AND r.replay_speed > coalesce(r.wal_speed, 0) THEN
+                  make_interval(secs => least(r.replay_backlog_bytes /
+                    (r.replay_speed - coalesce(r.wal_speed, 0)), 1e9))
+              END AS catchup_eta,
+              CASE WHEN k.replay_wait = 'delayed' THEN
+                greatest(r.replay_lag - current_setting('recovery_min_apply_delay')::interval, interval '0')
+              ELSE r.replay_lag END AS excess_lag,
+              format('relative to the upstream %s, which may be a standby itself',
+                     coalesce(r.upstream_host || ':' || r.upstream_port, 'last connected')) AS scope
+       FROM sagaz_ha._receiver_state() AS r, sagaz_ha._replay_block() AS k
+       WHERE r.receiver_state IS NOT NULL) AS b) AS s;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.standby_status() IS
+  'this standby: its receiver, its lag and how sure that is, and what holds up replay; no row on a primary';
+
+CREATE FUNCTION sagaz_ha.replication_standbys()
+RETURNS TABLE (
+  standby_name text, client_addr inet, slot_name text, kind text,
+  state text, sync_state text,
+  sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn,
+  sent_lag_bytes bigint, write_lag_bytes bigint, flush_lag_bytes bigint, replay_lag_bytes bigint,
+  reported_replay_lag interval, effective_replay_lag interval,
+  reply_age interval, xmin_age integer, status text, reasons text[],
+  pid integer, lag_source text, clock_offset interval)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
+  present AS MATERIALIZED (
+    SELECT r.application_name AS standby_name, r.client_addr, l.slot_name::text AS slot_name,
+           CASE
+             WHEN a.datid IS NOT NULL OR l.slot_type = 'logical' THEN 'logical'
+             WHEN r.state = 'backup' OR r.application_name = 'pg_basebackup'
+               OR l.temporary AND l.slot_name LIKE 'pg\_basebackup\_%' THEN 'base_backup'
+             WHEN r.application_name = 'pg_receivewal'
+               OR r.replay_lsn IS NULL AND r.reply_time IS NOT NULL THEN 'wal_archiver'
+             ELSE 'standby'
+           END AS kind,
+           r.state, r.sync_state, r.sent_lsn, r.write_lsn, r.flush_lsn, r.replay_lsn,
+           greatest(s.end_lsn - r.sent_lsn, 0)::bigint AS sent_lag_bytes,
+           greatest(s.end_lsn - r.write_lsn, 0)::bigint AS write_lag_bytes,
+           greatest(s.end_lsn - r.flush_lsn, 0)::bigint AS flush_lag_bytes,
+           greatest(s.end_lsn - r.replay_lsn, 0)::bigint AS replay_lag_bytes,
+           r.replay_lag AS reported_replay_lag, s.effective_lag, s.reply_age,
+           greatest(age(r.backend_xmin), age(l.xmin)) AS xmin_age,
+           r.pid, s.lag_source, s.clock_offset
+    FROM pg_catalog.pg_stat_replication AS r
+    JOIN sagaz_ha._sender_state() AS s ON s.pid = r.pid
+    LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = r.pid
+    LEFT JOIN pg_catalog.pg_replication_slots AS l ON l.active_pid = r.pid),
+  judged AS (
+    SELECT p.*, array_remove(ARRAY[
+        CASE
+          WHEN p.kind <> 'standby' THEN NULL
+          WHEN p.effective_lag IS NULL THEN 'unknown: replay lag is not known'
+          WHEN p.effective_lag >= t.replay_lag_critical THEN
+            format('critical: replay lag is %s', date_trunc('second', p.effective_lag))
+          WHEN p.effective_lag >= t.replay_lag_warning THEN
+            format('warning: replay lag is %s', date_trunc('second', p.effective_lag))
+        END,
+        CASE
+          WHEN p.kind <> 'standby' THEN NULL
+          WHEN p.replay_lag_bytes >= t.replay_lag_bytes_critical THEN
+            format('critical: %s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes))
+          WHEN p.replay_lag_bytes >= t.replay_lag_bytes_warning THEN
+            format('warning: %s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes))
+        END,
+        CASE WHEN p.kind IN ('standby', 'wal_archiver') AND p.state <> 'streaming' THEN
+          format('warning: state is %s', p.state) END,
+        CASE WHEN p.reply_age > t.contact_grace THEN
+          format('critical: no reply for %s', date_trunc('second', p.reply_age)) END,
+        CASE WHEN p.xmin_age >= t.xmin_age_warning THEN
+          format('warning: holds back vacuum by %s transactions', p.xmin_age) END], NULL) AS reasons
+    FROM present AS p, t)
+  SELECT j.standby_name, j.client_addr, j.slot_name, j.kind, j.state, j.sync_state,
+         j.sent_lsn, j.write_lsn, j.flush_lsn, j.replay_lsn,
+         j.sent_lag_bytes, j.write_lag_bytes, j.flush_lag_bytes, j.replay_lag_bytes,
+         j.reported_replay_lag, j.effective_lag, j.reply_age, j.xmin_age,
+         sagaz_ha._status(j.reasons), j.reasons, j.pid, j.lag_source, j.clock_offset
+  FROM judged AS j
+  UNION ALL
+  SELECT n.name, NULL, l.slot_name::text, 'standby', 'absent', NULL,
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, age(l.xmin),
+         'critical', ARRAY[format('critical: expected standby %s is not connected', quote_ident(n.name))],
+         NULL, 'none', NULL
+  FROM t, unnest(t.expected_standby_names) AS n (name)
+  LEFT JOIN pg_catalog.pg_replication_slots AS l ON lower(l.slot_name) = lower(n.name)
+  WHERE NOT EXISTS (SELECT FROM present AS p
+                    WHERE p.kind = 'standby' AND lower(p.standby_name) = lower(n.name));
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.replication_standbys() IS
+  'every receiver of this server''s WAL, and each expected standby that is absent';
+
+CREATE FUNCTION sagaz_ha.replication_slot_risk()
+RETURNS TABLE (
+  slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn,
+  retained_bytes bigint, retained_age interval, safe_wal_bytes bigint,
+  bytes_to_loss bigint, time_to_loss interval, limited_by text,
+  wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer,
+  status text, reasons text[], remedy text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH slot AS (
+    SELECT l.slot_name::text AS slot_name, l.slot_type, l.active, l.active_pid, l.restart_lsn,
+           l.safe_wal_size, l.wal_status,
+           coalesce(l.j ->> 'invalidation_reason',
+                    CASE WHEN (l.j ->> 'conflicting')::boolean THEN 'rows_removed' END,
+                    CASE WHEN l.wal_status = 'lost' THEN 'wal_removed' END) AS invalidation_reason,
+           (l.j ->> 'inactive_since')::timestamptz AS inactive_since,
+           age(l.xmin) AS xmin_age, age(l.catalog_xmin) AS catalog_xmin_age
+    -- as JSON for the columns that only newer servers have
+    FROM (SELECT r.*, to_jsonb(r) AS j FROM pg_catalog.pg_replication_slots AS r OFFSET 0) AS l),
+  once AS MATERIALIZED (
+    SELECT t.slot_retained_warning, t.slot_time_to_loss_critical, t.xmin_age_warning,
+           n.lsn, w.disk_free_bytes, sagaz_ha._wal_speed() AS speed,
+           nullif(current_setting('idle_replication_slot_timeout', true), '0')::interval AS idle_timeout
+    FROM sagaz_ha._thresholds() AS t, sagaz_ha._node_state() AS n, sagaz_ha._wal_state() AS w),
+  base AS (
+    SELECT s.*, o.*, s.invalidation_reason IS NOT NULL AS lost,
+           CASE WHEN s.invalidation_reason IS NOT NULL OR s.restart_lsn IS NULL THEN 0
+             ELSE greatest(o.lsn - s.restart_lsn, 0) END::bigint AS retained_bytes,
+           sagaz_ha._lsn_age(s.restart_lsn) AS retained_age,
+           CASE WHEN NOT s.active AND s.inactive_since + o.idle_timeout IS NOT NULL THEN
+             greatest(s.inactive_since + o.idle_timeout - clock_timestamp(), interval '0')
+           END AS idle_left
+    FROM slot AS s, once AS o),
+  loss AS (
+    SELECT b.*,
+           CASE WHEN b.lost THEN 0 WHEN b.restart_lsn IS NULL THEN NULL
+             ELSE greatest(least(b.safe_wal_size, b.disk_free_bytes), 0) END AS bytes_to_loss
+    FROM base AS b),
+  timed AS (
+    SELECT l.*,
+           CASE WHEN l.lost THEN interval '0'
+             ELSE least(CASE WHEN l.bytes_to_loss = 0 THEN interval '0'
+                             WHEN l.speed > 0 THEN
+                               make_interval(secs => least(l.bytes_to_loss / l.speed, 1e9)) END,
+                        l.idle_left) END AS time_to_loss
+    FROM loss AS l),
+  judged AS (
+    SELECT d.*,
+      CASE
+        WHEN d.lost THEN d.invalidation_reason
+        WHEN d.idle_left IS NOT NULL AND d.idle_left = d.time_to_loss THEN 'idle timeout'
+        WHEN d.bytes_to_loss IS NULL THEN NULL
+        WHEN d.safe_wal_size <= d.disk_free_bytes OR d.disk_free_bytes IS NULL THEN 'slot limit'
+        ELSE 'disk'
+      END AS limited_by,
+      array_remove(ARRAY[
+        CASE WHEN d.lost THEN format('critical: slot is lost (%s)', d.invalidation_reason)
+             WHEN d.wal_status = 'unreserved' THEN
+               'critical: WAL that the slot needs goes with the next checkpoint' END,
+        CASE WHEN NOT d.lost AND d.time_to_loss <= d.slot_time_to_loss_critical
+              AND (NOT d.active OR d.retained_bytes >= d.slot_retained_warning) THEN
+          format('critical: %s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)) END,
+        CASE WHEN d.retained_bytes >= d.slot_retained_warning THEN
+          format('warning: keeps %s of WAL', pg_size_pretty(d.retained_bytes)) END,
+        CASE WHEN NOT d.lost AND NOT d.active THEN 'warning: nobody is connected to it' END,
+        CASE WHEN greatest(d.xmin_age, d.catalog_xmin_age) >= d.xmin_age_warning THEN
+          format('warning: holds back vacuum by %s transactions',
+                 greatest(d.xmin_age, d.catalog_xmin_age)) END], NULL) AS reasons
+    FROM timed AS d)
+  SELECT j.slot_name, j.slot_type, j.active, j.active_pid, j.restart_lsn,
+         j.retained_bytes, CASE WHEN NOT j.lost THEN j.retained_age END,
+         j.safe_wal_size, j.bytes_to_loss, j.time_to_loss, j.limited_by,
+         j.wal_status, j.invalidation_reason, j.xmin_age, j.catalog_xmin_age,
+         sagaz_ha._status(j.reasons), j.reasons,
+         CASE
+           WHEN j.lost THEN format('Rebuild its consumer, then SELECT pg_drop_replication_slot(%L).', j.slot_name)
+           WHEN NOT j.active THEN format('Reconnect its consumer; if that is gone for good, SELECT pg_drop_replication_slot(%L).', j.slot_name)
+           WHEN cardinality(j.reasons) > 0 THEN 'See why its consumer does not keep up.'
+         END
+  FROM judged AS j;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.replication_slot_risk() IS
+  'every replication slot: what it keeps, and when it or the disk is lost';
+
+CREATE FUNCTION sagaz_ha.wal_retention()
+RETURNS TABLE (cause text, name text, oldest_lsn pg_lsn, bytes bigint, age interval, binds boolean, details text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH here AS MATERIALIZED (
+    SELECT n.lsn, w.oldest_ready_lsn, w.archive_ready_files
+    FROM sagaz_ha._node_state() AS n, sagaz_ha._wal_state() AS w),
+  cause AS (
+    SELECT 'checkpoint' AS cause, NULL::text AS name, c.redo_lsn AS lsn,
+           'crash recovery would start there' AS details
+    FROM pg_catalog.pg_control_checkpoint() AS c
+    UNION ALL
+    SELECT 'wal_keep_size', NULL,
+           greatest(here.lsn - pg_size_bytes(current_setting('wal_keep_size'))::numeric, '0/0'),
+           format('wal_keep_size = %s', current_setting('wal_keep_size'))
+    FROM here WHERE current_setting('wal_keep_size') <> '0'
+    UNION ALL
+    SELECT 'archiver', NULL, here.oldest_ready_lsn,
+           format('%s files wait to be archived', here.archive_ready_files)
+    FROM here WHERE here.oldest_ready_lsn IS NOT NULL
+    UNION ALL
+    SELECT 'slot', s.slot_name::text, s.restart_lsn,
+           format('%s slot, %s', s.slot_type, CASE WHEN s.active THEN 'active' ELSE 'not active' END)
+    FROM pg_catalog.pg_replication_slots AS s WHERE s.restart_lsn IS NOT NULL)
+  SELECT c.cause, c.name, c.lsn, greatest(here.lsn - c.lsn, 0)::bigint,
+         sagaz_ha._lsn_age(c.lsn),
+         c.lsn = min(c.lsn) OVER (), c.details
+  FROM cause AS c, here;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.wal_retention() IS
+  'what keeps WAL, from where on, and which of them binds';
+
+CREATE FUNCTION sagaz_ha.xmin_holders()
+RETURNS TABLE (kind text, name text, pid integer, database text, xmin xid, age integer,
+               catalog_only boolean, since timestamptz, status text, remedy text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT h.kind, h.name, h.pid, h.database, h.xmin, age(h.xmin), h.catalog_only, h.since,
+         CASE WHEN age(h.xmin) >= t.xmin_age_warning THEN 'warning' ELSE 'ok' END, h.remedy
+  FROM sagaz_ha._thresholds() AS t, (
+    SELECT 'backend' AS kind, coalesce(nullif(a.application_name, ''), a.backend_type) AS name,
+           a.pid, a.datname::text AS database,
+           CASE WHEN a.backend_xid IS NULL OR age(a.backend_xmin) >= age(a.backend_xid)
+             THEN a.backend_xmin ELSE a.backend_xid END AS xmin,
+           false AS catalog_only, a.xact_start AS since,
+           format('End its transaction (%s), or SELECT pg_terminate_backend(%s).', a.state, a.pid) AS remedy
+    FROM pg_catalog.pg_stat_activity AS a
+    WHERE coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL
+      AND a.backend_type <> 'walsender' AND a.pid <> pg_backend_pid()
+    UNION ALL
+    SELECT 'standby', r.application_name, r.pid, NULL, r.backend_xmin, false, NULL,
+           'End the long query on that standby (hot_standby_feedback reports it).'
+    FROM pg_catalog.pg_stat_replication AS r WHERE r.backend_xmin IS NOT NULL
+    UNION ALL
+    SELECT 'slot', s.slot_name::text, s.active_pid, s.database::text, x.xmin, x.catalog_only,
+           (to_jsonb(s) ->> 'inactive_since')::timestamptz,
+           CASE WHEN s.active THEN 'End the long query on its standby, or let its consumer catch up.'
+             ELSE format('Nobody is connected to it: reconnect its consumer, or SELECT pg_drop_replication_slot(%L).', s.slot_name) END
+    FROM pg_catalog.pg_replication_slots AS s
+    CROSS JOIN LATERAL (VALUES (s.xmin, false), (s.catalog_xmin, true)) AS x (xmin, catalog_only)
+    WHERE x.xmin IS NOT NULL
+    UNION ALL
+    SELECT 'prepared_transaction', p.gid, NULL, p.database::text, p.transaction, false, p.prepared,
+           format('COMMIT PREPARED or ROLLBACK PREPARED %L.', p.gid)
+    FROM pg_catalog.pg_prepared_xacts AS p) AS h
+  ORDER BY age(h.xmin) DESC;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.xmin_holders() IS
+  'who holds back vacuum, the worst first, and what to do about it';
+
+CREATE FUNCTION sagaz_ha.replication_health()
+RETURNS TABLE (
+  checked_at timestamptz, node_name text, role text, status text, reasons text[], summary text,
+  system_identifier text, timeline_id bigint, current_lsn pg_lsn,
+  standbys_streaming integer, standbys_expected integer,
+  sync_required integer, sync_available integer, sync_waiters integer,
+  replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
+  upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
+  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
+  t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
+  w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
+  me AS MATERIALIZED (SELECT * FROM sagaz_ha.standby_status()),
+  standby AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
+  slot AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_slot_risk()),
+  -- one row each from here on
+  below AS (
+    SELECT count(*) FILTER (WHERE s.kind = 'standby' AND s.state = 'streaming')::integer AS streaming,
+           count(*) FILTER (WHERE s.kind = 'standby' AND s.state <> 'absent')::integer AS connected,
+           count(*) FILTER (WHERE s.state = 'streaming' AND
+                            s.sync_state IN ('sync', 'quorum', 'potential'))::integer AS sync_available,
+           max(s.effective_replay_lag) FILTER (WHERE s.kind = 'standby') AS lag,
+           max(s.replay_lag_bytes) FILTER (WHERE s.kind = 'standby') AS lag_bytes,
+           max(s.lag_source) FILTER (WHERE s.kind = 'standby' AND s.state <> 'absent') AS lag_source,
+           max(s.xmin_age) AS xmin_age
+    FROM standby AS s),
+  slots AS (
+    SELECT count(*) FILTER (WHERE s.status <> 'ok')::integer AS at_risk,
+           max(greatest(s.xmin_age, s.catalog_xmin_age)) AS xmin_age
+    FROM slot AS s),
+  sync AS (
+    SELECT count(*)::integer AS waiters
+    FROM pg_catalog.pg_stat_activity AS a WHERE a.wait_event = 'SyncRep'),
+  expected AS (
+    SELECT greatest(t.expected_standbys, cardinality(t.expected_standby_names)) AS standbys FROM t),
+  found AS (
+    SELECT n.node_name, n.in_recovery, n.promoting, n.system_identifier, n.timeline_id, n.lsn,
+           CASE WHEN NOT n.in_recovery THEN n.sync_required END AS sync_required,
+           below.streaming, below.connected, expected.standbys AS standbys_expected,
+           CASE WHEN NOT n.in_recovery THEN below.sync_available END AS sync_available,
+           sync.waiters, greatest(slots.xmin_age, below.xmin_age) AS xmin_age, slots.at_risk,
+           CASE WHEN n.in_recovery THEN me.replay_lag ELSE below.lag END AS replay_lag,
+           CASE WHEN n.in_recovery THEN me.replay_backlog_bytes ELSE below.lag_bytes END AS replay_lag_bytes,
+           CASE WHEN n.in_recovery THEN me.staleness_bound ELSE interval '0' END AS staleness_bound,
+           me.message_age, me.scope, me.replay_state,
+           w.wal_bytes, w.disk_free_bytes, w.archive_ready_files,
+           CASE WHEN n.in_recovery THEN me.lag_source
+                ELSE coalesce(below.lag_source,
+                              CASE WHEN n.sampler_running THEN 'lsn_clock' ELSE 'reported' END)
+           END AS lag_source,
+           array_remove(ARRAY[
+             CASE WHEN n.promoting THEN 'warning: promotion is under way' END,
+             CASE WHEN below.streaming < expected.standbys THEN
+               format('critical: %s of %s expected standbys are streaming', below.streaming, expected.standbys) END,
+             CASE WHEN NOT n.in_recovery AND below.sync_available < n.sync_required THEN
+               format('critical: %s of %s required synchronous standbys are there; %s sessions wait for them',
+                      below.sync_available, n.sync_required, sync.waiters) END,
+             CASE WHEN w.disk_free_bytes < t.wal_disk_free_critical THEN
+               format('critical: %s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes))
+                  WHEN w.disk_free_bytes IS NULL THEN
+               'unknown: free space for WAL is not known' END], NULL)
+           || coalesce(me.reasons, '{}')
+           || ARRAY(SELECT format('%s: standby %s: %s', split_part(r, ': ', 1), s.standby_name,
+                                  substr(r, length(split_part(r, ': ', 1)) + 3))
+                    FROM standby AS s, unnest(s.reasons) AS r)
+           || ARRAY(SELECT format('%s: slot %s: %s', split_part(r, ': ', 1), s.slot_name,
+                                  substr(r, length(split_part(r, ': ', 1)) + 3))
+                    FROM slot AS s, unnest(s.reasons) AS r) AS reasons
+    FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below CROSS JOIN slots CROSS JOIN sync
+    CROSS JOIN expected LEFT JOIN me ON true),
+  named AS (
+    SELECT f.*, sagaz_ha._status(f.reasons) AS status,
+           CASE WHEN NOT f.in_recovery THEN 'primary'
+                WHEN f.promoting THEN 'promoting'
+                WHEN f.connected > 0 THEN 'cascading_standby'
+                ELSE 'standby' END AS role
+    FROM found AS f)
+  SELECT clock_timestamp(), d.node_name, d.role, d.status, d.reasons,
+         format('%s %s, timeline %s: %s', d.role, d.node_name, d.timeline_id,
+           CASE WHEN cardinality(d.reasons) > 0 THEN
+                  (SELECT string_agg(r, '; ' ORDER BY NOT starts_with(r, d.status), o)
+                   FROM unnest(d.reasons) WITH ORDINALITY AS u (r, o))
+                WHEN d.in_recovery THEN
+                  format('%s, lag %s', d.replay_state, d.replay_lag)
+                ELSE format('%s standbys streaming, lag %s', d.streaming, coalesce(d.replay_lag::text, 'not known'))
+           END) || CASE WHEN d.in_recovery THEN format(' (%s)', d.scope) ELSE '' END,
+         d.system_identifier, d.timeline_id, d.lsn,
+         d.streaming, d.standbys_expected, d.sync_required, d.sync_available, d.waiters,
+         d.replay_lag, d.replay_lag_bytes, d.staleness_bound, d.message_age,
+         d.at_risk, d.xmin_age, d.wal_bytes, d.disk_free_bytes, d.archive_ready_files, d.lag_source
+  FROM named AS d;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.replication_health() IS
+  'one row: the state of replication as this server knows it, primary or standby';
+
+CREATE FUNCTION sagaz_ha.promotion_checks()
+RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
+  t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
+  w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
+  me AS MATERIALIZED (SELECT * FROM sagaz_ha.standby_status()),
+  below AS (SELECT count(*) FILTER (WHERE s.kind = 'standby' AND s.state = 'streaming') AS streaming
+            FROM sagaz_ha.replication_standbys() AS s)
+  SELECT c.check_name, coalesce(c.passed, false), c.severity, coalesce(c.observed, 'unknown'), c.required,
+         CASE WHEN coalesce(c.passed, false) THEN NULL ELSE c.hint END
+  FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below LEFT JOIN me ON true CROSS JOIN LATERAL (VALUES
+    ('in_recovery', n.in_recovery AND NOT n.promoting, 'required',
+     CASE WHEN NOT n.in_recovery THEN 'primary' WHEN n.promoting THEN 'promoting' ELSE 'standby' END,
+     'standby', 'Only a standby can be promoted.'),
+    ('data_received', me.receive_lag_bytes = 0 AND me.upstream_in_contact, 'advised',
+     format('%s bytes missing, upstream heard %s ago', me.receive_lag_bytes, coalesce(me.message_age::text, 'never')),
+     '0 bytes missing, upstream in contact',
+     'What this standby has not received is lost: see data_loss_bound in promotion_readiness().'),
+    ('lag', me.replay_lag < t.replay_lag_critical, 'required', me.replay_lag::text,
+     format('less than %s', t.replay_lag_critical), 'Wait until replay has caught up.'),
+    ('replay_running', me.replay_state NOT IN ('paused', 'lock', 'conflict'), 'required', me.replay_state,
+     'not paused or blocked', 'pg_wal_replay_resume(), or end what blocks replay (blocking_pids of standby_status()).'),
+    ('apply_delay', current_setting('recovery_min_apply_delay') = '0', 'advised',
+     current_setting('recovery_min_apply_delay'), '0',
+     'Promotion replays what was held back first.'),
+    ('synchronous_standbys', below.streaming >= n.sync_required, 'advised',
+     format('%s connected', below.streaming), n.sync_required::text,
+     'After the promotion commits would wait for synchronous_standby_names: connect its standbys, or clear it.'),
+    ('wal_level', current_setting('wal_level') IN ('replica', 'logical'), 'required',
+     current_setting('wal_level'), 'replica or logical', 'Other standbys could not follow.'),
+    ('wal_senders', current_setting('max_wal_senders')::integer > 0, 'required',
+     current_setting('max_wal_senders'), 'more than 0', 'Other standbys could not follow.'),
+    ('writable', current_setting('default_transaction_read_only') = 'off', 'advised',
+     current_setting('default_transaction_read_only'), 'off',
+     'Sessions would stay read-only: default_transaction_read_only is on.'),
+    ('wal_disk', w.disk_free_bytes >= t.wal_disk_free_critical, 'required',
+     pg_size_pretty(w.disk_free_bytes), format('%s free', pg_size_pretty(t.wal_disk_free_critical)),
+     'Make room for WAL first.'))
+    AS c (check_name, passed, severity, observed, required, hint);
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.promotion_checks() IS
+  'what speaks against promoting this server now';
+
+CREATE FUNCTION sagaz_ha.promotion_readiness()
+RETURNS TABLE (ready boolean, data_loss_bytes bigint, data_loss_bound interval,
+               time_to_promote interval, failed text[], advice text[])
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT c.ready,
+         CASE WHEN r.in_contact THEN r.receive_lag_bytes END,
+         r.loss_bound,
+         CASE WHEN r.replay_lsn >= r.received_lsn THEN interval '0'
+              WHEN r.replay_speed > 0 THEN
+                make_interval(secs => least((r.received_lsn - r.replay_lsn)::float8 / r.replay_speed, 1e9))
+         END,
+         c.failed, c.advice
+  FROM (SELECT bool_and(p.passed) FILTER (WHERE p.severity = 'required') AS ready,
+               coalesce(array_agg(p.check_name) FILTER (WHERE NOT p.passed AND p.severity = 'required'), '{}') AS failed,
+               coalesce(array_agg(p.check_name) FILTER (WHERE NOT p.passed AND p.severity = 'advised'), '{}') AS advice
+        FROM sagaz_ha.promotion_checks() AS p) AS c,
+       sagaz_ha._receiver_state() AS r;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.promotion_readiness() IS
+  'whether this standby can be promoted, what would be lost and how long it would take';
+
+CREATE FUNCTION sagaz_ha.node_ready(purpose text, max_staleness interval DEFAULT NULL)
+RETURNS boolean
+LANGUAGE sql VOLATILE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT CASE lower(purpose)
+           WHEN 'write' THEN NOT n.in_recovery AND NOT current_setting('transaction_read_only')::boolean
+           WHEN 'primary' THEN NOT n.in_recovery
+           WHEN 'standby' THEN n.in_recovery AND NOT n.promoting AND coalesce(s.fresh, false)
+           WHEN 'read' THEN NOT n.in_recovery OR coalesce(s.fresh, false)
+           ELSE false
+         END
+  FROM sagaz_ha._node_state() AS n,
+    (SELECT r.staleness_bound <= coalesce(max_staleness, t.replay_lag_critical)
+            AND r.replay_lag <= coalesce(max_staleness, t.replay_lag_critical) AS fresh
+     FROM sagaz_ha._thresholds() AS t, sagaz_ha._receiver_state() AS r) AS s;
+END;
+COMMENT ON FUNCTION sagaz_ha.node_ready(text, interval) IS
+  'whether this server may serve primary, write, standby or read; what is not known is not ready';
+
+CREATE FUNCTION sagaz_ha._replication_metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_health()),
+  s AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
+  l AS MATERIALIZED (
+    SELECT r.*, jsonb_build_object('slot', r.slot_name) AS labels FROM sagaz_ha.replication_slot_risk() AS r),
+  x AS MATERIALIZED (SELECT * FROM sagaz_ha.xmin_holders()),
+  m (name, type, help, labels, value) AS (
+    -- of this server
+    SELECT v.name, v.type, v.help, v.labels, v.value
+    FROM h CROSS JOIN LATERAL (VALUES
+      ('sagaz_ha_replication_status', 'gauge', 'Replication health: 0 ok, 1 warning, 2 critical, 3 unknown.',
+       '{}'::jsonb, array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], h.status)::float8 - 1),
+      ('sagaz_ha_in_recovery', 'gauge', 'Whether this server is a standby.',
+       '{}', (h.role <> 'primary')::integer),
+      ('sagaz_ha_timeline_id', 'gauge', 'Timeline that is written or replayed.', '{}', h.timeline_id),
+      ('sagaz_ha_current_lsn_bytes', 'counter', 'Position in WAL: flushed on a primary, replayed on a standby.',
+       '{}', (h.current_lsn - '0/0')::float8),
+      ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
+      ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
+      ('sagaz_ha_sync_required', 'gauge', 'Synchronous standbys that commits wait for.', '{}', h.sync_required),
+      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are there.', '{}', h.sync_available),
+      ('sagaz_ha_sync_waiters', 'gauge', 'Sessions that wait for synchronous standbys.', '{}', h.sync_waiters),
+      ('sagaz_ha_staleness_bound_seconds', 'gauge', 'All that was committed before now minus this is visible here.',
+       '{}', extract(epoch FROM h.staleness_bound)),
+      ('sagaz_ha_upstream_contact_age_seconds', 'gauge', 'Time since anything was heard from the upstream.',
+       '{}', extract(epoch FROM h.upstream_contact_age)),
+      ('sagaz_ha_slots_at_risk', 'gauge', 'Replication slots that are not ok.', '{}', h.slots_at_risk),
+      ('sagaz_ha_wal_bytes', 'gauge', 'Size of the WAL directory.', '{}', h.wal_bytes),
+      ('sagaz_ha_wal_disk_free_bytes', 'gauge', 'Free space for WAL.', '{}', h.wal_disk_free_bytes),
+      ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files))
+      AS v (name, type, help, labels, value)
+    UNION ALL
+    -- lag: on a standby its own, on a primary each standby's
+    SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
+           jsonb_build_object('standby', h.node_name, 'source', h.lag_source), extract(epoch FROM h.replay_lag)
+    FROM h WHERE h.role <> 'primary'
+    UNION ALL
+    SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
+           jsonb_build_object('standby', s.standby_name, 'source', s.lag_source),
+           extract(epoch FROM max(s.effective_replay_lag))
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name, s.lag_source
+    UNION ALL
+    SELECT 'sagaz_ha_replay_lag_bytes', 'gauge', 'WAL that is not replayed.',
+           jsonb_build_object('standby', h.node_name), h.replay_lag_bytes
+    FROM h WHERE h.role <> 'primary'
+    UNION ALL
+    SELECT 'sagaz_ha_replay_lag_bytes', 'gauge', 'WAL that is not replayed.',
+           jsonb_build_object('standby', s.standby_name), max(s.replay_lag_bytes)
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT 'sagaz_ha_standby_up', 'gauge', 'Whether the standby is streaming.',
+           jsonb_build_object('standby', s.standby_name), max((s.state = 'streaming')::integer)
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT 'sagaz_ha_standby_reply_age_seconds', 'gauge', 'Time since the standby''s last reply.',
+           jsonb_build_object('standby', s.standby_name), extract(epoch FROM max(s.reply_age))
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT v.name, 'gauge', v.help, l.labels, v.value
+    FROM l CROSS JOIN LATERAL (VALUES
+      ('sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.',
+       array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], l.status)::float8 - 1),
+      ('sagaz_ha_slot_active', 'Whether somebody is connected to the slot.', l.active::integer),
+      ('sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.', l.retained_bytes),
+      ('sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.',
+       extract(epoch FROM l.retained_age)),
+      ('sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.', l.bytes_to_loss),
+      ('sagaz_ha_slot_seconds_to_loss', 'Time until then, if its consumer stands still.',
+       extract(epoch FROM l.time_to_loss))) AS v (name, help, value)
+    UNION ALL
+    SELECT 'sagaz_ha_xmin_age', 'gauge', 'Transactions by which vacuum is held back.',
+           jsonb_build_object('kind', x.kind), max(x.age)
+    FROM x GROUP BY x.kind)
+  -- what isn't known is left out: a sample of 0 would be a lie
+  SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._replication_metrics() IS
+  'internal: the metrics of replication and slots';
+
+CREATE FUNCTION sagaz_ha._partition_metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH p AS MATERIALIZED (SELECT * FROM @extschema@.get_partition_statistics()),
+  m (name, type, help, labels, value) AS (
+    SELECT v.name, 'gauge', v.help, jsonb_build_object('table', p.table_name), v.value
+    FROM p CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_count', 'Partitions of the table.', p.partition_count::float8),
+      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', p.total_size_mb * 1048576),
+      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', p.estimated_rows),
+      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', p.kept),
+      ('sagaz_ha_partition_covered_seconds', 'Time until inserts would fail.',
+       extract(epoch FROM p.covered_until - sagaz_ha.clock())::float8)) AS v (name, help, value)
+    WHERE v.value < 'Infinity'
+    UNION ALL
+    SELECT 'sagaz_partition_maintenance_errors_total', 'counter', 'Errors of maintenance that were recorded.',
+           '{}', count(*)
+    FROM sagaz_ha.partition_history AS e WHERE e.action = 'ERROR'
+    UNION ALL
+    SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',
+           jsonb_strip_nulls(jsonb_build_object('table', c.table_name, 'check', c.check_name)),
+           array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], c.status)::float8 - 1
+    FROM sagaz_ha.partition_health() AS c
+    UNION ALL
+    SELECT 'sagaz_ha_worker_up', 'gauge', 'Processes of sagaz_ha that are running.',
+           jsonb_build_object('type', w.type), count(a.pid)
+    FROM (VALUES ('sagaz_ha launcher'), ('sagaz_ha sampler')) AS w (type)
+    LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.backend_type = w.type
+    GROUP BY w.type)
+  SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._partition_metrics() IS
+  'internal: the metrics of partitions and of the processes that maintain them';
+
+CREATE FUNCTION sagaz_ha.metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT r.name, r.type, r.help, r.labels, r.value FROM sagaz_ha._replication_metrics() AS r
+  UNION ALL
+  SELECT p.name, p.type, p.help, p.labels, p.value FROM sagaz_ha._partition_metrics() AS p;
+END;
+COMMENT ON FUNCTION sagaz_ha.metrics() IS
+  'every number for monitoring; what is not known has no row';
+
+CREATE FUNCTION sagaz_ha._prometheus_labels(labels jsonb) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_prometheus_labels';
+COMMENT ON FUNCTION sagaz_ha._prometheus_labels(jsonb) IS
+  'internal: labels of a metric in the Prometheus text format';
+
+CREATE FUNCTION sagaz_ha.prometheus_metrics() RETURNS text
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT string_agg(f.text, '' ORDER BY f.name)
+  FROM (
+    SELECT m.name,
+           format(E'# HELP %s %s\n# TYPE %s %s\n', m.name,
+                  replace(replace(min(m.help), E'\\', E'\\\\'), E'\n', E'\\n'),
+                  m.name, min(m.type)) ||
+           string_agg(m.name || m.label_text || ' ' || m.value || E'\n', '' ORDER BY m.label_text) AS text
+    FROM (SELECT r.*, sagaz_ha._prometheus_labels(r.labels) AS label_text
+          FROM sagaz_ha.metrics() AS r) AS m
+    GROUP BY m.name) AS f;
+END;
+COMMENT ON FUNCTION sagaz_ha.prometheus_metrics() IS
+  'metrics() in the Prometheus text exposition format';
+
+CREATE FUNCTION sagaz_ha.nagios_check(OUT code integer, OUT message text)
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  WITH found AS (
+    SELECT h.status, h.summary, 0 AS o FROM sagaz_ha.replication_health() AS h
+    UNION ALL
+    SELECT p.status, format('partitions %s: %s: %s', p.check_name, coalesce(p.table_name, 'server'), p.details), 1
+    FROM sagaz_ha.partition_health() AS p WHERE p.status <> 'ok'),
+  worst AS (
+    SELECT sagaz_ha._status(array_agg(f.status || ':')) AS status FROM found AS f)
+  SELECT array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], w.status) - 1,
+         upper(w.status) || ' - ' ||
+         (SELECT string_agg(f.summary, '; ' ORDER BY f.status <> w.status, f.o) FROM found AS f)
+  FROM worst AS w;
+END;
+COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
+  'exit code and message of a Nagios plugin: replication and partitions, the worst first';
+
+-- Numbers of a server that not everyone may see. Tokens stay with PUBLIC: they
+-- say no more than pg_current_wal_lsn(), and applications need them.
+REVOKE ALL ON FUNCTION
+  sagaz_ha._thresholds(),
+  sagaz_ha._node_state(),
+  sagaz_ha._receiver_state(),
+  sagaz_ha._sender_state(),
+  sagaz_ha._wal_state(),
+  sagaz_ha._lsn_age(pg_lsn),
+  sagaz_ha._wal_speed(),
+  sagaz_ha._status(text[]),
+  sagaz_ha._replay_block(),
+  sagaz_ha.lsn_timestamp(pg_lsn),
+  sagaz_ha.standby_status(),
+  sagaz_ha.replication_standbys(),
+  sagaz_ha.replication_slot_risk(),
+  sagaz_ha.wal_retention(),
+  sagaz_ha.xmin_holders(),
+  sagaz_ha.replication_health(),
+  sagaz_ha.promotion_checks(),
+  sagaz_ha.promotion_readiness(),
+  sagaz_ha.node_ready(text, interval),
+  sagaz_ha._replication_metrics(),
+  sagaz_ha._partition_metrics(),
+  sagaz_ha.metrics(),
+  sagaz_ha._prometheus_labels(jsonb),
+  sagaz_ha.prometheus_metrics(),
+  sagaz_ha.nagios_check()
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+  sagaz_ha._thresholds(),
+  sagaz_ha._node_state(),
+  sagaz_ha._receiver_state(),
+  sagaz_ha._sender_state(),
+  sagaz_ha._wal_state(),
+  sagaz_ha._lsn_age(pg_lsn),
+  sagaz_ha._wal_speed(),
+  sagaz_ha._status(text[]),
+  sagaz_ha._replay_block(),
+  sagaz_ha.lsn_timestamp(pg_lsn),
+  sagaz_ha.standby_status(),
+  sagaz_ha.replication_standbys(),
+  sagaz_ha.replication_slot_risk(),
+  sagaz_ha.wal_retention(),
+  sagaz_ha.xmin_holders(),
+  sagaz_ha.replication_health(),
+  sagaz_ha.promotion_checks(),
+  sagaz_ha.promotion_readiness(),
+  sagaz_ha.node_ready(text, interval),
+  sagaz_ha._replication_metrics(),
+  sagaz_ha._partition_metrics(),
+  sagaz_ha.metrics(),
+  sagaz_ha._prometheus_labels(jsonb),
+  sagaz_ha.prometheus_metrics(),
+  sagaz_ha.nagios_check()
+TO pg_monitor;

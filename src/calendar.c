@@ -124,6 +124,20 @@ add_months(CalTime local, int64_t months, CalTime *result)
 	return !__builtin_add_overflow(*result, local - days * CAL_DAY, result);
 }
 
+/*
+ * What the wall clock shows at t. Where it skips midnight, a day begins at the
+ * skip: that instant stands for the midnight, or all later days would begin
+ * as late.
+ */
+static CalTime
+nominal_local(const Calendar *cal, CalTime t)
+{
+	CalTime		local = cal_to_local(cal, t);
+	CalTime		midnight = floor_div(local, CAL_DAY) * CAL_DAY;
+
+	return cal_from_local(cal, midnight) == t ? midnight : local;
+}
+
 /* t + n * span. False, and no result, when that isn't a finite timestamp. */
 bool
 cal_add(const Calendar *cal, CalTime t, const CalSpan *span, int64_t n,
@@ -134,15 +148,17 @@ cal_add(const Calendar *cal, CalTime t, const CalSpan *span, int64_t n,
 
 	if (!cal_is_finite(t))
 		return false;
-	if (span->months != 0 || span->days != 0)
+	/* a time that comes twice would become the first of both below */
+	if (n != 0 && (span->months != 0 || span->days != 0))
 	{
-		sum = cal_to_local(cal, sum);
+		sum = nominal_local(cal, sum);
 		if (span->months != 0 &&
 			(__builtin_mul_overflow((int64_t) span->months, n, &part) ||
 			 part < -INT64_C(5000000) || part > INT64_C(5000000) ||
 			 !add_months(sum, part, &sum)))
 			return false;
-		if (__builtin_mul_overflow(span->days * CAL_DAY, n, &part) ||
+		if (__builtin_mul_overflow((int64_t) span->days, n, &part) ||
+			__builtin_mul_overflow(part, CAL_DAY, &part) ||
 			__builtin_add_overflow(sum, part, &sum) || !cal_is_finite(sum))
 			return false;
 		sum = cal_from_local(cal, sum);
@@ -164,6 +180,7 @@ cal_floor(const Calendar *cal, CalTime t, const CalSpan *span, CalTime *result)
 {
 	CalTime		local;
 	CalTime		start;
+	CalTime		next;
 
 	if (!cal_is_finite(t))
 		return false;
@@ -187,7 +204,9 @@ cal_floor(const Calendar *cal, CalTime t, const CalSpan *span, CalTime *result)
 		int64_t		days = floor_div(local, CAL_DAY) - anchor;
 
 		start = floor_div(days, span->days) * span->days + anchor;
-		start = cal_from_local(cal, start * CAL_DAY);
+		if (__builtin_mul_overflow(start, CAL_DAY, &start))
+			return false;
+		start = cal_from_local(cal, start);
 	}
 	else
 		start = floor_div(t, span->usec) * span->usec;
@@ -195,6 +214,9 @@ cal_floor(const Calendar *cal, CalTime t, const CalSpan *span, CalTime *result)
 	/* a wall clock that skips midnight can put a start after its own period */
 	if (start > t)
 		start = t;
+	/* and one that goes back to an earlier date can end a period before t */
+	else if (cal_add(cal, start, span, 1, &next) && next > start && next <= t)
+		start = next;
 	if (!cal_is_finite(start))
 		return false;
 	*result = start;
@@ -211,7 +233,7 @@ cal_suffix(const Calendar *cal, CalTime start, const CalSpan *span,
 		   char buf[CAL_SUFFIX_SIZE])
 {
 	bool		hours = span->months == 0 && span->days == 0;
-	CalTime		local = hours ? start : cal_to_local(cal, start);
+	CalTime		local = hours ? start : nominal_local(cal, start);
 	int64_t		days = floor_div(local, CAL_DAY);
 	int64_t		time = local - days * CAL_DAY;
 	int64_t		year;

@@ -172,9 +172,15 @@ standalone_statement(const Policy *policy, Relation parent, const ParentInfo *in
 
 /* The name must be free and the owner able to use it, or it's said how. */
 static void
-require_place(Oid schema, const char *name, Oid owner)
+require_place(const ParentInfo *info, Oid schema, const char *name)
 {
+	Oid			owner = info->owner;
 	Oid			taken = get_relname_relid(name, schema);
+
+	if (OidIsValid(taken) && taken == info->pending_relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("partition \"%s\" is there, but its detach is pending", name)));
 
 	if (!sagaz_may_create_in(schema, owner))
 		ereport(ERROR,
@@ -202,7 +208,7 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 	Oid			created;
 
 	identity_assume(&saved, info->owner);
-	require_place(schema, name, info->owner);
+	require_place(info, schema, name);
 	if (OidIsValid(info->default_relid))
 		lock_at_once(info->default_relid, AccessExclusiveLock);
 	lock_all_at_once(partition_foreign_keys(info->relid, false), ShareRowExclusiveLock);

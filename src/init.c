@@ -8,9 +8,11 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
+#include "replication.h"
 #include "shared.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -115,6 +117,9 @@ _PG_init(void)
 	{
 		shared_init();
 		launcher_register();
+		guard_register();
 	}
+	replication_define_gucs();
+	replication_init();
 	MarkGUCPrefixReserved("sagaz_ha");
 }

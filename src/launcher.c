@@ -171,8 +171,9 @@ enter_shared_memory(void)
 	before_shmem_exit(leave_shared_memory, (Datum) 0);
 }
 
-static bool
-is_wanted(const char *name)
+/* Whether sagaz_ha.databases has this one. */
+bool
+launcher_wants(const char *name)
 {
 	List	   *names;
 	ListCell   *cell;
@@ -227,7 +228,7 @@ scan_databases(void)
 
 		/* a limit of -2: DROP DATABASE was interrupted, and nobody can connect */
 		if (!row->datallowconn || row->datistemplate || row->datconnlimit == -2 ||
-			!is_wanted(NameStr(row->datname)))
+			!launcher_wants(NameStr(row->datname)))
 			continue;
 		enter_database(row->oid, NameStr(row->datname));
 		found = lappend_oid(found, row->oid);
@@ -253,7 +254,10 @@ next_time(const WorkState *work, const DatabaseState *database, Job *job)
 	int64		delay = sagaz_naptime * INT64CONST(1000);
 
 	if (!work->finished)
-		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures++, 16)) * INT64CONST(1000);
+	{
+		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures, 16)) * INT64CONST(1000);
+		job->failures++;
+	}
 	else
 	{
 		job->failures = 0;

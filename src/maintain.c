@@ -77,10 +77,15 @@ maintain_attempt(MaintainStep step, void *arg)
 char *
 maintain_error_details(const ErrorData *error)
 {
+	const char *hint = error->hint;
+
+	/* the server can't know what stands in the way */
+	if (hint == NULL && error->sqlerrcode == ERRCODE_CHECK_VIOLATION)
+		hint = "Move the rows of this time out of the default partition.";
 	return psprintf("%s: %s%s%s%s%s", unpack_sql_state(error->sqlerrcode),
 					error->message,
 					error->detail ? " DETAIL: " : "", error->detail ? error->detail : "",
-					error->hint ? " HINT: " : "", error->hint ? error->hint : "");
+					hint ? " HINT: " : "", hint ? hint : "");
 }
 
 static void
@@ -105,14 +110,19 @@ add_action(const PlanAction *action, void *arg)
 	}
 }
 
-/* Reads the catalogs and plans; an error if the table can't be managed. */
+/*
+ * Reads the catalogs and plans; an error if the table can't be managed, and
+ * NULL if it is gone.
+ */
 TablePlan *
 maintain_plan_table(Policy *policy, TimestampTz now)
 {
 	TablePlan  *table = (TablePlan *) palloc0(sizeof(TablePlan));
-	Relation	rel = table_open(policy->parent, AccessShareLock);
+	Relation	rel = try_table_open(policy->parent, AccessShareLock);
 	CalTime		until;
 
+	if (rel == NULL)
+		return NULL;
 	table->policy = policy;
 	table->table_name = partition_display_name(policy->parent);
 	partition_require_parent(rel, &table->info);
@@ -176,8 +186,8 @@ plan_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 
-	step->name = partition_display_name(step->policy->parent);
 	/* a table that was dropped meanwhile has no policy any more either */
+	step->name = partition_display_name(step->policy->parent);
 	if (step->name != NULL)
 		step->table = maintain_plan_table(step->policy, step->now);
 }
@@ -554,7 +564,7 @@ plan_table(Policy *policy, TimestampTz at, MaintainEmit emit, void *arg)
 	JournalEntry entry = {ACTION_ERROR, policy->parent};
 	ListCell   *cell;
 
-	if (step.name == NULL)
+	if (step.name == NULL || (error == NULL && step.table == NULL))
 		return;
 	entry.table_name = step.name;
 	if (error != NULL)

@@ -19,8 +19,10 @@
 #include "fence.h"
 #include "hold.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "progress.h"
 #include "sagaz_ha.h"
+#include "storage/latch.h"
 #include "toplevel.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -30,6 +32,10 @@
 
 /* Longest wait for a lock of a detach, in ms, and so of the wait that ends it. */
 #define DETACH_LOCK_TIMEOUT		"50"
+
+/* So often, and after so many ms, a pass looks again before it leaves it. */
+#define FINISH_TRIES	10
+#define FINISH_NAP		100
 
 typedef struct Step
 {
@@ -151,8 +157,20 @@ static bool
 finish_pending(Pass *pass, TablePlan *table)
 {
 	Step		step = {.pass = pass, .table = table};
-	ErrorData  *error = pass->attempt(finalize_step, &step);
+	ErrorData  *error;
 
+	/* who is only just in the way is waited for: with no lock and no snapshot */
+	for (int tries = 0;; tries++)
+	{
+		error = pass->attempt(finalize_step, &step);
+		if (error == NULL || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+			tries == FINISH_TRIES)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 FINISH_NAP, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 	stop_point("finalize:after_commit");
 	if (error == NULL)
 		return true;
@@ -360,7 +378,7 @@ leftover_step(void *arg)
 
 	/* attached: fine as long as it's still expired; else it's open again */
 	now = maintain_plan_table(step->table->policy, step->pass->now);
-	for (int i = 0; i < list_length(now->expired); i++)
+	for (int i = 0; now != NULL && i < list_length(now->expired); i++)
 		if (((ExpiredPartition *) list_nth(now->expired, i))->relid == step->partition)
 			return;
 	fence_lower(step->partition);

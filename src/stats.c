@@ -186,12 +186,16 @@ check_step(void *arg)
 	Policy	   *policy = check->policy;
 	CoverageStats *stats = check->stats;
 	TablePlan  *table = maintain_plan_table(policy, sagaz_now());
-	ParentInfo *info = &table->info;
-	CalTime		now = policy_key_time(policy, info->key_type, sagaz_now());
+	ParentInfo *info;
+	CalTime		now;
 	CalTime		time;
 	PlanBound	hole;
 	Oid			schema = get_rel_namespace(policy->parent);
 
+	if (table == NULL)
+		return;
+	info = &table->info;
+	now = policy_key_time(policy, info->key_type, sagaz_now());
 	stats->covered = plan_covered_until(now, info->bounds, info->nparts, &time);
 	if (stats->covered)
 		stats->covered_until = policy_instant(policy, info->key_type, time);

@@ -171,15 +171,27 @@ run_pass(WorkerKind kind)
 	}
 	retire_leftovers(&pass);
 	maintain_run(&pass, InvalidOid);
-	if (!pass.deferred)
-		my_work->deferrals = 0;
+	my_work->deferrals = pass.deferred ? my_work->deferrals + 1 : 0;
 	if (pass.waiting)
 		return WAITING_NAP;
-	return pass.deferred ? WAITING_NAP << Min(my_work->deferrals++, 10) : 0;
+	return pass.deferred ? WAITING_NAP << Min(my_work->deferrals - 1, 10) : 0;
+}
+
+/* Whether it's there shows at once: a first pass can be a long one. */
+static void
+note_extension(Oid database, bool has_extension)
+{
+	DatabaseState *state;
+
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	state = shared_find_database(database);
+	if (state != NULL)
+		state->has_extension = has_extension;
+	LWLockRelease(shared_state->lock);
 }
 
 static void
-note_end(Oid database, bool has_extension, int soon)
+note_end(Oid database, int soon)
 {
 	DatabaseState *state;
 
@@ -187,7 +199,6 @@ note_end(Oid database, bool has_extension, int soon)
 	state = shared_find_database(database);
 	if (state != NULL)
 	{
-		state->has_extension = has_extension;
 		my_work->finished = true;
 		my_work->soon = soon;
 		my_work->last = GetCurrentTimestamp();
@@ -241,9 +252,10 @@ sagaz_worker_main(Datum arg)
 	error = attempt_in_transaction(look_for_extension, &has_extension);
 	if (error != NULL)
 		ReThrowError(error);
+	note_extension(database, has_extension);
 	if (has_extension)
 		soon = run_pass(kind);
-	note_end(database, has_extension, soon);
+	note_end(database, soon);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
 	proc_exit(0);

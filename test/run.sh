@@ -174,7 +174,7 @@ suite_docs() {
 suite_unit() {
   local status=0
   logged as_user timeout --kill-after=30 "$limit" make -C "$tree/test/unit" \
-    --no-print-directory PG_CONFIG="$pg_config" check || status=$?
+    --no-print-directory PROVE='prove --verbose' check || status=$?
   tally_tap unit "$status"
 }
 
@@ -222,8 +222,7 @@ suite_pgtap() {
   local status=0 psql
   psql=("$("$pg_config" --bindir)/psql" -X -q -h "$work" -U postgres)
   logged start_server || status=$?
-  logged as_user "${psql[@]}" -d postgres -c 'CREATE DATABASE pgtap' &&
-    logged as_user "${psql[@]}" -d pgtap -c 'CREATE EXTENSION pgtap' || status=$?
+  logged as_user "${psql[@]}" -d postgres -c 'CREATE DATABASE pgtap' || status=$?
   logged as_user timeout --kill-after=30 "$limit" pg_prove --verbose \
     --psql-bin "${psql[0]}" --host "$work" --username postgres --dbname pgtap \
     --ext .sql --recurse "$tree/test/pgtap" || status=$?

@@ -163,11 +163,11 @@ sub is_consistent
 		SELECT 'dropped, but there: ' || partition_name FROM sagaz_ha.partition_history
 			WHERE action = 'DROP' AND table_name = '$table' AND to_regclass(partition_name) IS NOT NULL
 		UNION ALL
-		SELECT 'gone without a DROP: ' || partition_name FROM sagaz_ha.partition_history AS h
+		SELECT 'gone without a trace: ' || partition_name FROM sagaz_ha.partition_history AS h
 			WHERE action IN ('CREATE', 'DEFER') AND table_name = '$table' AND partition IS NOT NULL
 				AND to_regclass(partition_name) IS NULL
 				AND NOT EXISTS (SELECT FROM sagaz_ha.partition_history AS d
-					WHERE d.partition = h.partition AND d.action = 'DROP')
+					WHERE d.partition = h.partition AND d.action IN ('DROP', 'DETACH'))
 		UNION ALL
 		SELECT 'disabled or left fence on ' || tgrelid::regclass FROM pg_trigger
 			WHERE tgname = 'sagaz_ha_fence' AND tgenabled <> 'D' AND tgrelid IN (SELECT inhrelid FROM parts)
@@ -193,7 +193,7 @@ sub stopped_at
 
 	$node->poll_query_until('postgres', qq{
 		SELECT EXISTS (SELECT FROM sagaz_ha.maintenance_status()
-			WHERE waiting_for = 'stop point $point')})
+			WHERE waiting_for = 'stop point $point' AND pid IS NOT NULL)})
 	  or die "no worker stopped at $point";
 	return $node->safe_psql('postgres', qq{
 		SELECT pid FROM sagaz_ha.maintenance_status() WHERE waiting_for = 'stop point $point'});

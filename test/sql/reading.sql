@@ -120,6 +120,16 @@ SELECT table_name, check_name, status, details FROM sagaz_ha.partition_health() 
 SELECT test.fails($$SELECT sagaz_ha.create_partition('log', '2025-03-01 00:00:00+00')$$);
 DROP TABLE healthy;
 UPDATE sagaz_ha.partition_policy SET time_zone = 'UTC';
+-- an error that is over is over, though no pass had anything to record about it
+SELECT * FROM health('{maintainable,errors}');
+CREATE TABLE log_y2025m01d25 ();
+SET sagaz_ha.clock = '2025-01-22 10:00:00+00';
+SELECT action, partition_name FROM maintain_all_partitions() WHERE action = 'ERROR';
+SELECT status, value FROM health('{errors}');
+CREATE TABLE by_hand PARTITION OF log FOR VALUES FROM ('2025-01-25 00:00:00+00') TO ('2025-01-26 00:00:00+00');
+SELECT * FROM maintain_all_partitions() WHERE action <> 'DROP';
+SELECT status, value FROM health('{errors}');
+SET sagaz_ha.clock = '2025-01-21 10:00:00+00';
 -- a pending detach
 CREATE TABLE pending (at timestamptz NOT NULL) PARTITION BY RANGE (at);
 SELECT sagaz_ha.manage_partitions('pending', '1 day', 1);

@@ -33,6 +33,8 @@ my @changing = (
 	q{sagaz_ha.create_saga_tables()},
 	q{sagaz_ha.manage_partitions('d', '1 day')},
 	q{sagaz_ha.stop_managing_partitions('d')},
+	q{sagaz_ha.resume_drops('d')},
+	q{sagaz_ha.reattach_partition('d_rest')},
 	q{sagaz_ha.maintain_partitions('d')},
 	q{maintain_all_partitions()},
 	q{sagaz_ha.create_partition('d', '2025-01-15 10:00:00+00')},
@@ -59,7 +61,7 @@ my $volatile = $standby->safe_psql('postgres', q{
 	SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_proc AS p
 	  JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	 WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'sagaz_ha')
-	   AND NOT has_function_privilege('pg_monitor', p.oid, 'EXECUTE') AND p.prorettype <> 'event_trigger'::regtype});
+	   AND NOT has_function_privilege('pg_monitor', p.oid, 'EXECUTE') AND p.prorettype NOT IN ('event_trigger'::regtype, 'trigger'::regtype)});
 is($volatile,
 	join(' ', sort(map { /(\w+)\(/; $1 } @changing)),
 	'every changing function is in the list');
@@ -70,7 +72,7 @@ for my $query (
 	q{SELECT * FROM partition_metadata ORDER BY partition_name},
 	q{SELECT * FROM sagaz_ha.plan_partition_maintenance()},
 	q{SELECT * FROM sagaz_ha.plan_partition_maintenance('2030-01-01 00:00:00+00')},
-	q{SELECT table_name, check_name, status, value FROM sagaz_ha.partition_health() WHERE check_name <> 'worker'},
+	q{SELECT table_name, check_name, status, value FROM sagaz_ha.partition_health() WHERE check_name NOT IN ('worker', 'standbys')},
 	q{SELECT * FROM sagaz_ha.partition_history ORDER BY id},
 	q{SELECT * FROM sagaz_ha.partition_policy ORDER BY parent},
 	q{SELECT sagaz_ha.clock()})

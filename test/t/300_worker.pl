@@ -66,7 +66,7 @@ $node->safe_psql('one', q{SELECT sagaz_ha.manage_partitions('events', '1 day', 9
 my $pid = stopped_at($node, 'create:before_commit');
 is( $node->safe_psql('postgres', qq{
 	SELECT process, database, phase, table_name, partitions_done, partitions_total,
-		since > now() - interval '1 minute', last_pass < now(), next_pass <= now() + interval '1 hour',
+		since > now() - interval '1 minute', last_pass < now(), coalesce(next_pass <= now(), true),
 		passes > 0, actions > 0, last_error
 	FROM sagaz_ha.maintenance_status() WHERE pid = $pid}),
 	'worker|one|creating|events|0|2|t|t|t|t|t|',
@@ -123,7 +123,7 @@ is_consistent($node, 'one', 'events', 'history and catalogs still agree');
 my $listener = $node->background_psql('one');
 $listener->query_safe('LISTEN sagaz_ha');
 take_table($node, 'one', 'heard', days => [ -5, 0 ], unfinished_when => 'NOT done',
-	before => q{UPDATE heard SET done = false WHERE created_at < '2026-03-08'});
+	before => q{UPDATE heard SET done = false WHERE created_at < '2026-03-09'});
 is_partitions($node, 'one', 'heard', -5, 3, 'a table with an expired partition that is unfinished');
 take_table($node, 'one', 'broken', premake => 1,
 	before => 'CREATE TABLE broken_y2026m03d12 ()');

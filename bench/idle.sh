@@ -1,0 +1,135 @@
+#!/bin/bash
+# What the background worker costs when there is nothing to do: CPU and WAL, for
+# a day, by extrapolation. Fails if a pass with nothing to do writes WAL.
+#
+# usage: bench/idle.sh [DATABASES]...   (1 10 100)
+# NAPTIME    seconds between passes while measuring (5); the result is for 60
+# WINDOW     seconds that are measured (15)
+#
+# Measured without a short cut: NAPTIME=60 WINDOW=300 bench/idle.sh
+set -euo pipefail
+# shellcheck source=lib.sh
+source "$(dirname "$0")/lib.sh"
+
+naptime=${NAPTIME:-5} window=${WINDOW:-15}
+counts=("$@")
+[[ $# -gt 0 ]] || counts=(1 10 100)
+ticks=$(getconf CLK_TCK)
+
+# CPU of a process itself, in ms
+cpu_of() {
+  awk '{ print $1 / 1000000 }' "/proc/$1/schedstat"
+}
+
+# CPU of its children that have ended, in ms: fields 16 and 17, but the name,
+# in brackets, may have blanks in it
+cpu_of_children() {
+  sed 's/.*) //' "/proc/$1/stat" | awk -v ticks="$ticks" '{ print ($14 + $15) * 1000 / ticks }'
+}
+
+# The workers are the postmaster's children, and starting them is its work.
+cpu_of_workers() {
+  awk -v own="$(cpu_of "$postmaster")" -v children="$(cpu_of_children "$postmaster")" \
+    'BEGIN { print own + children }'
+}
+
+# passes and upkeep runs that have ended, and where the WAL ends
+state_of_server() {
+  sql postgres --field-separator=' ' --command="SELECT coalesce(sum(passes), 0),
+      pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
+    FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
+}
+
+have_passed() {
+  is_true postgres "SELECT count(*) = $1 FROM (SELECT database FROM sagaz_ha.maintenance_status()
+    WHERE process <> 'launcher' AND passes >= 1 GROUP BY database HAVING count(*) = 2) AS d"
+}
+
+# The background writer writes a record within 15 s after there was WAL; so
+# what still comes after that comes from passes.
+is_quiet() {
+  local before after
+  before=$(sql postgres --command="SELECT pg_current_wal_insert_lsn()")
+  sleep 16
+  after=$(sql postgres --command="SELECT pg_current_wal_insert_lsn()")
+  [[ $before == "$after" ]] && return
+  server "$bin/pg_waldump" --path="$dir/primary/pg_wal" --start="$before" --end="$after" \
+    >"$dir/waldump" 2>/dev/null || true
+  return 1
+}
+
+# measure DATABASES: a line of the table
+measure() {
+  local launcher launcher_then workers workers_then passes passes_then wal wal_then
+  read -r passes wal < <(state_of_server)
+  sleep 0.5 # until that session has ended
+  launcher=$(cpu_of "$launcher_pid")
+  workers=$(cpu_of_workers)
+  sleep "$window"
+  launcher_then=$(cpu_of "$launcher_pid")
+  workers_then=$(cpu_of_workers)
+  read -r passes_then wal_then < <(state_of_server)
+  awk -v databases="$1" -v passes=$((passes_then - passes)) -v wal=$((wal_then - wal)) \
+    -v launcher="$launcher" -v launcher_then="$launcher_then" \
+    -v workers="$workers" -v workers_then="$workers_then" -v window="$window" -v naptime="$naptime" 'BEGIN {
+    launcher = (launcher_then - launcher) / window
+    each = passes ? (workers_then - workers) / passes : 0
+    # two workers, for the pass and for upkeep; and the launcher starts them
+    day = databases * 2 * 86400 / 60 * each + launcher * 86400 * naptime / 60
+    printf "%d|%d|%.1f|%.2f|%.1f|%.0f|%.3f %%|%d|%d\n", databases, passes, each, launcher,
+           day / 24000, day / 1000, day / 864000, wal, wal * 86400 / window * naptime / 60
+  }'
+}
+
+note "making a cluster"
+# autovacuum off: its workers are the postmaster's children too
+cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.naptime = $naptime" \
+  "autovacuum = off" "checkpoint_timeout = 1h" "max_wal_size = 8GB"
+postmaster=$(head -n 1 "$dir/primary/postmaster.pid")
+# the launcher leaves templates alone
+"$bin/createdb" --host="$dir" --port=5432 --username=postgres idle_template
+sql postgres --command="ALTER DATABASE idle_template IS_TEMPLATE true" >/dev/null
+sql idle_template --command="CREATE EXTENSION sagaz_ha" \
+  --command="SELECT * FROM maintain_all_partitions()" --command="VACUUM ANALYZE" >/dev/null
+# only for its functions: the launcher is limited to the others below
+sql postgres --command="CREATE EXTENSION sagaz_ha" >/dev/null
+launcher_pid=$(sql postgres --command="SELECT pid FROM sagaz_ha.maintenance_status()
+  WHERE process = 'launcher'")
+[[ -n $launcher_pid ]] || die "the launcher does not run"
+
+have=0
+names=''
+{
+  echo "databases|passes|CPU ms/pass|launcher ms/s|CPU s/hour|CPU s/day|of a core|WAL bytes|WAL bytes/day"
+  for databases in "${counts[@]}"; do
+    note "$databases databases"
+    while ((have < databases)); do
+      have=$((have + 1))
+      "$bin/createdb" --host="$dir" --port=5432 --username=postgres --template=idle_template "idle$have"
+      names+="${names:+, }idle$have"
+    done
+    sql postgres --command="ALTER SYSTEM SET sagaz_ha.databases = $names" \
+      --command="SELECT pg_reload_conf()" --command="CHECKPOINT" >/dev/null
+    wait_until 120 have_passed "$databases" || die "not every database had its passes"
+    wait_until 60 is_quiet || { cat "$dir/waldump" >&2; die "passes with nothing to do write WAL"; }
+    measure "$databases"
+  done
+} >"$dir/table"
+
+# the same in the foreground
+before=$(sql idle1 --command="SELECT * FROM maintain_all_partitions()" \
+  --command="SELECT pg_current_wal_insert_lsn()")
+after=$(sql idle1 --command="SELECT * FROM maintain_all_partitions()" \
+  --command="SELECT pg_current_wal_insert_lsn()")
+
+table <"$dir/table"
+cat <<EXPLANATION
+
+Over $window s with a pass each $naptime s; hour and day are for the default of 60 s.
+A pass is one process: each database has one for partitions and one for upkeep.
+EXPLANATION
+[[ $before == "$after" ]] || die "maintain_all_partitions() with nothing to do wrote WAL: $before, $after"
+awk -F'|' 'NR > 1 && $8 > 0 { bad = 1 } NR > 1 && $2 == 0 { bad = 1 } END { exit bad }' "$dir/table" ||
+  die "passes with nothing to do wrote WAL, or there was none"
+echo "No WAL was written by passes, neither in the background nor in the foreground."
+say_conditions pg_partman

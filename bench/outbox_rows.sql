@@ -1,0 +1,23 @@
+-- Rows in every partition that can have some, all of them finished.
+INSERT INTO saga_outbox (topic, payload, status, created_at)
+SELECT 'bench.topic', '{"n": 1}', 'PUBLISHED',
+       least(date_trunc('day', now()) + day * interval '1 day' + n * interval '1 minute', now())
+  FROM generate_series(-40, 0) AS day, generate_series(0, 999) AS n;
+VACUUM ANALYZE saga_outbox;
+
+CREATE TABLE bench.expired AS
+SELECT inhrelid AS oid
+  FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+ WHERE inhparent = 'saga_outbox'::regclass
+   AND substring(pg_get_expr(relpartbound, inhrelid) FROM $$TO \('([^']*)$$)::timestamptz
+       <= now() - interval '30 days';
+
+-- Looks at catalogs only, so it locks nothing that a pass needs.
+CREATE FUNCTION bench.watch_query() RETURNS text LANGUAGE sql AS $$
+  SELECT format('SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,'
+                ' (SELECT count(*) FROM pg_inherits WHERE inhparent = %s AND inhrelid > %s),'
+                ' (SELECT count(*) FROM pg_class WHERE oid IN (%s))',
+                'saga_outbox'::regclass::oid,
+                (SELECT max(inhrelid::bigint) FROM pg_inherits WHERE inhparent = 'saga_outbox'::regclass),
+                (SELECT string_agg(oid::text, ', ') FROM bench.expired))
+$$;

@@ -1,0 +1,151 @@
+#!/bin/bash
+# What writers notice of maintenance: clients insert into saga_outbox while a
+# pass makes 3 partitions and drops 10, beside a transaction that has read the
+# whole table and stays open.
+#
+# usage: bench/stall.sh [CONTENDER]...
+# CONTENDER  baseline, worker, foreground, pg_partman, ddl, pg_cron; all when none is named
+# RATE       inserts per second, of all clients together (400)
+# CLIENTS    (4)
+# READER     seconds that the reading transaction stays open (8)
+set -euo pipefail
+# shellcheck source=lib.sh
+source "$(dirname "$0")/lib.sh"
+
+rate=${RATE:-400} clients=${CLIENTS:-4} reader=${READER:-8}
+after=3 # seconds that the inserts go on after the reader has ended
+contenders=("$@")
+[[ $# -gt 0 ]] || contenders=(baseline worker foreground pg_partman ddl pg_cron)
+declare -A titles=(
+  [baseline]='no pass at all'
+  [worker]='sagaz_ha worker'
+  [foreground]='sagaz_ha maintain_all_partitions(), each second'
+  [pg_partman]='pg_partman run_maintenance()'
+  [ddl]='plain DDL, a transaction per statement'
+  [pg_cron]='pg_cron, plain SQL function'
+)
+declare -A outboxes=(
+  [baseline]=sql [worker]=sagaz_ha [foreground]=sagaz_ha
+  [pg_partman]=pg_partman [ddl]=sql [pg_cron]=sql
+)
+
+cat >"$dir/insert.sql" <<'SQL'
+INSERT INTO saga_outbox (topic, payload) VALUES ('bench.topic', '{"n": 1}');
+SQL
+
+make_cluster() {
+  local preload=sagaz_ha settings=()
+  if is_available pg_cron; then
+    preload+=,pg_cron
+    settings=("cron.database_name = 'pg_cron'" "cron.use_background_workers = on")
+  fi
+  # autovacuum off: its own locks and I/O aren't what is measured
+  cluster_create primary 5432 "shared_preload_libraries = '$preload'" "${settings[@]}" \
+    "sagaz_ha.enabled = off" "sagaz_ha.databases = 'worker'" "autovacuum = off" \
+    "max_wal_size = 4GB" "shared_buffers = 256MB" "max_worker_processes = 20"
+}
+
+# The reader begins 1 s before the minute does, when pg_cron runs the job.
+before_minute() {
+  sql pg_cron --command="CREATE EXTENSION pg_cron"
+  sleep "$(awk -v now="$(now_ms)" 'BEGIN { wait = 58000 - now % 60000
+    print (wait < 0 ? wait + 60000 : wait) / 1000 }')"
+  sql pg_cron --command="SELECT cron.schedule('* * * * *', 'SELECT bench.maintain()')" >/dev/null
+}
+
+# Begins the pass and sets $started, in ms. What it waits for goes on meanwhile.
+start_pass() {
+  started=$(now_ms)
+  case $1 in
+    worker)
+      sql postgres --command="ALTER SYSTEM SET sagaz_ha.enabled = on" \
+        --command="SELECT pg_reload_conf()" >/dev/null
+      ;;
+    foreground)
+      while true; do
+        sql "$1" --command="SELECT * FROM maintain_all_partitions()"
+        sleep 1
+      done >"$dir/$1.pass" 2>&1 &
+      pass=$!
+      ;;
+    pg_partman)
+      sql "$1" --command="SELECT partman.run_maintenance()" >"$dir/$1.pass" 2>&1 &
+      ;;
+    ddl)
+      sql "$1" <<<"SELECT bench.statements() \\gexec" >"$dir/$1.pass" 2>&1 &
+      ;;
+    pg_cron)
+      wait_until 10 is_true pg_cron "SELECT count(*) > 0 FROM cron.job_run_details" ||
+        die "pg_cron did not run the job"
+      sql pg_cron --command="SELECT cron.unschedule(jobid) FROM cron.job" >/dev/null
+      started=$(sql pg_cron --command="SELECT (extract(epoch FROM min(start_time)) * 1000)::bigint
+        FROM cron.job_run_details")
+      ;;
+  esac
+}
+
+# run CONTENDER: one line of the table
+run() {
+  local pgbench watch reading pass='' started read_end created dropped stalls
+  local inserts p50 p99 p999 max
+  outbox_create "$1" "${outboxes[$1]}"
+  sql "$1" --command="CHECKPOINT"
+  [[ $1 != pg_cron ]] || before_minute
+
+  outbox_watch "$1" "$dir/$1.watch" &
+  watch=$!
+  "$bin/pgbench" --no-vacuum --client="$clients" --jobs=2 --rate="$rate" \
+    --time=$((1 + reader + after)) --log --log-prefix="$dir/$1.latency" --file="$dir/insert.sql" \
+    --host="$dir" --port=5432 --username=postgres "$1" >"$dir/$1.pgbench" 2>&1 &
+  pgbench=$!
+  sleep 1
+  {
+    sql "$1" --command="BEGIN" --command="SELECT count(*) FROM saga_outbox" \
+      --command="SELECT pg_sleep($reader)" --command="COMMIT"
+    now_ms >"$dir/$1.reader"
+  } >/dev/null &
+  reading=$!
+  sleep 1
+  start_pass "$1"
+  wait "$pgbench" || die "pgbench: $(tail -n 3 "$dir/$1.pgbench")"
+  wait "$reading"
+  [[ $1 == baseline ]] || wait_until 15 outbox_is_finished "$dir/$1.watch" ||
+    note "$1 did not finish"
+  kill "$watch" ${pass:+"$pass"}
+  if [[ $1 == worker ]]; then
+    sql postgres --command="ALTER SYSTEM RESET sagaz_ha.enabled" --command="SELECT pg_reload_conf()" >/dev/null
+  fi
+
+  read_end=$(<"$dir/$1.reader")
+  created=$(outbox_time "$dir/$1.watch" "$started" created)
+  dropped=$(outbox_time "$dir/$1.watch" "$started" dropped)
+  dropped=${dropped:+$((dropped + started - read_end))}
+  # pgbench counts from the moment when the insert was due, so that those that
+  # a stalled client couldn't begin are in it
+  stalls=$(cat "$dir/$1.latency".* | awk '$3 > 100000 { n++ } END { print n + 0 }')
+  read -r inserts p50 p99 p999 max < <(cat "$dir/$1.latency".* |
+    awk '{ printf "%.1f\n", $3 / 1000 }' | distribution)
+  echo "${titles[$1]}|$inserts|$p50|$p99|$p999|$max|$stalls|${created:--}|${dropped:--}"
+}
+
+note "making a cluster"
+make_cluster
+{
+  echo "contender|inserts|p50|p99|p99.9|max|> 100 ms|created after|dropped after"
+  for contender in "${contenders[@]}"; do
+    [[ -n ${titles[$contender]:-} ]] || die "there is no contender $contender"
+    if [[ $contender == pg_* ]] && ! is_available "$contender"; then
+      continue
+    fi
+    note "${titles[$contender]}"
+    run "$contender"
+  done
+} >"$dir/table"
+table <"$dir/table"
+cat <<EXPLANATION
+
+Latencies of inserts in ms, from the moment when each was due at $rate a second.
+created after: ms from the beginning of the pass until 3 new partitions exist.
+dropped after: ms from the end of the reader until the 10 expired ones are gone.
+EXPLANATION
+say_conditions pg_partman pg_cron

@@ -1,0 +1,73 @@
+# Ten standbys and fifty slots: each function under 5 ms. Receivers that come
+# and go a thousand times while everything is asked for.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::Bin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SagazRepl;
+use Test::More;
+
+my $primary = primary('alpha');
+my @standbys = map { standby($primary, "s$_", conf => "shared_buffers = 1MB\nprimary_slot_name = 'slot$_'", no_start => 1) } 1 .. 10;
+$primary->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('slot' || i, i > 10) FROM generate_series(1, 50) i");
+$_->start for @standbys;
+until_true($primary, "standbys_streaming = 10 FROM sagaz_ha.replication_health()", 'ten standbys');
+is(ask($primary, "count(*) FROM sagaz_ha.replication_slot_risk()"), '50', 'fifty slots');
+
+my @functions = ((map { "$_()" } qw(replication_health replication_standbys standby_status
+	replication_slot_risk wal_retention promotion_checks promotion_readiness
+	xmin_holders metrics prometheus_metrics nagios_check commit_token)),
+	"node_ready('read', '10 s')", "lsn_timestamp('0/3000000')");
+# Processor time of a call, once its plans are made: wall clock would measure
+# what else runs on the machine.
+sub milliseconds
+{
+	my ($node, $f) = @_;
+	my $cpu = q{\\! cut -d' ' -f14,15 /proc/$BACKEND/stat} . "\n";
+	my $script = "SELECT pg_backend_pid() AS pid \\gset\n\\setenv BACKEND :pid\n\\o /dev/null\nSELECT * FROM sagaz_ha.$f;\n"
+	  . $cpu . "SELECT * FROM sagaz_ha.$f;\n" x 200 . $cpu;
+	IPC::Run::run(['psql', '-XAtq', '-d', $node->connstr('postgres')], '<', \$script, '>', \my $out);
+	my ($u1, $s1, $u2, $s2) = $out =~ /(\d+) (\d+)\s+(\d+) (\d+)/ or die $out;
+	return ($u2 + $s2 - $u1 - $s1) * 1000 / 100 / 200;
+}
+
+for my $node ($primary, $standbys[0])
+{
+	for my $f (@functions)
+	{
+		my ($name) = $f =~ /^(\w+)/;
+		my $ms = milliseconds($node, $f);
+		note(sprintf('TIME | %s | %s | %.2f ms', $f, $node->name, $ms));
+		cmp_ok($ms, '<', 5, "$name on " . $node->name);
+	}
+}
+$_->stop('immediate') for @standbys[ 1 .. 9 ];
+
+# Come and go.
+my $script = $primary->basedir . '/all.sql';
+append_to_file($script, "SELECT * FROM sagaz_ha.$_;\n") for @functions;
+my $dir = PostgreSQL::Test::Utils::tempdir;
+my $asking = IPC::Run::start(['pgbench', '-n', '-f', $script, '-T', '600', $primary->connstr('postgres')], '>', '/dev/null', '2>', \my $errors);
+my $lsn = $primary->lsn('flush');
+my $come = $ENV{SAGAZ_CHURN} // 1000;
+my $gone = 0;
+while ($gone < $come)
+{
+	my @batch = map {
+		mkdir "$dir/$_";
+		IPC::Run::start(['pg_receivewal', '-D', "$dir/$_", '--no-loop', '-E', $lsn, '-d', $primary->connstr], '>', '/dev/null', '2>', '/dev/null')
+	} 1 .. 5;
+	$_->finish for @batch;
+	$gone += @batch;
+	system('rm', '-rf', map { "$dir/$_" } 1 .. 5);
+}
+ok($asking->pumpable, "receivers came and went $gone times, the questions went on");
+$asking->kill_kill;
+unlike($errors // '', qr/ERROR|FATAL|server closed/, 'without an error');
+until_true($primary, "standbys_streaming = 1 FROM sagaz_ha.replication_health()", 'the one that stayed is counted');
+unlike(slurp_file($primary->logfile), qr/terminated by signal|TRAP/, 'nothing crashed');
+
+done_testing();
