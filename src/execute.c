@@ -511,3 +511,30 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	identity_restore(&saved);
 	SPI_finish();
 }
+
+/*
+ * Ends a partition that we had detached, and whose detach somebody else has
+ * finished since. Unfinished rows can't have come since it was fenced, but who
+ * looks is safe.
+ */
+void
+execute_retire_detached(const Policy *policy, Oid owner, Oid partition,
+						RetireResult *result)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Identity	saved;
+	int64		unfinished;
+
+	result->outcome = RETIRE_GONE;
+	SPI_connect();
+	identity_assume(&saved, owner);
+	lock_at_once(partition, AccessExclusiveLock);
+	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
+	unfinished = execute_count_unfinished(policy, owner, partition);
+	if (unfinished > 0)
+		keep(unfinished, context, result);
+	else
+		end_detached(policy, partition, NULL, context, result);
+	identity_restore(&saved);
+	SPI_finish();
+}

@@ -30,5 +30,7 @@ extern char *execute_unfinished_details(int64 count);
 extern void execute_retire(const Policy *policy, Oid partition, RetireResult *result);
 extern void execute_finalize(const Policy *policy, Oid partition, bool retire,
 							 TimestampTz since, RetireResult *result);
+extern void execute_retire_detached(const Policy *policy, Oid owner, Oid partition,
+									RetireResult *result);
 
 #endif							/* SAGAZ_EXECUTE_H */

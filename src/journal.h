@@ -33,6 +33,9 @@ typedef struct JournalEntry
 /* How the details of the DEFER row begin that says: this partition is ours to end. */
 #define RETIRING	"retiring"
 
+/* And then: our detach has begun. */
+#define DETACHED	RETIRING ", detached"
+
 extern bool journal_record(const JournalEntry *entry);
 extern bool journal_has_created(Oid parent);
 

@@ -116,6 +116,50 @@ is_retiring(Oid partition, TimestampTz *since)
 	return retiring;
 }
 
+/*
+ * The announcement also says that the detach was ours, once it has begun: only
+ * then may a table that is found without a parent be dropped.
+ */
+static void
+note_detached_step(void *arg)
+{
+	static const char *const sql =
+		"UPDATE sagaz_ha.partition_history AS h"
+		" SET details = '" DETACHED ": waiting for transactions that may see it'"
+		" WHERE h.id = (SELECT max(a.id) FROM sagaz_ha.partition_history AS a"
+		"                WHERE a.partition = $1 AND a.action = 'DEFER'"
+		"                  AND a.details LIKE '" RETIRING "%')";
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(((Step *) arg)->partition)};
+
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not write partition history");
+	SPI_finish();
+}
+
+/* Whether we had detached it, and it is nobody's partition now. */
+static bool
+is_ours_detached(Oid partition)
+{
+	static const char *const sql =
+		"SELECT FROM pg_catalog.pg_class AS c"
+		" WHERE c.oid = $1 AND NOT c.relispartition"
+		"   AND (SELECT h.details FROM sagaz_ha.partition_history AS h"
+		"         WHERE h.partition = $1 AND h.action = 'DEFER' AND h.details LIKE '" RETIRING "%'"
+		"         ORDER BY h.id DESC LIMIT 1) LIKE '" DETACHED "%'";
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	bool		ours;
+
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read partition history");
+	ours = SPI_processed > 0;
+	SPI_finish();
+	return ours;
+}
+
 static void
 report_result(Step *step, const RetireResult *result)
 {
@@ -236,7 +280,7 @@ detach(Step *step)
 	error = toplevel_execute(step->sql, step->table->info.owner, true, &committed);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	hold_release();
-	return committed ? NULL : error;
+	return committed ? step->pass->attempt(note_detached_step, step) : error;
 }
 
 /* Retires one expired partition as far as it goes now; false: it waits. */
@@ -326,9 +370,9 @@ leftovers_step(void *arg)
 
 /*
  * A partition that was to be retired, but wasn't: it's open for writes again.
- * Our own detach is never finished but by dropping the table, so one that is
- * found detached, or as somebody else's partition by now, is wanted by whoever
- * did that.
+ * Our own detach is never finished but by dropping the table. If somebody else
+ * finished it, it's still ours to drop; but one that somebody else detached, or
+ * made another table's partition, is wanted by whoever did that.
  */
 static void
 leftover_step(void *arg)
@@ -336,6 +380,7 @@ leftover_step(void *arg)
 	Step	   *step = (Step *) arg;
 	List	   *policies = policy_load(step->table->policy->parent);
 	ParentInfo *info = &step->table->info;
+	RetireResult result;
 	TimestampTz since;
 	TablePlan  *now;
 
@@ -355,6 +400,12 @@ leftover_step(void *arg)
 	refresh(step->table);
 	if (info->pending_relid == step->partition)
 		return;
+	if (!is_attached(info, step->partition) && is_ours_detached(step->partition))
+	{
+		execute_retire_detached(step->table->policy, info->owner, step->partition, &result);
+		report_result(step, &result);
+		return;
+	}
 	if (!is_attached(info, step->partition))
 	{
 		fence_lower(step->partition);
