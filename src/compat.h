@@ -11,12 +11,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
-#include "storage/lock.h"
-#include "storage/proc.h"
-#include "storage/procarray.h"
-#if PG_VERSION_NUM < 170000
-#include "storage/sinvaladt.h"
-#endif
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -72,19 +66,6 @@ sagaz_may_create_in(Oid schema, Oid roleid)
 #else
 	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
 #endif
-}
-
-/* The process that a virtual transaction is in; 0 when it's gone. */
-static inline int
-sagaz_vxid_pid(VirtualTransactionId vxid)
-{
-#if PG_VERSION_NUM >= 170000
-	PGPROC	   *proc = ProcNumberGetProc(vxid.procNumber);
-#else
-	PGPROC	   *proc = BackendIdGetProc(vxid.backendId);
-#endif
-
-	return proc == NULL ? 0 : proc->pid;
 }
 
 /* A VACUUM of a worker may take longer than any transaction of a user. */

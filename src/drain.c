@@ -12,10 +12,9 @@
 
 #include "access/transam.h"
 #include "catalog/pg_type.h"
-#include "compat.h"
 #include "executor/spi.h"
 #include "sagaz_ha.h"
-#include "storage/proc.h"
+#include "shared.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -28,6 +27,12 @@ static const char *const standbys_sql =
 	"SELECT slot_name, xmin, age(xmin), active FROM pg_replication_slots"
 	" WHERE slot_type = 'physical' AND xmin IS NOT NULL"
 	"   AND wal_status IS DISTINCT FROM 'lost'";
+
+/*
+ * After a start, a standby that has a slot gets this many seconds to come back:
+ * a crash may have left the slot without the xmin that it had.
+ */
+#define COMEBACK_TIME		15
 
 /* The transaction that marked the partition as detached, from the catalog. */
 static TransactionId
@@ -47,28 +52,61 @@ detaching_transaction(Oid partition)
 }
 
 /*
- * A process of this database that may have a snapshot from before the detach.
- * FINALIZE would wait for it with AccessExclusive on the partition, which that
- * very snapshot still sees in the parent: its next query would wait for us.
+ * Whoever here may have a snapshot from before the detach, said for people, or
+ * NULL; or one that is newer and lasts. FINALIZE would wait for both, with
+ * strong locks. Others' snapshots are gone before that would matter. Inside SPI.
  */
 static char *
 local_blocker(TransactionId detached)
 {
-	VirtualTransactionId *older;
-	int			n;
+	static const char *const sql =
+		"SELECT format('process %s, in a transaction for %s', pid,"
+		"              date_trunc('second', clock_timestamp() - xact_start))"
+		"  FROM pg_stat_activity"
+		" WHERE datname = current_database() AND pid <> pg_backend_pid()"
+		"   AND backend_xmin IS NOT NULL"
+		"   AND (age(backend_xmin) >= age($1::text::xid)"
+		"        OR xact_start < clock_timestamp() - interval '1 second')"
+		"   AND query !~ '^autovacuum:'"
+		" ORDER BY age(backend_xmin) DESC LIMIT 1";
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
 
-	older = GetCurrentVirtualXIDs(detached, true, false,
-								  PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &n);
-	return n == 0 ? NULL :
-		psprintf("process %d, whose snapshot is from before the detach",
-				 sagaz_vxid_pid(older[0]));
+	values[0] = CStringGetTextDatum(psprintf("%u", detached));
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the sessions");
+	return SPI_processed == 0 ? NULL :
+		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/* A standby that has not said yet what it can see, or NULL. Inside SPI. */
+static char *
+missing_standby(void)
+{
+	static const char *const sql =
+		"SELECT format('standby %s, which has not come back yet', s.slot_name)"
+		"  FROM pg_replication_slots AS s"
+		"  LEFT JOIN pg_stat_replication AS r ON r.pid = s.active_pid"
+		" WHERE s.slot_type = 'physical' AND s.xmin IS NULL AND s.restart_lsn IS NOT NULL"
+		"   AND s.wal_status IS DISTINCT FROM 'lost'"
+		"   AND (r.pid IS NULL OR r.backend_start > clock_timestamp() - interval '1 second')"
+		" LIMIT 1";
+
+	if (shared_state == NULL || shared_state->launcher_pid == 0 ||
+		TimestampDifferenceExceeds(shared_state->launcher_since, GetCurrentTimestamp(),
+								   Min(COMEBACK_TIME, sagaz_standby_drain_timeout) * 1000))
+		return NULL;
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the standbys");
+	return SPI_processed == 0 ? NULL :
+		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
 /*
- * The standby or process that may still have a snapshot from before the
- * detach, said for people, or NULL. A standby that is gone but left a slot
- * counts only for a while, from the moment on that something had to wait.
- * Inside SPI.
+ * The standby, or else the session here, that may still have a snapshot from
+ * before the detach, said for people, or NULL. A standby that is gone but left
+ * a slot counts only for a while, from the moment on that something had to
+ * wait. Inside SPI.
  */
 char *
 drain_blocker(Oid partition, TimestampTz since)
@@ -77,6 +115,7 @@ drain_blocker(Oid partition, TimestampTz since)
 	bool		patient = GetCurrentTimestamp() - since <
 		sagaz_standby_drain_timeout * USECS_PER_SEC;
 	SPITupleTable *standbys;
+	char	   *local;
 
 	if (!TransactionIdIsValid(detached))
 		return NULL;
@@ -99,7 +138,8 @@ drain_blocker(Oid partition, TimestampTz since)
 						connected ? "" : ", which is not connected,",
 						SPI_getvalue(row, standbys->tupdesc, 3));
 	}
-	return local_blocker(detached);
+	local = missing_standby();
+	return local ? local : local_blocker(detached);
 }
 
 /* Who holds a lock on the relation, said for people; NULL: nobody. Inside SPI. */

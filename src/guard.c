@@ -7,7 +7,7 @@
  * would drop a partition that it still has locked. A guard per database
  * always holds one snapshot. It lets go of it for a newer one only when
  * nobody here has a lock on a partition whose detach is pending in the newer
- * one. So the feedback that the server sends anyway says "not yet". The cost
+ * one, and nobody has an older snapshot, with which he could lock it yet. So the feedback that the server sends anyway says "not yet". The cost
  * is an xmin that is up to GUARD_NAP old.
  *
  * When it has let go beside a pending detach, it has the feedback sent now
@@ -280,6 +280,22 @@ send_feedback_once(TransactionId detached)
 		(void) kill(pid, SIGHUP);
 }
 
+/*
+ * Whether anybody here may have such a lock once his snapshot is gone: he has
+ * it, or may still take it, because his snapshot is from before the detach.
+ * Snapshots come first: who has none from then can't find the partition.
+ */
+static bool
+is_in_use(List *pending, TransactionId detached)
+{
+	int			count = 0;
+
+	if (pending == NIL)
+		return false;
+	pfree(GetCurrentVirtualXIDs(detached, true, false, 0, &count));
+	return count > 0 || anybody_has_locked(pending);
+}
+
 /* Holds a snapshot of this database, for as long as this is a standby. */
 static void
 keep_guard(void)
@@ -296,7 +312,7 @@ keep_guard(void)
 		List	   *pending = pending_partitions(newer, &detached);
 		TimestampTz now = GetCurrentTimestamp();
 
-		if (held != NULL && anybody_has_locked(pending))
+		if (held != NULL && is_in_use(pending, detached))
 			UnregisterSnapshot(newer);
 		else
 		{
@@ -308,6 +324,8 @@ keep_guard(void)
 		if (pending != NIL)
 			fast_until = TimestampTzPlusMilliseconds(now, GUARD_FAST_FOR);
 		list_free(pending);
+		/* what the catalogs were read with would be kept until they change */
+		InvalidateCatalogSnapshot();
 		timeout = now < fast_until ? GUARD_NAP_FAST : GUARD_NAP;
 	} while (nap(timeout));
 }
@@ -325,6 +343,8 @@ sagaz_guard_main(Datum arg)
 	SetConfigOption("application_name", "sagaz_ha standby guard", PGC_USERSET, PGC_S_SESSION);
 
 	StartTransactionCommand();
+	/* another default would keep the first snapshot to the end */
+	XactIsoLevel = XACT_READ_COMMITTED;
 	if (RecoveryInProgress() && hot_standby_feedback &&
 		OidIsValid(get_extension_oid("sagaz_ha", true)))
 		keep_guard();

@@ -100,7 +100,7 @@ _PG_init(void)
 	DefineCustomIntVariable("sagaz_ha.standby_drain_timeout",
 							"Longest wait for a standby that is gone but holds a replication slot.",
 							NULL,
-							&sagaz_standby_drain_timeout, 3600, 0, INT_MAX,
+							&sagaz_standby_drain_timeout, 3600, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("sagaz_ha.clock",
 							   "Time that maintenance takes for now, for tests.",
