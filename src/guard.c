@@ -43,6 +43,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/fmgroids.h"
@@ -50,6 +51,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 /* How old a guard's snapshot gets, in ms; and while partitions are detached. */
 #define GUARD_NAP			1000
@@ -296,6 +298,27 @@ is_in_use(List *pending, TransactionId detached)
 	return count > 0 || anybody_has_locked(pending);
 }
 
+/*
+ * Whether replay waits for somebody's snapshot. Feedback prevents that, but
+ * for what the primary did while it had none, as after a crash.
+ */
+static bool
+replay_waits(void)
+{
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+		if (ProcGlobal->allProcs[i].wait_event_info == WAIT_EVENT_RECOVERY_CONFLICT_SNAPSHOT)
+			return true;
+	return false;
+}
+
+static void
+begin(void)
+{
+	StartTransactionCommand();
+	/* another default would keep the first snapshot to the end */
+	XactIsoLevel = XACT_READ_COMMITTED;
+}
+
 /* Holds a snapshot of this database, for as long as this is a standby. */
 static void
 keep_guard(void)
@@ -320,6 +343,20 @@ keep_guard(void)
 				UnregisterSnapshot(held);
 			held = newer;
 			send_feedback_once(detached);
+
+			/*
+			 * Replay waits for the end of a transaction, not of its
+			 * snapshot. While it waits, no detach is replayed, so being
+			 * without a snapshot for a moment does no harm.
+			 */
+			if (replay_waits())
+			{
+				UnregisterSnapshot(held);
+				CommitTransactionCommand();
+				begin();
+				held = RegisterSnapshot(GetLatestSnapshot());
+				pending = NIL;
+			}
 		}
 		if (pending != NIL)
 			fast_until = TimestampTzPlusMilliseconds(now, GUARD_FAST_FOR);
@@ -342,9 +379,7 @@ sagaz_guard_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", "sagaz_ha standby guard", PGC_USERSET, PGC_S_SESSION);
 
-	StartTransactionCommand();
-	/* another default would keep the first snapshot to the end */
-	XactIsoLevel = XACT_READ_COMMITTED;
+	begin();
 	if (RecoveryInProgress() && hot_standby_feedback &&
 		OidIsValid(get_extension_oid("sagaz_ha", true)))
 		keep_guard();
