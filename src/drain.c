@@ -111,7 +111,7 @@ char *
 drain_blocker(Oid partition, TimestampTz since)
 {
 	TransactionId detached = detaching_transaction(partition);
-	bool		patient = !TimestampDifferenceExceeds(since, GetCurrentTimestamp(),
+	bool		patient = !TimestampDifferenceExceeds(since, sagaz_now(),
 													  sagaz_standby_drain_timeout * 1000);
 	SPITupleTable *standbys;
 	char	   *local;
