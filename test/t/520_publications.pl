@@ -50,7 +50,7 @@ foreach my $table (grep { $_ ne 'everything' } sort keys %publication)
 {
 	$subscriber->safe_psql('postgres', sprintf(
 			q{CREATE SUBSCRIPTION s_%s CONNECTION '%s' PUBLICATION p_%1$s},
-			$table, $node->connstr('postgres')));
+			$table, $node->connstr . ' dbname=postgres'));
 	$subscriber->wait_for_subscription_sync($node, "s_$table");
 }
 
