@@ -112,8 +112,7 @@ char *
 drain_blocker(Oid partition, TimestampTz since)
 {
 	TransactionId detached = detaching_transaction(partition);
-	bool		patient = GetCurrentTimestamp() - since <
-		sagaz_standby_drain_timeout * USECS_PER_SEC;
+	bool		patient = sagaz_now() - since < sagaz_standby_drain_timeout * USECS_PER_SEC;
 	SPITupleTable *standbys;
 	char	   *local;
 

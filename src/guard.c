@@ -7,8 +7,9 @@
  * would drop a partition that it still has locked. A guard per database
  * always holds one snapshot. It lets go of it for a newer one only when
  * nobody here has a lock on a partition whose detach is pending in the newer
- * one, and nobody has an older snapshot, with which he could lock it yet. So the feedback that the server sends anyway says "not yet". The cost
- * is an xmin that is up to GUARD_NAP old.
+ * one, and nobody has an older snapshot, with which it could still be locked.
+ * So the feedback that the server sends anyway says "not yet". The cost is an
+ * xmin that is up to GUARD_NAP old.
  *
  * When it has let go beside a pending detach, it has the feedback sent now
  * and not at the end of wal_receiver_status_interval, because on the primary
@@ -43,6 +44,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/fmgroids.h"
@@ -50,6 +52,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 /* How old a guard's snapshot gets, in ms; and while partitions are detached. */
 #define GUARD_NAP			1000
@@ -281,9 +284,9 @@ send_feedback_once(TransactionId detached)
 }
 
 /*
- * Whether anybody here may have such a lock once his snapshot is gone: he has
- * it, or may still take it, because his snapshot is from before the detach.
- * Snapshots come first: who has none from then can't find the partition.
+ * Whether anybody here may have such a lock once the snapshot is gone: who has
+ * it, and who may still take it with a snapshot from before the detach.
+ * Snapshots come first: without one from then nobody finds the partition.
  */
 static bool
 is_in_use(List *pending, TransactionId detached)
@@ -294,6 +297,27 @@ is_in_use(List *pending, TransactionId detached)
 		return false;
 	pfree(GetCurrentVirtualXIDs(detached, true, false, 0, &count));
 	return count > 0 || anybody_has_locked(pending);
+}
+
+/*
+ * Whether replay waits for somebody's snapshot. Feedback prevents that, but
+ * for what the primary did while it had none, as after a crash.
+ */
+static bool
+replay_waits(void)
+{
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+		if (ProcGlobal->allProcs[i].wait_event_info == WAIT_EVENT_RECOVERY_CONFLICT_SNAPSHOT)
+			return true;
+	return false;
+}
+
+static void
+begin(void)
+{
+	StartTransactionCommand();
+	/* another default would keep the first snapshot to the end */
+	XactIsoLevel = XACT_READ_COMMITTED;
 }
 
 /* Holds a snapshot of this database, for as long as this is a standby. */
@@ -320,6 +344,20 @@ keep_guard(void)
 				UnregisterSnapshot(held);
 			held = newer;
 			send_feedback_once(detached);
+
+			/*
+			 * Replay waits for the end of a transaction, not of its
+			 * snapshot. While it waits, no detach is replayed, so being
+			 * without a snapshot for a moment does no harm.
+			 */
+			if (replay_waits())
+			{
+				UnregisterSnapshot(held);
+				CommitTransactionCommand();
+				begin();
+				held = RegisterSnapshot(GetLatestSnapshot());
+				pending = NIL;
+			}
 		}
 		if (pending != NIL)
 			fast_until = TimestampTzPlusMilliseconds(now, GUARD_FAST_FOR);
@@ -342,9 +380,7 @@ sagaz_guard_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", "sagaz_ha standby guard", PGC_USERSET, PGC_S_SESSION);
 
-	StartTransactionCommand();
-	/* another default would keep the first snapshot to the end */
-	XactIsoLevel = XACT_READ_COMMITTED;
+	begin();
 	if (RecoveryInProgress() && hot_standby_feedback &&
 		OidIsValid(get_extension_oid("sagaz_ha", true)))
 		keep_guard();

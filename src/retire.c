@@ -179,7 +179,7 @@ finalize_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	RetireResult result;
-	TimestampTz since = GetCurrentTimestamp();
+	TimestampTz since = sagaz_now();
 	bool		retiring;
 
 	refresh(step->table);

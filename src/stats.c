@@ -162,7 +162,7 @@ waits_for(Oid partition)
 		return NULL;
 	SPI_connect();
 	identity_assume(&saved, GetUserId());
-	blocker = drain_blocker(partition, GetCurrentTimestamp());
+	blocker = drain_blocker(partition, sagaz_now());
 	if (blocker == NULL)
 		blocker = drain_lock_holders(partition);
 	if (blocker != NULL)

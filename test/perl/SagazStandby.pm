@@ -78,6 +78,7 @@ sub manage
 	return;
 }
 
+# \q because servers that are started meanwhile keep the pipe open.
 # A session that reads a table in a transaction and goes on for some seconds;
 # returns once it has read. At the end it reads again.
 sub reading_transaction
@@ -90,6 +91,7 @@ SELECT 'read ' || count(*) FROM $table;
 SELECT pg_sleep($seconds);
 SELECT 'again ' || count(*) FROM $table;
 COMMIT;
+\\q
 };
 
 	$session{run} = start [ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-f', '-', '-d', $node->connstr('postgres') ],
