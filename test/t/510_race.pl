@@ -166,7 +166,9 @@ is( $node->safe_psql('postgres', q{
 			AND (kind = 'relay' OR detail = 'All its rows are older than the table''s retention of 3 days.'))
 		AND NOT (state = '23514' AND message = 'no partition of relation "outbox" found for row')
 		-- by name, and it is gone
-		AND NOT (kind = 'name' AND state = '42P01')}),
+		AND NOT (kind = 'name' AND state = '42P01')
+		-- two clients update the same two rows in different orders: no worker has a part in it
+		AND NOT (state = '40P01' AND detail !~ 'relation')}),
 	'', 'a refused write says which table, retention and partition, or that there is no partition');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM sagaz_ha.partition_history WHERE action = 'ERROR'}),
 	'0', 'the worker met no error');

@@ -104,13 +104,13 @@ $node->safe_psql('postgres', q{
 	SELECT sagaz_ha.manage_partitions('orders', '1 day', 1, '3 days')});
 ok($node->poll_query_until('postgres', q{
 	SELECT to_regclass('orders_y2026m03d04') IS NULL AND EXISTS (SELECT FROM sagaz_ha.partition_history
-		WHERE partition_name = 'orders_y2026m03d05' AND action = 'KEEP' AND details ~ 'items_of_orders')}),
-	'a partition whose rows are referred to is kept, by name of the constraint, and others are dropped');
+		WHERE partition_name = 'orders_y2026m03d05' AND action = 'KEEP' AND details ~ '^removing partition "orders_y2026m03d05" violates foreign key constraint "items_')}),
+	'a partition whose rows are referred to is kept, naming the constraint, and others are dropped');
 note($node->safe_psql('postgres', q{SELECT details FROM sagaz_ha.partition_history
 	WHERE partition_name = 'orders_y2026m03d05' ORDER BY id DESC LIMIT 1}));
 my ($status, undef, $error) = $node->psql('postgres', "INSERT INTO items VALUES (9, '2026-03-05 01:00+00')");
 like($error, qr/violates foreign key constraint "items_of_orders"/, 'the constraint still holds');
-$node->safe_psql('postgres', 'DELETE FROM items; UPDATE sagaz_ha.partition_policy SET premake = premake');
+$node->safe_psql('postgres', 'TRUNCATE items; UPDATE sagaz_ha.partition_policy SET premake = premake');
 ok($node->poll_query_until('postgres', q{SELECT to_regclass('orders_y2026m03d05') IS NULL}),
 	'when no row refers to it any more, it is dropped');
 

@@ -30,7 +30,8 @@ sub adopted
 		GRANT SELECT ON ${table}_y2026m03d05, ${table}_y2026m03d06 TO reader});
 	manage($node, $table, $more);
 	$node->poll_query_until('postgres', qq{
-		SELECT count(*) = 7 FROM pg_inherits WHERE inhparent = '$table'::regclass})
+		SELECT count(*) = 2 FROM sagaz_ha.partition_history
+		WHERE table_name = '$table' AND action = 'DETACH'})
 	  or die "$table was not maintained";
 	return;
 }
