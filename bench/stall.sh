@@ -123,13 +123,14 @@ run() {
   created=$(outbox_time "$dir/$1.watch" "$started" created)
   dropped=$(outbox_time "$dir/$1.watch" "$started" dropped)
   dropped=${dropped:+$((dropped + started - read_end))}
-  # pgbench counts from the moment when the insert was due, so that those that
-  # a stalled client couldn't begin are in it
-  stalls=$(cat "$dir/$1.latency".* | awk '$3 > 100000 { n++ } END { print n + 0 }')
+  # What ended since the pass began. pgbench counts from the moment when the
+  # insert was due, so that those that a stalled client couldn't begin are in it.
+  cat "$dir/$1.latency".* |
+    awk -v started="$started" '$5 * 1000 + $6 / 1000 >= started { printf "%.1f\n", $3 / 1000 }' >"$dir/$1.ms"
+  stalls=$(awk '$1 > 100 { n++ } END { print n + 0 }' "$dir/$1.ms")
   # who was waiting for a lock, not for the processor or the disk
   waits=$(grep -c "^$1 pgbench LOG: .* still waiting for " "$dir/primary.log" || true)
-  read -r inserts p50 p99 p999 max < <(cat "$dir/$1.latency".* |
-    awk '{ printf "%.1f\n", $3 / 1000 }' | distribution)
+  read -r inserts p50 p99 p999 max < <(distribution <"$dir/$1.ms")
   echo "${titles[$1]}|$inserts|$p50|$p99|$p999|$max|$stalls|$waits|${created:--}|${dropped:--}"
 }
 
@@ -149,7 +150,8 @@ make_cluster
 table <"$dir/table"
 cat <<EXPLANATION
 
-Latencies of inserts in ms, from the moment when each was due at $rate a second.
+Latencies of inserts in ms since the pass began, each from when it was due at
+$rate a second.
 lock waits: how often a client waited for a lock for 50 ms or longer.
 created after: ms from the beginning of the pass until 3 new partitions exist.
 dropped after: ms from the end of the reader until the 10 expired ones are gone.
