@@ -291,9 +291,12 @@ CREATE FUNCTION @extschema@.get_partition_statistics(
   OUT total_size_mb numeric, OUT estimated_rows bigint,
   OUT kept bigint, OUT covered_until timestamptz
 ) RETURNS SETOF record
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT c.table_name,
          count(m.partition),
          (array_agg(m.partition_name ORDER BY m.partition_start)
@@ -308,18 +311,22 @@ BEGIN ATOMIC
     LEFT JOIN @extschema@.partition_metadata AS m ON m.parent = c.parent
    GROUP BY c.parent, c.table_name, c.covered_until
    ORDER BY c.table_name;
-END;
+END
+$$;
 COMMENT ON FUNCTION @extschema@.get_partition_statistics() IS
   'one row per managed table: partitions, size in MB, estimated rows, kept partitions, and until when inserts succeed';
 
 CREATE FUNCTION sagaz_ha.partition_health(
   OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text
 ) RETURNS SETOF record
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 SET datestyle = 'ISO'
-BEGIN ATOMIC
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH coverage AS (
     SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
   ), failing AS (
@@ -434,7 +441,8 @@ BEGIN ATOMIC
               ELSE 'no worker is running: add sagaz_ha to shared_preload_libraries, or call maintain_all_partitions() regularly' END
     FROM (SELECT min(a.pid) AS pid FROM pg_stat_activity AS a
            WHERE a.backend_type = 'sagaz_ha launcher') AS w;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.partition_health() IS
   'checks per managed table and for the server, each with status ok, warning or critical';
 
@@ -1307,8 +1315,12 @@ COMMENT ON FUNCTION sagaz_ha._prometheus_labels(jsonb) IS
   'internal: labels of a metric in the Prometheus text format';
 
 CREATE FUNCTION sagaz_ha.prometheus_metrics() RETURNS text
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN (
   SELECT string_agg(f.text, '' ORDER BY f.name)
   FROM (
     SELECT m.name,
@@ -1318,14 +1330,18 @@ BEGIN ATOMIC
            string_agg(m.name || m.label_text || ' ' || m.value || E'\n', '' ORDER BY m.label_text) AS text
     FROM (SELECT r.*, sagaz_ha._prometheus_labels(r.labels) AS label_text
           FROM sagaz_ha.metrics() AS r) AS m
-    GROUP BY m.name) AS f;
-END;
+    GROUP BY m.name) AS f);
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.prometheus_metrics() IS
   'metrics() in the Prometheus text exposition format';
 
 CREATE FUNCTION sagaz_ha.nagios_check(OUT code integer, OUT message text)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
   WITH found AS (
     SELECT h.status, h.summary, 0 AS o FROM sagaz_ha.replication_health() AS h
     UNION ALL
@@ -1336,8 +1352,10 @@ BEGIN ATOMIC
   SELECT array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], w.status) - 1,
          upper(w.status) || ' - ' ||
          (SELECT string_agg(f.summary, '; ' ORDER BY f.status <> w.status, f.o) FROM found AS f)
+  INTO code, message
   FROM worst AS w;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
   'exit code and message of a Nagios plugin: replication and partitions, the worst first';
 
