@@ -450,7 +450,8 @@ CREATE FUNCTION sagaz_ha.maintenance_status(
   OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text,
   OUT since timestamptz, OUT partitions_done integer, OUT partitions_total integer,
   OUT waiting_for text, OUT last_pass timestamptz, OUT next_pass timestamptz,
-  OUT passes bigint, OUT actions bigint, OUT last_error text
+  OUT passes bigint, OUT actions bigint, OUT last_error text,
+  OUT last_duration interval, OUT errors bigint
 ) RETURNS SETOF record
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintenance_status';
 COMMENT ON FUNCTION sagaz_ha.maintenance_status() IS
@@ -1278,10 +1279,6 @@ BEGIN
        extract(epoch FROM p.covered_until - sagaz_ha.clock())::float8)) AS v (name, help, value)
     WHERE v.value < 'Infinity'
     UNION ALL
-    SELECT 'sagaz_partition_maintenance_errors_total', 'counter', 'Errors of maintenance that were recorded.',
-           '{}', count(*)
-    FROM sagaz_ha.partition_history AS e WHERE e.action = 'ERROR'
-    UNION ALL
     SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',
            jsonb_strip_nulls(jsonb_build_object('table', c.table_name, 'check', c.check_name)),
            array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], c.status)::float8 - 1
@@ -1293,6 +1290,18 @@ BEGIN
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.backend_type = w.type
     GROUP BY w.type)
   SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+  -- An error without preloading. The history is no counter: old rows go.
+  IF (SELECT n.sampled_at IS NOT NULL FROM sagaz_ha._node_state() AS n) THEN
+    RETURN QUERY
+    SELECT v.name, v.type, v.help,
+           jsonb_build_object('database', w.database, 'process', w.process), v.value
+    FROM sagaz_ha.maintenance_status() AS w CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_maintenance_duration_seconds', 'gauge', 'Duration of the last finished pass.',
+       extract(epoch FROM w.last_duration)::float8),
+      ('sagaz_partition_maintenance_errors_total', 'counter', 'Errors in passes since the server started.',
+       w.errors)) AS v (name, type, help, value)
+    WHERE w.database = current_database() AND v.value IS NOT NULL;
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha._partition_metrics() IS
