@@ -161,11 +161,11 @@ is( $node->safe_psql('postgres', q{
 	't|t|t|0', 'maintenance_status() counts errors and has the duration of the last pass');
 my $errors = q{SELECT value FROM sagaz_ha.metrics() WHERE name = 'sagaz_partition_maintenance_errors_total'
 	AND labels = '{"database": "one", "process": "worker"}'};
-my $before = $node->safe_psql('one', $errors);
+my $counted = $node->safe_psql('one', $errors);
 $node->safe_psql('one', 'SELECT * FROM maintain_all_partitions(); TRUNCATE sagaz_ha.partition_history');
-cmp_ok($node->safe_psql('one', $errors), '>', $before, 'a lasting error is counted each time, and by hand as well');
+cmp_ok($node->safe_psql('one', $errors), '>', $counted, 'a lasting error is counted each time, and by hand as well');
 like($node->safe_psql('one', 'SELECT sagaz_ha.prometheus_metrics()'),
-	qr/^sagaz_partition_maintenance_duration_seconds\{database="one",process="worker"\} [0-9.]+$/m,
+	qr/^sagaz_partition_maintenance_duration_seconds\{process="worker",database="one"\} [0-9.]+$/m,
 	'the duration is a metric');
 unlike($node->safe_psql('one', 'SELECT sagaz_ha.prometheus_metrics()'), qr/database="two"/,
 	'of the database that is asked');
