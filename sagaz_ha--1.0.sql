@@ -291,9 +291,12 @@ CREATE FUNCTION @extschema@.get_partition_statistics(
   OUT total_size_mb numeric, OUT estimated_rows bigint,
   OUT kept bigint, OUT covered_until timestamptz
 ) RETURNS SETOF record
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT c.table_name,
          count(m.partition),
          (array_agg(m.partition_name ORDER BY m.partition_start)
@@ -308,18 +311,22 @@ BEGIN ATOMIC
     LEFT JOIN @extschema@.partition_metadata AS m ON m.parent = c.parent
    GROUP BY c.parent, c.table_name, c.covered_until
    ORDER BY c.table_name;
-END;
+END
+$$;
 COMMENT ON FUNCTION @extschema@.get_partition_statistics() IS
   'one row per managed table: partitions, size in MB, estimated rows, kept partitions, and until when inserts succeed';
 
 CREATE FUNCTION sagaz_ha.partition_health(
   OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text
 ) RETURNS SETOF record
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 SET datestyle = 'ISO'
-BEGIN ATOMIC
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH coverage AS (
     SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
   ), failing AS (
@@ -434,7 +441,8 @@ BEGIN ATOMIC
               ELSE 'no worker is running: add sagaz_ha to shared_preload_libraries, or call maintain_all_partitions() regularly' END
     FROM (SELECT min(a.pid) AS pid FROM pg_stat_activity AS a
            WHERE a.backend_type = 'sagaz_ha launcher') AS w;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.partition_health() IS
   'checks per managed table and for the server, each with status ok, warning or critical';
 
@@ -442,7 +450,8 @@ CREATE FUNCTION sagaz_ha.maintenance_status(
   OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text,
   OUT since timestamptz, OUT partitions_done integer, OUT partitions_total integer,
   OUT waiting_for text, OUT last_pass timestamptz, OUT next_pass timestamptz,
-  OUT passes bigint, OUT actions bigint, OUT last_error text
+  OUT passes bigint, OUT actions bigint, OUT last_error text,
+  OUT last_duration interval, OUT errors bigint
 ) RETURNS SETOF record
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintenance_status';
 COMMENT ON FUNCTION sagaz_ha.maintenance_status() IS
@@ -1270,10 +1279,6 @@ BEGIN
        extract(epoch FROM p.covered_until - sagaz_ha.clock())::float8)) AS v (name, help, value)
     WHERE v.value < 'Infinity'
     UNION ALL
-    SELECT 'sagaz_partition_maintenance_errors_total', 'counter', 'Errors of maintenance that were recorded.',
-           '{}', count(*)
-    FROM sagaz_ha.partition_history AS e WHERE e.action = 'ERROR'
-    UNION ALL
     SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',
            jsonb_strip_nulls(jsonb_build_object('table', c.table_name, 'check', c.check_name)),
            array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], c.status)::float8 - 1
@@ -1285,6 +1290,18 @@ BEGIN
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.backend_type = w.type
     GROUP BY w.type)
   SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+  -- An error without preloading. The history is no counter: old rows go.
+  IF (SELECT n.sampled_at IS NOT NULL FROM sagaz_ha._node_state() AS n) THEN
+    RETURN QUERY
+    SELECT v.name, v.type, v.help,
+           jsonb_build_object('database', w.database, 'process', w.process), v.value
+    FROM sagaz_ha.maintenance_status() AS w CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_maintenance_duration_seconds', 'gauge', 'Duration of the last finished pass.',
+       extract(epoch FROM w.last_duration)::float8),
+      ('sagaz_partition_maintenance_errors_total', 'counter', 'Errors in passes since the server started.',
+       w.errors)) AS v (name, type, help, value)
+    WHERE w.database = current_database() AND v.value IS NOT NULL;
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha._partition_metrics() IS
@@ -1307,8 +1324,12 @@ COMMENT ON FUNCTION sagaz_ha._prometheus_labels(jsonb) IS
   'internal: labels of a metric in the Prometheus text format';
 
 CREATE FUNCTION sagaz_ha.prometheus_metrics() RETURNS text
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN (
   SELECT string_agg(f.text, '' ORDER BY f.name)
   FROM (
     SELECT m.name,
@@ -1318,14 +1339,18 @@ BEGIN ATOMIC
            string_agg(m.name || m.label_text || ' ' || m.value || E'\n', '' ORDER BY m.label_text) AS text
     FROM (SELECT r.*, sagaz_ha._prometheus_labels(r.labels) AS label_text
           FROM sagaz_ha.metrics() AS r) AS m
-    GROUP BY m.name) AS f;
-END;
+    GROUP BY m.name) AS f);
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.prometheus_metrics() IS
   'metrics() in the Prometheus text exposition format';
 
 CREATE FUNCTION sagaz_ha.nagios_check(OUT code integer, OUT message text)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
   WITH found AS (
     SELECT h.status, h.summary, 0 AS o FROM sagaz_ha.replication_health() AS h
     UNION ALL
@@ -1336,8 +1361,10 @@ BEGIN ATOMIC
   SELECT array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], w.status) - 1,
          upper(w.status) || ' - ' ||
          (SELECT string_agg(f.summary, '; ' ORDER BY f.status <> w.status, f.o) FROM found AS f)
+  INTO code, message
   FROM worst AS w;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
   'exit code and message of a Nagios plugin: replication and partitions, the worst first';
 

@@ -16,7 +16,9 @@
 #include "execute.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "progress.h"
 #include "reattach.h"
+#include "repl_shared.h"
 #include "saga_tables.h"
 #include "sagaz_ha.h"
 #include "shared.h"
@@ -44,6 +46,8 @@ PG_FUNCTION_INFO_V1(sagaz_coverage);
 PG_FUNCTION_INFO_V1(sagaz_forget_dropped_tables);
 PG_FUNCTION_INFO_V1(sagaz_policy_changed);
 PG_FUNCTION_INFO_V1(sagaz_maintenance_status);
+
+#define MAINTENANCE_STATUS_COLS	16
 
 static void
 require_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
@@ -291,6 +295,7 @@ create_saga_tables_reporting(ReturnSetInfo *rsinfo)
 			continue;
 		entry.table_name = saga_table_name(i);
 		entry.details = maintain_error_details(error);
+		progress_error(entry.details);
 		(void) journal_record(&entry);
 		emit_action(&entry, rsinfo);
 	}
@@ -605,8 +610,8 @@ nonempty_or_null(const char *value, bool *isnull)
 static void
 emit_launcher(ReturnSetInfo *rsinfo)
 {
-	Datum		values[14] = {0};
-	bool		nulls[14];
+	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
+	bool		nulls[MAINTENANCE_STATUS_COLS];
 
 	memset(nulls, true, sizeof(nulls));
 	values[0] = CStringGetTextDatum("launcher");
@@ -623,8 +628,8 @@ static void
 emit_work(ReturnSetInfo *rsinfo, const DatabaseState *database, WorkerKind kind)
 {
 	const WorkState *work = &database->work[kind];
-	Datum		values[14] = {0};
-	bool		nulls[14] = {0};
+	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
+	bool		nulls[MAINTENANCE_STATUS_COLS] = {0};
 
 	values[0] = CStringGetTextDatum(kind == WORKER_PASS ? "worker" : "upkeep");
 	values[1] = Int32GetDatum(work->pid);
@@ -643,6 +648,9 @@ emit_work(ReturnSetInfo *rsinfo, const DatabaseState *database, WorkerKind kind)
 	values[11] = Int64GetDatum(work->passes);
 	values[12] = Int64GetDatum(work->actions);
 	values[13] = nonempty_or_null(work->last_error, &nulls[13]);
+	values[14] = repl_interval(work->last_duration);
+	nulls[14] = work->last == 0;
+	values[15] = Int64GetDatum(work->errors);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

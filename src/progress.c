@@ -81,13 +81,25 @@ progress_action(void)
 	LWLockRelease(shared_state->lock);
 }
 
+/*
+ * Errors are counted here and not in the history, which is cleared of old rows
+ * and has a lasting error once. Those of passes by hand count as the worker's.
+ */
 void
 progress_error(const char *error)
 {
-	if (my_work == NULL)
+	DatabaseState *database;
+
+	if (shared_state == NULL)
 		return;
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	set_text(my_work->last_error, error);
+	if (my_work != NULL)
+	{
+		set_text(my_work->last_error, error);
+		my_work->errors++;
+	}
+	else if ((database = shared_find_database(MyDatabaseId)) != NULL)
+		database->work[WORKER_PASS].errors++;
 	LWLockRelease(shared_state->lock);
 }
 

@@ -1,7 +1,7 @@
 /*
  * progress.h
  *		What a worker is doing, for maintenance_status() and pg_stat_activity.
- *		Does nothing in any other process.
+ *		Does nothing in any other process, but for counting errors.
  */
 #ifndef SAGAZ_PROGRESS_H
 #define SAGAZ_PROGRESS_H

@@ -36,6 +36,9 @@ typedef struct WorkState
 	TimestampTz next;
 	int64		passes;
 	int64		actions;
+	int64		errors;			/* of passes by hand as well */
+	TimestampTz started;		/* of the last pass that began */
+	TimeOffset	last_duration;	/* of the last finished pass */
 	TimestampTz since;			/* of the phase */
 	char		phase[SHARED_TEXT];
 	char		table[SHARED_TEXT];

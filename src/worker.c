@@ -92,6 +92,7 @@ enter(Oid database, WorkerKind kind)
 		my_work = &state->work[kind];
 		my_work->pid = MyProcPid;
 		my_work->since = GetCurrentTimestamp();
+		my_work->started = my_work->since;
 		my_work->waiting_for[0] = '\0';
 	}
 	LWLockRelease(shared_state->lock);
@@ -202,6 +203,7 @@ note_end(Oid database, int soon)
 		my_work->finished = true;
 		my_work->soon = soon;
 		my_work->last = GetCurrentTimestamp();
+		my_work->last_duration = Max(my_work->last - my_work->started, 0);
 		my_work->passes++;
 		if (soon == 0)
 			my_work->waiting_for[0] = '\0';

@@ -176,7 +176,7 @@ suite_docs() {
 suite_unit() {
   local status=0
   logged as_user timeout --kill-after=30 "$limit" make -C "$tree/test/unit" \
-    --no-print-directory PROVE='prove --verbose' check || status=$?
+    --no-print-directory PG_CONFIG="$pg_config" PROVE='prove --verbose' check || status=$?
   tally_tap unit "$status"
 }
 

@@ -153,5 +153,22 @@ is( $node->safe_psql('postgres', q{
 	WHERE process = 'worker' AND database = 'one'}),
 	't', 'maintenance_status() has the last error');
 
+# -------- numbers
+
+is( $node->safe_psql('postgres', q{
+	SELECT errors > 0, last_duration > '0', last_duration < '10 s', extract(day FROM last_duration)
+	FROM sagaz_ha.maintenance_status() WHERE process = 'worker' AND database = 'one'}),
+	't|t|t|0', 'maintenance_status() counts errors and has the duration of the last pass');
+my $errors = q{SELECT value FROM sagaz_ha.metrics() WHERE name = 'sagaz_partition_maintenance_errors_total'
+	AND labels = '{"database": "one", "process": "worker"}'};
+my $counted = $node->safe_psql('one', $errors);
+$node->safe_psql('one', 'SELECT * FROM maintain_all_partitions(); TRUNCATE sagaz_ha.partition_history');
+cmp_ok($node->safe_psql('one', $errors), '>', $counted, 'a lasting error is counted each time, and by hand as well');
+like($node->safe_psql('one', 'SELECT sagaz_ha.prometheus_metrics()'),
+	qr/^sagaz_partition_maintenance_duration_seconds\{process="worker",database="one"\} [0-9.]+$/m,
+	'the duration is a metric');
+unlike($node->safe_psql('one', 'SELECT sagaz_ha.prometheus_metrics()'), qr/database="two"/,
+	'of the database that is asked');
+
 $node->stop('fast');
 done_testing();

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use SagazRepl;
 use Test::More;
 
-my $primary = primary('alpha');
+my $primary = primary('alpha', conf => 'max_prepared_transactions = 2');
 my $standby = standby($primary, 'beta');
 $primary->wait_for_catchup($standby);
 
@@ -79,7 +79,32 @@ $primary->reload;
 until_true($primary, "status = 'critical' AND standbys_expected = 2 FROM sagaz_ha.replication_health()", 'an expected standby is missing');
 is(ask($primary, "standby_name || ' ' || state || ' ' || status FROM sagaz_ha.replication_standbys() WHERE state = 'absent'"),
 	'Gamma absent critical', 'the absent one is a row');
-$primary->append_conf('postgresql.conf', "sagaz_ha.expected_standby_names = ''");
+$primary->append_conf('postgresql.conf', "sagaz_ha.expected_standby_names = ''\nsagaz_ha.expected_standbys = 2");
+$primary->reload;
+until_true($primary, "reasons[1] = 'critical: 1 of 2 expected standbys are streaming' AND standbys_expected = 2 FROM sagaz_ha.replication_health()", 'one of two expected standbys is missing');
+$primary->append_conf('postgresql.conf', 'sagaz_ha.expected_standbys = 1');
+$primary->reload;
+until_true($primary, "standbys_expected = 1 AND status <> 'critical' FROM sagaz_ha.replication_health()", 'as many standbys as expected');
+$primary->append_conf('postgresql.conf', 'sagaz_ha.expected_standbys = 0');
+
+# Lag in bytes, on both sides.
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+until_true($standby, "pg_get_wal_replay_pause_state() = 'paused'", 'replay is paused');
+$primary->safe_psql('postgres', "CREATE TABLE pile AS SELECT repeat('x', 500) FROM generate_series(1, 8000)");
+for my $severity (qw(warning critical))
+{
+	$_->append_conf('postgresql.conf', "sagaz_ha.replay_lag_bytes_$severity = 2MB"), $_->reload for $primary, $standby;
+	until_true($primary, "reasons[1] ~ '^$severity: .* of WAL are not replayed' FROM sagaz_ha.replication_standbys()", "lag in bytes is $severity on the primary");
+	until_true($standby, "'$severity' = ANY (SELECT split_part(r, ':', 1) FROM unnest(reasons) AS r WHERE r LIKE '%of WAL are not replayed') FROM sagaz_ha.standby_status()", "and on the standby");
+}
+$_->append_conf('postgresql.conf', "sagaz_ha.replay_lag_bytes_warning = 1GB\nsagaz_ha.replay_lag_bytes_critical = 8GB"), $_->reload for $primary, $standby;
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
+
+# A prepared transaction holds back vacuum, and no backend shows it.
+$primary->safe_psql('postgres', "BEGIN; INSERT INTO t VALUES (0); PREPARE TRANSACTION 'for''gotten'");
+is(ask($primary, "kind, name, pid IS NULL, database, age, remedy FROM sagaz_ha.xmin_holders() WHERE kind = 'prepared_transaction'"),
+	q{prepared_transaction|for'gotten|t|postgres|1|COMMIT PREPARED or ROLLBACK PREPARED 'for''gotten'.}, 'a prepared transaction is named');
+$primary->safe_psql('postgres', "ROLLBACK PREPARED 'for''gotten'");
 
 # A synchronous standby is missing: sessions that wait are counted.
 $primary->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
