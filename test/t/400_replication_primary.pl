@@ -42,11 +42,16 @@ cmp_ok($worst_standby, '<', 2, 'lag on an idle standby');
 my ($theirs, $ours) = compare($standby, 'idle primary for 25 s',
 	'now() - pg_last_xact_replay_timestamp()',
 	'SELECT replay_lag FROM sagaz_ha.replication_health()');
-$primary->safe_psql('postgres', 'INSERT INTO t VALUES (1); SELECT pg_switch_wal()');
-$primary->wait_for_catchup($standby, 'replay', $primary->lsn('flush'));
-($theirs, $ours) = compare($primary, 'after pg_switch_wal()',
-	'pg_wal_lsn_diff(pg_current_wal_insert_lsn(), (SELECT replay_lsn FROM pg_stat_replication))',
-	'SELECT replay_lag_bytes FROM sagaz_ha.replication_health()');
+# now and then the server itself writes a record there, so try again
+for (1 .. 5)
+{
+	$primary->safe_psql('postgres', 'INSERT INTO t VALUES (1); SELECT pg_switch_wal()');
+	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('flush'));
+	($theirs, $ours) = compare($primary, 'after pg_switch_wal()',
+		'pg_wal_lsn_diff(pg_current_wal_insert_lsn(), (SELECT replay_lsn FROM pg_stat_replication))',
+		'SELECT replay_lag_bytes FROM sagaz_ha.replication_health()');
+	last if $theirs eq '40';
+}
 is($theirs, '40', 'the insert position stands 40 bytes ahead');
 is($ours, '0', 'nothing is behind');
 my $token = ask($primary, 'sagaz_ha.commit_token()');
@@ -94,7 +99,7 @@ $primary->safe_psql('postgres', "CREATE TABLE pile AS SELECT repeat('x', 500) FR
 for my $severity (qw(warning critical))
 {
 	$_->append_conf('postgresql.conf', "sagaz_ha.replay_lag_bytes_$severity = 2MB"), $_->reload for $primary, $standby;
-	until_true($primary, "reasons[1] ~ '^$severity: .* of WAL are not replayed' FROM sagaz_ha.replication_standbys()", "lag in bytes is $severity on the primary");
+	until_true($primary, "reasons[1] ~ '^$severity: .* of WAL are not replayed' FROM sagaz_ha.replication_standbys() WHERE kind = 'standby'", "lag in bytes is $severity on the primary");
 	until_true($standby, "'$severity' = ANY (SELECT split_part(r, ':', 1) FROM unnest(reasons) AS r WHERE r LIKE '%of WAL are not replayed') FROM sagaz_ha.standby_status()", "and on the standby");
 }
 $_->append_conf('postgresql.conf', "sagaz_ha.replay_lag_bytes_warning = 1GB\nsagaz_ha.replay_lag_bytes_critical = 8GB"), $_->reload for $primary, $standby;
