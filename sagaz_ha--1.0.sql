@@ -1183,7 +1183,11 @@ BEGIN
   WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_health()),
   s AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
   l AS MATERIALIZED (
-    SELECT r.*, jsonb_build_object('slot', r.slot_name) AS labels FROM sagaz_ha.replication_slot_risk() AS r),
+    SELECT jsonb_build_object('slot', r.slot_name) AS labels,
+           ARRAY[array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], r.status)::float8 - 1,
+                 r.active::integer, r.retained_bytes, extract(epoch FROM r.retained_age),
+                 r.bytes_to_loss, extract(epoch FROM r.time_to_loss)] AS numbers
+    FROM sagaz_ha.replication_slot_risk() AS r),
   x AS MATERIALIZED (SELECT * FROM sagaz_ha.xmin_holders()),
   m (name, type, help, labels, value) AS (
     -- of this server
@@ -1237,17 +1241,17 @@ BEGIN
            jsonb_build_object('standby', s.standby_name), extract(epoch FROM max(s.reply_age))
     FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
     UNION ALL
-    SELECT v.name, 'gauge', v.help, l.labels, v.value
-    FROM l CROSS JOIN LATERAL (VALUES
-      ('sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.',
-       array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], l.status)::float8 - 1),
-      ('sagaz_ha_slot_active', 'Whether somebody is connected to the slot.', l.active::integer),
-      ('sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.', l.retained_bytes),
-      ('sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.',
-       extract(epoch FROM l.retained_age)),
-      ('sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.', l.bytes_to_loss),
-      ('sagaz_ha_slot_seconds_to_loss', 'Time until then, if its consumer stands still.',
-       extract(epoch FROM l.time_to_loss))) AS v (name, help, value)
+    -- of each slot: VALUES with references to it would be compiled for each
+    SELECT v.name, 'gauge', v.help, l.labels, l.numbers[v.n]
+    FROM (VALUES
+      (1, 'sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.'),
+      (2, 'sagaz_ha_slot_active', 'Whether somebody is connected to the slot.'),
+      (3, 'sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.'),
+      (4, 'sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.'),
+      (5, 'sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.'),
+      (6, 'sagaz_ha_slot_seconds_to_loss', 'Time until then, if its consumer stands still.'))
+      AS v (n, name, help)
+    CROSS JOIN l
     UNION ALL
     SELECT 'sagaz_ha_xmin_age', 'gauge', 'Transactions by which vacuum is held back.',
            jsonb_build_object('kind', x.kind), max(x.age)
