@@ -123,7 +123,7 @@ take_table($node, 'postgres', 'seen', days => [ -4, 1 ], premake => 1);
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 configure($node, 'sagaz_ha.enabled' => undef);
 ok(when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.maintenance_status()
-	WHERE waiting_for LIKE '%whose snapshot is from before the detach%')}), 'a detach waits for an older snapshot');
+	WHERE waiting_for LIKE 'waiting for process %, in a transaction for %')}), 'a detach waits for an older snapshot');
 my $locks = 0;
 for (1 .. 20)
 {
