@@ -164,6 +164,6 @@ Staleness of the standby in ms: from the commit of a row on the primary, one eac
 dropped after: ms from when the partitions expired until all 10 are gone on the
 primary; after readers: the same from the end of the last reader on. sagaz_ha
 detaches one partition of a table at a time (PostgreSQL allows no more), and each
-waits for the next feedback of each standby, here sent once a second.
+waits for feedback of each standby, which the guard there has sent at once.
 EXPLANATION
 say_conditions pg_partman

@@ -298,6 +298,25 @@ is_held(DatabaseState *database)
 	return database->held_by != 0;
 }
 
+/*
+ * No slot is free, and not because our own workers have them all. Said once a
+ * minute at most. The caller holds the lock.
+ */
+static void
+report_no_slot(const DatabaseState *database, WorkState *work)
+{
+	static TimestampTz said = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	strlcpy(work->last_error, NO_SLOT, SHARED_TEXT);
+	if (now - said < 60 * USECS_PER_SEC)
+		return;
+	said = now;
+	ereport(LOG,
+			(errmsg("sagaz_ha: could not start a worker for database %u: %s",
+					database->database, NO_SLOT)));
+}
+
 /* Starts what is due; when the next will be. */
 static TimestampTz
 start_workers(void)
@@ -336,16 +355,16 @@ start_workers(void)
 			work->finished = false;
 			work->soon = 0;
 			work->next = now;
-			if (worker_start(database->database, kind, &job->handle))
-				running[kind]++;
-			else
+			if (!worker_start(database->database, kind, &job->handle))
 			{
-				work->next = next_time(work, database, job);
-				strlcpy(work->last_error, NO_SLOT, SHARED_TEXT);
-				ereport(LOG,
-						(errmsg("sagaz_ha: could not start a worker for database %u: %s",
-								database->database, NO_SLOT)));
+				work->next = 0;
+				if (running[WORKER_PASS] + running[WORKER_UPKEEP] == 0)
+					report_no_slot(database, work);
+				LWLockRelease(shared_state->lock);
+				/* tried again when a worker ends, which sets our latch, or soon */
+				return Min(wake, TimestampTzPlusMilliseconds(now, 1000));
 			}
+			running[kind]++;
 		}
 	}
 	LWLockRelease(shared_state->lock);
