@@ -48,8 +48,8 @@ run(const char *sql)
 }
 
 /* Takes a lock that must not be waited for. Inside SPI. */
-static void
-lock_at_once(Oid relid, LOCKMODE mode)
+void
+execute_lock_at_once(Oid relid, LOCKMODE mode)
 {
 	if (!ConditionalLockRelationOid(relid, mode))
 	{
@@ -68,7 +68,7 @@ lock_all_at_once(List *relids, LOCKMODE mode)
 	ListCell   *cell;
 
 	foreach(cell, relids)
-		lock_at_once(lfirst_oid(cell), mode);
+		execute_lock_at_once(lfirst_oid(cell), mode);
 }
 
 /* Opens the parent under a lock that may be waited for, but not for long. */
@@ -210,7 +210,7 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 	identity_assume(&saved, info->owner);
 	require_place(info, schema, name);
 	if (OidIsValid(info->default_relid))
-		lock_at_once(info->default_relid, AccessExclusiveLock);
+		execute_lock_at_once(info->default_relid, AccessExclusiveLock);
 	lock_all_at_once(partition_foreign_keys(info->relid, false), ShareRowExclusiveLock);
 	lock_all_at_once(partition_foreign_keys(info->relid, true), ShareRowExclusiveLock);
 
@@ -304,11 +304,11 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 					List *referencing)
 {
 	if (OidIsValid(info->default_relid))
-		lock_at_once(info->default_relid, AccessExclusiveLock);
+		execute_lock_at_once(info->default_relid, AccessExclusiveLock);
 	lock_all_at_once(referencing, AccessExclusiveLock);
 	if (strcmp(policy->retention_action, "drop") != 0 || referencing != NIL)
 		lock_all_at_once(partition_foreign_keys(info->relid, false), AccessExclusiveLock);
-	lock_at_once(partition, AccessExclusiveLock);
+	execute_lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 }
 
@@ -401,7 +401,7 @@ execute_retire(const Policy *policy, Oid partition, RetireResult *result)
 	result->outcome = RETIRE_GONE;
 	SPI_connect();
 	identity_assume(&saved, GetUserId());
-	lock_at_once(policy->parent, AccessExclusiveLock);
+	execute_lock_at_once(policy->parent, AccessExclusiveLock);
 	parent = open_parent(policy->parent, NoLock);
 	partition_require_parent(parent, &info);
 	table_close(parent, NoLock);
@@ -482,7 +482,7 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("waiting for %s", blocker)));
-	lock_at_once(partition, AccessExclusiveLock);
+	execute_lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 
 	identity_assume(&caller, info.owner);
@@ -528,7 +528,7 @@ execute_retire_detached(const Policy *policy, Oid owner, Oid partition,
 	result->outcome = RETIRE_GONE;
 	SPI_connect();
 	identity_assume(&saved, owner);
-	lock_at_once(partition, AccessExclusiveLock);
+	execute_lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 	unfinished = execute_count_unfinished(policy, owner, partition);
 	if (unfinished > 0)

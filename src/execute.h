@@ -9,6 +9,7 @@
 
 #include "partition.h"
 #include "policy.h"
+#include "storage/lockdefs.h"
 
 typedef enum RetireOutcome
 {
@@ -24,6 +25,7 @@ typedef struct RetireResult
 	char	   *details;
 } RetireResult;
 
+extern void execute_lock_at_once(Oid relid, LOCKMODE mode);
 extern Oid	execute_create(const Policy *policy, const PlanBound *bound);
 extern int64 execute_count_unfinished(const Policy *policy, Oid owner, Oid partition);
 extern char *execute_unfinished_details(int64 count);

@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
+#include "execute.h"
 #include "executor/spi.h"
 #include "fence.h"
 #include "identity.h"
@@ -169,13 +170,21 @@ char *
 reattach(Oid partition, Oid parent)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Relation	rel = table_open(parent, ShareUpdateExclusiveLock);
+	Relation	rel;
 	ParentInfo	info;
 	PlanBound	bound;
 	Identity	saved;
 	char	   *display;
 
+	SPI_connect();
+	identity_assume(&saved, GetUserId());
+	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
+	rel = table_open(parent, ShareUpdateExclusiveLock);
+	/* readers and writers would wait behind us for these */
+	execute_lock_at_once(partition, AccessExclusiveLock);
 	partition_require_parent(rel, &info);
+	if (OidIsValid(info.default_relid))
+		execute_lock_at_once(info.default_relid, AccessExclusiveLock);
 	table_close(rel, NoLock);
 	if (!reattach_bounds(partition, get_attname(parent, info.key_attnum, false), &bound))
 		ereport(ERROR,
@@ -184,8 +193,8 @@ reattach(Oid partition, Oid parent)
 				 errdetail("It has no CHECK constraint that implies both of them."),
 				 errhint("Use ALTER TABLE ... ATTACH PARTITION ... FOR VALUES FROM ... TO ....")));
 	display = partition_bound_display(info.key_type, &bound);
+	identity_restore(&saved);
 
-	SPI_connect();
 	identity_assume(&saved, info.owner);
 	if (get_rel_namespace(partition) != get_rel_namespace(parent))
 		(void) SPI_execute(psprintf("ALTER TABLE %s SET SCHEMA %s",
