@@ -31,7 +31,12 @@ endif
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test help
+.PHONY: demo test pgxn help
+
+# What PGXN takes: the last commit, and nothing else.
+DISTVERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
+pgxn:
+	git archive --format=zip --prefix=sagaz_ha-$(DISTVERSION)/ --output=$(or $(DISTDIR),.)/sagaz_ha-$(DISTVERSION).zip HEAD
 
 demo:
 	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh build
@@ -49,3 +54,4 @@ help:
 	@echo "make demo           install what is needed (Debian), build, and show it working"
 	@echo "make test           install what is needed (Debian), build, and run every suite;"
 	@echo "                    SUITES='unit regress' runs only some"
+	@echo "make pgxn           the release for PGXN: sagaz_ha-$(DISTVERSION).zip"

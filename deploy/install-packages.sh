@@ -27,6 +27,10 @@ missing() {
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
   [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
   command -v faketime >/dev/null || echo faketime
+  local tool
+  for tool in jq unzip pgxn dh pg_buildext fakeroot lintian; do
+    command -v "$tool" >/dev/null || echo "$tool"
+  done
 }
 
 as_root() {
@@ -67,7 +71,8 @@ install_packages() {
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime)
+      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime
+      jq unzip pgxnclient debhelper fakeroot lintian postgresql-server-dev-all postgresql-all)
   fi
   # The package would make and start a cluster of its own, which nobody asked
   # for. This file is there only while it is installed.
