@@ -28,9 +28,10 @@ missing() {
   [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
   command -v faketime >/dev/null || echo faketime
   local tool
-  for tool in jq unzip pgxn dh pg_buildext fakeroot lintian; do
+  for tool in jq unzip pgxn fakeroot lintian; do
     command -v "$tool" >/dev/null || echo "$tool"
   done
+  dpkg-checkbuilddeps "$(dirname "$0")/../debian/control" 2>/dev/null || echo Build-Depends
 }
 
 as_root() {

@@ -54,9 +54,10 @@ nothing_built_in_it() {
   ! find "$tree" -name '*.o' -o -name '*.so' -o -name '*.bc' -o -name .git | grep .
 }
 
-# As a user of PGXN gets it: configuration and building by its own client.
+# As a user of PGXN gets it, by its own client; but it asks for no root if it is
+# told of a program like sudo.
 pgxn_installs() {
-  DESTDIR=$dir/root HOME=$dir pgxn install --pg_config="$pg_config" "$zip" </dev/null &&
+  DESTDIR=$dir/root HOME=$dir pgxn install --sudo env --pg_config="$pg_config" "$zip" </dev/null &&
     test -f "$dir/root$("$pg_config" --pkglibdir)/sagaz_ha.so"
 }
 
