@@ -1,37 +1,81 @@
 #!/bin/bash
-# Installs what building (build) or building and testing (test) sagaz_ha needs,
-# on Debian and its relatives. Does nothing when everything is there already,
-# wherever it came from.
+# Installs what building sagaz_ha (build), showing the stack around it too (demo),
+# or testing it all too (test) needs, on Debian and its relatives. Installs only
+# what isn't there already, wherever that came from.
 #
-# usage: deploy/install-packages.sh build|test
+# usage: deploy/install-packages.sh build|demo|test
 # PG_CONFIG chooses one of several PostgreSQL installations.
 set -euo pipefail
 
+repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=${PG_CONFIG:-pg_config}
-want=${1:?usage: install-packages.sh build|test}
+want=${1:?usage: install-packages.sh build|demo|test}
 
-has_server() {
-  [[ -f $("$pg_config" --pgxs 2>/dev/null) && -x $("$pg_config" --bindir)/initdb ]]
+# For whom, what, and Debian's packages of it: %v is PostgreSQL's major version,
+# and a package with ? is one that not every release has. What begins with / is
+# a file, %s being PostgreSQL's sharedir; with - a question asked below; anything
+# else is a program.
+needs() {
+  cat <<'NEEDS'
+build cc                                     build-essential
+build -server                                postgresql-%v postgresql-server-dev-%v
+demo  /%s/extension/pg_cron.control          postgresql-%v-cron
+demo  pgbouncer                              pgbouncer
+demo  redis-server                           redis-server
+demo  prometheus                             prometheus
+demo  python3                                python3
+demo  curl                                   curl
+demo  -hiredis                               libhiredis-dev
+demo  -libpq                                 libpq-dev
+test  -IPC::Run                              libipc-run-perl
+test  prove                                  perl
+test  pg_prove                               libtap-parser-sourcehandler-pgtap-perl
+test  /%s/extension/pgtap.control            postgresql-%v-pgtap
+test  shellcheck                             shellcheck
+test  faketime                               faketime
+test  jq                                     jq
+test  unzip                                  unzip
+test  pgxn                                   pgxnclient
+test  fakeroot                               fakeroot
+test  lintian                                lintian
+test  -Build-Depends                         debhelper postgresql-server-dev-all postgresql-all
+test  patroni                                patroni
+test  etcd                                   etcd-server
+test  haproxy                                haproxy
+test  pgbackrest                             pgbackrest
+test  kubectl                                kubernetes-client
+test  npm                                    npm
+test  dockerd                                docker.io
+test  docker                                 docker.io docker-cli?
+test  docker-compose                         docker-compose
+test  iptables                               iptables
+test  debootstrap                            debootstrap
+NEEDS
 }
 
-# What is missing, one word each.
+is_there() {
+  case $1 in
+    -server) [[ -f $("$pg_config" --pgxs 2>/dev/null) && -x $("$pg_config" --bindir)/initdb ]] ;;
+    -hiredis) echo '#include <hiredis/hiredis.h>' | cc -E - >/dev/null 2>&1 ;;
+    -libpq) [[ -f $("$pg_config" --includedir 2>/dev/null)/libpq-fe.h ]] ;;
+    -IPC::Run) perl -MIPC::Run -e 1 2>/dev/null ;;
+    -Build-Depends) dpkg-checkbuilddeps "$repo/debian/control" 2>/dev/null ;;
+    /*) [[ -f ${1/\/%s/$("$pg_config" --sharedir 2>/dev/null)} ]] ;;
+    # a daemon may be where only root looks for programs
+    *) PATH=$PATH:/usr/sbin command -v "$1" >/dev/null ;;
+  esac
+}
+
+# The lines of what is missing.
 missing() {
-  command -v cc >/dev/null || echo compiler
-  has_server || echo postgresql
-  [[ $want == test ]] || return 0
-  perl -MIPC::Run -e 1 2>/dev/null || echo IPC::Run
-  command -v prove >/dev/null || echo prove
-  command -v pg_prove >/dev/null || echo pg_prove
-  command -v shellcheck >/dev/null || echo shellcheck
-  [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
-  [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
-  [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
-  command -v faketime >/dev/null || echo faketime
-  local tool
-  for tool in jq unzip pgxn fakeroot lintian; do
-    command -v "$tool" >/dev/null || echo "$tool"
-  done
-  dpkg-checkbuilddeps "$(dirname "$0")/../debian/control" 2>/dev/null || echo Build-Depends
+  local whom what packages
+  while read -r whom what packages; do
+    case $want/$whom in
+      build/build | demo/build | demo/demo | test/*)
+        is_there "$what" || echo "$what $packages"
+        ;;
+    esac
+  done < <(needs)
 }
 
 as_root() {
@@ -63,39 +107,68 @@ major_version() {
   echo "$version"
 }
 
+# Nobody asked for a cluster, or for a daemon that runs now or after the next
+# boot: the stack starts its own. Both files are there only while packages are
+# installed.
+no_cluster=/etc/postgresql-common/createcluster.d/sagaz_ha.conf
+no_daemon=/usr/sbin/policy-rc.d
+keep_quiet() {
+  as_root mkdir -p "${no_cluster%/*}"
+  echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
+  trap allow_daemons EXIT
+  if [[ -e $no_daemon ]]; then
+    no_daemon=
+    return
+  fi
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$no_daemon" >/dev/null
+  as_root chmod +x "$no_daemon"
+}
+
+allow_daemons() {
+  as_root rm -f "$no_cluster" ${no_daemon:+"$no_daemon"}
+  as_root rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"
+}
+
 install_packages() {
-  local major packages
+  local major what words word packages=() daemons=()
   # one source that fails is no reason to stop: apt-get install finds out
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update ||
     echo "install-packages: going on with the package lists that there are" >&2
   major=$(major_version)
-  packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
-  if [[ $want == test ]]; then
-    packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime
-      jq unzip pgxnclient debhelper fakeroot lintian postgresql-server-dev-all postgresql-all)
-  fi
-  # The package would make and start a cluster of its own, which nobody asked
-  # for. This file is there only while it is installed.
-  local no_cluster=/etc/postgresql-common/createcluster.d/sagaz_ha.conf
-  as_root mkdir -p "${no_cluster%/*}"
-  echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
-  # shellcheck disable=SC2064  # the name is known now
-  trap "as_root rm -f '$no_cluster'; as_root rmdir --ignore-fail-on-non-empty '${no_cluster%/*}'" EXIT
+  while read -r what words; do
+    for word in ${words//%v/$major}; do
+      # apt-cache knows what only others depend on, too, but has no version of it
+      if [[ $word != *\? ]] || [[ -n $(apt-cache madison "${word%\?}") ]]; then
+        packages+=("${word%\?}")
+      fi
+    done
+    case $what in
+      pgbouncer | redis-server | prometheus | patroni | etcd | haproxy) daemons+=("$what") ;;
+      dockerd) daemons+=(docker.socket docker containerd) ;;
+    esac
+  done < <(missing)
+  keep_quiet
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
     --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" </dev/null
+  for word in "${daemons[@]}"; do
+    as_root systemctl --quiet disable "$word" 2>/dev/null || true
+  done
+}
+
+names_of_missing() {
+  missing | cut -d' ' -f1 | sed 's/^-//' | xargs
 }
 
 if [[ -z $(missing) ]]; then
   exit 0
 fi
-echo "install-packages: missing: $(missing | xargs)"
+echo "install-packages: missing: $(names_of_missing)"
 if ! command -v apt-get >/dev/null; then
   echo "install-packages: this is no Debian; please install these yourself" >&2
   exit 1
 fi
 install_packages
 if [[ -n $(missing) ]]; then
-  echo "install-packages: still missing: $(missing | xargs)" >&2
+  echo "install-packages: still missing: $(names_of_missing)" >&2
   exit 1
 fi
