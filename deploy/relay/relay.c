@@ -579,12 +579,12 @@ relay_batch(bool *more)
 }
 
 static void
-report(int published)
+report(int published, bool last)
 {
 	int64_t		now = now_ms();
 
 	stats.published += published;
-	if (now - stats.since < REPORT_INTERVAL && !stopping && !config.once)
+	if (now - stats.since < REPORT_INTERVAL && !last)
 		return;
 	if (stats.published > 0)
 		say("published %lld events, %.0f/s, %lld of them failed; the oldest PENDING one is %lld s old",
@@ -615,7 +615,7 @@ run(void)
 			continue;
 		}
 		backoff = BACKOFF_MIN;
-		report(count);
+		report(count, false);
 		if (config.once && !more)
 			return 0;
 		if (count > 0 || more)
@@ -699,7 +699,7 @@ main(int argc, char **argv)
 	forget();
 	stats.since = now_ms();
 	status = run();
-	report(0);
+	report(0, true);
 	PQfinish(pg);
 	redis_close();
 	forget();

@@ -19,7 +19,9 @@ static const char begin_sql[] =
 "BEGIN;"
 "SET LOCAL synchronous_commit = off;"
 "SET LOCAL idle_in_transaction_session_timeout = '60s';"
-"SET LOCAL jit = off;"
+/* whatever the statistics say of a table that changes so fast: by the index */
+"SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;"
+" SET LOCAL enable_sort = off;"
 "SELECT " UTC_TIME("now() - interval '1 day'") "," UTC_TIME("now() + interval '1 day'") ","
 /* another one after a restart, a crash or a failover, which pools hide from us */
 " pg_postmaster_start_time()::text || (SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer')";
@@ -72,7 +74,8 @@ static const char claim_sql[] =
 "  AND created_at > $2::timestamptz AND created_at < $3::timestamptz"
 " ORDER BY position LIMIT $4::integer),"
 " slots AS MATERIALIZED ("
-" SELECT slot FROM (SELECT slot FROM head GROUP BY slot ORDER BY min(position)) AS s"
+/* OFFSET: or it would lock them all, and only then count */
+" SELECT slot FROM (SELECT slot FROM head GROUP BY slot ORDER BY min(position) OFFSET 0) AS s"
 " WHERE pg_try_advisory_xact_lock('saga_outbox'::regclass::oid::integer, slot)"
 " LIMIT (SELECT ceil(count(DISTINCT slot) * least(1, $5::integer / greatest(count(*), 1)::float8))"
 "  FROM head)),"
