@@ -27,6 +27,9 @@ missing() {
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
   [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
   command -v faketime >/dev/null || echo faketime
+  command -v redis-server >/dev/null || echo redis
+  [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
+  [[ -f $("$pg_config" --includedir)/libpq-fe.h ]] || echo libpq
 }
 
 as_root() {
@@ -67,15 +70,24 @@ install_packages() {
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime)
+      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime
+      redis-server libhiredis-dev libpq-dev)
   fi
   # The package would make and start a cluster of its own, which nobody asked
   # for. This file is there only while it is installed.
   local no_cluster=/etc/postgresql-common/createcluster.d/sagaz_ha.conf
   as_root mkdir -p "${no_cluster%/*}"
   echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
-  # shellcheck disable=SC2064  # the name is known now
-  trap "as_root rm -f '$no_cluster'; as_root rmdir --ignore-fail-on-non-empty '${no_cluster%/*}'" EXIT
+  # Nor are the servers of PgBouncer and Redis to be started.
+  local no_start=/usr/sbin/policy-rc.d
+  if [[ -e $no_start ]]; then
+    no_start=
+  else
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$no_start" >/dev/null
+    as_root chmod +x "$no_start"
+  fi
+  # shellcheck disable=SC2064  # the names are known now
+  trap "as_root rm -f '$no_cluster' $no_start; as_root rmdir --ignore-fail-on-non-empty '${no_cluster%/*}'" EXIT
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
     --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" </dev/null
 }
