@@ -63,12 +63,12 @@ start_servers() {
   POOL_PORT=$(free_port) REDIS_PORT=$(free_port)
   export POOL_PORT REDIS_PORT DATABASE_URL="host=127.0.0.1 port=$POOL_PORT user=postgres dbname=relay"
   server mkdir "$dir/pool" "$dir/redis"
-  start pool env LISTEN_ADDRESSES=127.0.0.1 PRIMARY_HOST="$dir" PRIMARY_PORT=5432 RUN_DIR="$dir/pool" \
+  start pool env POSTGRES_DB=relay LISTEN_ADDRESSES=127.0.0.1 PRIMARY_HOST="$dir" PRIMARY_PORT=5432 RUN_DIR="$dir/pool" \
     "$here/../deploy/scripts/pool" rw
   start redis redis-server "$here/../deploy/config/redis/redis.conf" --bind 127.0.0.1 \
     --port "$REDIS_PORT" --dir "$dir/redis"
-  wait_until 30 pool_answers || { cat "$dir/pool.log" >&2; die "the pool doesn't start"; }
-  wait_until 30 redis_answers || { cat "$dir/redis.log" >&2; die "Redis doesn't start"; }
+  wait_until 30 pool_answers || { tail -n 5 "$dir/pool.log" >&2; die "the pool doesn't start"; }
+  wait_until 30 redis_answers || { tail -n 5 "$dir/redis.log" >&2; die "Redis doesn't start"; }
 }
 
 # start_relays NUMBER
@@ -100,10 +100,27 @@ empty_outbox() {
   redis-cli -p "$REDIS_PORT" FLUSHALL >/dev/null
 }
 
-# A line of the table: SCENARIO RELAYS, of what was published since $began
+# CPU time of every process that takes part and is still there, in ns
+cpu() {
+  local pid
+  for pid in $(cat "$dir"/*.pid) $(pgrep --parent "$(head -n 1 "$dir/primary/postmaster.pid")") "${relays[@]}"; do
+    echo "$pid $(cut -d' ' -f1 "/proc/$pid/schedstat" 2>/dev/null || true)"
+  done
+}
+
+# The clock and the CPU meters begin to run.
+begin() {
+  began=$(relay_sql "SELECT clock_timestamp()")
+  relays=()
+  cpu >"$dir/cpu"
+}
+
+# A line of the table: SCENARIO RELAYS, of what was published since it began
 result() {
+  local used
+  used=$(cpu | awk 'NR == FNR { before[$1] = $2; next } { used += $2 - before[$1] } END { print used / 1000 }' "$dir/cpu" -)
   relay_sql "SELECT concat_ws('|', '$1', $2, count(*),
-      round(count(*) / extract(epoch FROM max(published_at) - '$began')),
+      round(count(*) / extract(epoch FROM max(published_at) - '$began')), round($used / count(*)),
       round(1000 * percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM published_at - created_at))::numeric),
       round(1000 * percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM published_at - created_at))::numeric))
     FROM saga_outbox WHERE published_at >= '$began'"
@@ -112,11 +129,11 @@ result() {
 # drain SCENARIO RELAYS
 drain() {
   insert_backlog
-  began=$(relay_sql "SELECT clock_timestamp()")
+  begin
   start_relays "$2"
   wait_until 300 none_pending || die "events are left over: $(tail -n 3 "$dir/relays.log")"
-  stop_relays
   result "$1" "$2"
+  stop_relays
 }
 
 run_backlog() {
@@ -132,14 +149,14 @@ INSERT INTO saga_outbox (topic, partition_key, payload)
 SELECT 'bench.topic', 'key' || :key + i, jsonb_build_object('order', i, 'note', repeat('x', 200))
 FROM generate_series(1, 10) AS i;
 SQL
-  began=$(relay_sql "SELECT clock_timestamp()")
+  begin
   start_relays "$1"
   "$bin/pgbench" --no-vacuum --client=4 --rate=$((rate / 10)) --time="$seconds" --file="$dir/insert.sql" \
     --host=127.0.0.1 --port="$POOL_PORT" --username=postgres relay >"$dir/pgbench.log" 2>&1 ||
     die "$(tail -n 3 "$dir/pgbench.log")"
   wait_until 300 none_pending || die "events are left over: $(tail -n 3 "$dir/relays.log")"
+  result "while inserted" "$1"
   stop_relays
-  result "$rate/s inserted" "$1"
 }
 
 # A query that lasts, here or on a replica, keeps VACUUM from removing what was
@@ -163,7 +180,7 @@ make --silent --no-print-directory -C "$relay" >&2
 note "starting PostgreSQL, PgBouncer, Redis"
 start_servers
 {
-  echo "events|relays|published|per second|p50 ms|p99 ms"
+  echo "events|relays|published|per second|CPU us each|p50 ms|p99 ms"
   for scenario in "${scenarios[@]}"; do
     for number in 1 4; do
       note "$scenario, $number"
@@ -174,9 +191,9 @@ start_servers
 table <"$dir/table"
 cat <<EXPLANATION
 
-37 partitions, 5000 keys, payloads of 230 bytes. Latency is from the beginning of
-the transaction that inserted an event until it was marked; a backlog's says how
-long it waited.
+37 partitions, 5000 keys, payloads of 230 bytes. While inserted: $rate/s wanted.
+CPU: of server processes, pool, Redis and relays. Latency is from the beginning of
+the transaction that inserted an event until it was marked; a backlog's says how long it waited.
 EXPLANATION
 # shellcheck disable=SC2119  # no peers
 say_conditions
