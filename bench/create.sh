@@ -18,10 +18,15 @@ declare -A titles=(
   [worker]='sagaz_ha worker' [pg_partman]='pg_partman create_parent()'
 )
 
-# The days that are to have a partition: $count, up to 900 days ahead. sagaz_ha
-# fills what is missing since the first.
+# The days that are to have a partition, COUNT of them: as many ahead as a policy
+# may have, the others before today. sagaz_ha fills what is missing since the first.
+days_ahead() {
+  echo $(($1 > 900 ? 900 : $1 - 1))
+}
+
+# first_day COUNT
 first_day() {
-  echo "date_trunc('day', now(), 'UTC') - interval '$(($1 - 901)) days'"
+  echo "date_trunc('day', now(), 'UTC') - interval '$(($1 - 1 - $(days_ahead "$1"))) days'"
 }
 
 # prepare DATABASE CONTENDER COUNT
@@ -34,7 +39,7 @@ prepare() {
       sql "$1" --command="CREATE TABLE first_day PARTITION OF saga_outbox
           FOR VALUES FROM ('$(sql "$1" --command="SELECT $(first_day "$3")")')
                        TO ('$(sql "$1" --command="SELECT $(first_day "$3") + interval '1 day'")')" \
-        --command="SELECT sagaz_ha.manage_partitions('saga_outbox', '1 day', premake => 900)"
+        --command="SELECT sagaz_ha.manage_partitions('saga_outbox', '1 day', premake => $(days_ahead "$3"))"
       ;;
     pg_partman) sql "$1" --command="CREATE SCHEMA partman" --command="CREATE EXTENSION pg_partman SCHEMA partman" ;;
   esac >/dev/null
@@ -54,7 +59,7 @@ make_partitions() {
   case $2 in
     ddl)
       sql "$1" --command="DO \$\$DECLARE day timestamptz; BEGIN
-        FOR day IN SELECT generate_series($(first_day "$3"), date_trunc('day', now(), 'UTC') + interval '900 days', '1 day') LOOP
+        FOR day IN SELECT generate_series($(first_day "$3"), date_trunc('day', now(), 'UTC') + interval '$(days_ahead "$3") days', '1 day') LOOP
           EXECUTE format('CREATE TABLE saga_outbox_%s PARTITION OF saga_outbox FOR VALUES FROM (%L) TO (%L)',
                          to_char(day, '\"y\"YYYY\"m\"MM\"d\"DD'), day, day + interval '1 day');
         END LOOP; END\$\$"
@@ -71,7 +76,7 @@ make_partitions() {
         how="'native', 'daily'"
       fi
       sql "$1" --command="SELECT partman.create_parent('public.saga_outbox', 'created_at', $how,
-        p_premake => 900, p_start_partition => ($(first_day "$3"))::text)"
+        p_premake => $(days_ahead "$3"), p_start_partition => ($(first_day "$3"))::text)"
       ;;
   esac >/dev/null
 }
