@@ -110,7 +110,14 @@ sub psql
 # The command lines of all processes; some may be gone by now.
 sub command_lines
 {
-	return map { open(my $in, '<', $_) ? join('', <$in>) : () } glob('/proc/[0-9]*/cmdline');
+	my @found;
+
+	foreach my $file (glob('/proc/[0-9]*/cmdline'))
+	{
+		open(my $in, '<', $file) or next;
+		push @found, join('', <$in>);
+	}
+	return @found;
 }
 
 # -------- Prometheus
