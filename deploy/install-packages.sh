@@ -28,6 +28,7 @@ missing() {
   has_program pgbouncer || echo pgbouncer
   has_program redis-server || echo redis
   has_program prometheus || echo prometheus
+  [[ -x /usr/bin/python3 ]] || echo python3
   [[ $want == test ]] || return 0
   perl -MIPC::Run -e 1 2>/dev/null || echo IPC::Run
   command -v prove >/dev/null || echo prove
@@ -96,7 +97,7 @@ install_packages() {
   major=$(major_version)
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
   if [[ $want != build ]]; then
-    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus)
+    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus python3)
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl

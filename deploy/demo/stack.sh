@@ -24,10 +24,16 @@ offset=${SAGAZ_PORT_OFFSET:-10000}
 dir=${SAGAZ_STATE_DIR:-/tmp/sagaz_ha-stack.$offset}
 export SAGAZ_PORT_OFFSET=$offset SAGAZ_STATE_DIR=$dir
 # in the order of starting
-services=(postgres-primary postgres-replica pgbouncer-rw pgbouncer-ro redis)
+services=(
+  postgres-primary postgres-replica pgbouncer-rw pgbouncer-ro redis
+  exporter-primary exporter-replica exporter-rw exporter-ro prometheus
+)
 declare -A port=(
   [postgres-primary]=$((5432 + offset)) [postgres-replica]=$((5433 + offset))
-  [pgbouncer-rw]=$((6432 + offset)) [pgbouncer-ro]=$((6433 + offset)) [redis]=$((6379 + offset))
+  [pgbouncer-rw]=$((6432 + offset)) [pgbouncer-ro]=$((6433 + offset))
+  [redis]=$((6379 + offset)) [prometheus]=$((9090 + offset))
+  [exporter-primary]=$((9187 + offset)) [exporter-replica]=$((9188 + offset))
+  [exporter-rw]=$((9127 + offset)) [exporter-ro]=$((9128 + offset))
 )
 user=$(id -un)
 [[ $EUID != 0 ]] || user=postgres
@@ -41,6 +47,13 @@ become() {
   case $1 in
   postgres-primary) exec "$dir/deploy/scripts/primary" ;;
   postgres-replica) exec "$dir/deploy/scripts/standby" ;;
+  exporter-*) become_exporter "${1#exporter-}" ;;
+  prometheus)
+    export PROMETHEUS_PORT=${port[$1]} EXPORTER_PRIMARY_PORT=${port[exporter-primary]} \
+      EXPORTER_REPLICA_PORT=${port[exporter-replica]} EXPORTER_RW_PORT=${port[exporter-rw]} \
+      EXPORTER_RO_PORT=${port[exporter-ro]}
+    exec "$dir/deploy/scripts/prometheus" native
+    ;;
   pgbouncer-*) exec "$dir/deploy/scripts/pool" "${1#pgbouncer-}" ;;
   redis)
     mkdir -p "$dir/redis"
@@ -49,12 +62,24 @@ become() {
   esac
 }
 
+# become_exporter primary|replica|rw|ro
+become_exporter() {
+  local kind=postgresql target=postgres-$1
+  if [[ $1 == r? ]]; then
+    kind=pgbouncer target=pgbouncer-$1
+  fi
+  export EXPORTER_PORT=${port[exporter-$1]} TARGET_HOST=127.0.0.1 TARGET_PORT=${port[$target]}
+  exec "$dir/deploy/scripts/exporter" "$kind"
+}
+
 # healthy SERVICE
 healthy() {
   local check=("$1")
   case $1 in
   postgres-*) check=("${1#postgres-}") ;;
   pgbouncer-*) check=(pool) ;;
+  exporter-*) check=(http "http://127.0.0.1:${port[$1]}/healthz") ;;
+  prometheus) check=(http "http://127.0.0.1:${port[$1]}/-/ready") ;;
   esac
   PGPORT=${port[$1]} POOL_PORT=${port[$1]} REDIS_PORT=${port[$1]} \
     "$dir/deploy/scripts/healthcheck" "${check[@]}"
@@ -207,16 +232,18 @@ down() {
 
 # -------- status
 
+# Two in a line, for the rest of the screen.
 show_processes() {
-  local service pid state all=0
+  local service pid state all=0 end='  '
   for service in "${services[@]}"; do
     state=ok
     if ! pid=$(pid_of "$service"); then
       state='NOT RUNNING' all=1
     elif ! healthy "$service" >/dev/null 2>&1; then
-      state='RUNS, AND DOES NOT WORK' all=1
+      state='NOT WORKING' all=1
     fi
-    printf '%-17s 127.0.0.1:%-6s %s\n' "$service" "${port[$service]}" "$state${pid:+, process $pid}"
+    printf '%-16s %5s %-15s%s' "$service" "${port[$service]}" "$state ${pid:-}" "$end"
+    [[ $end == '  ' ]] && end=$'\n' || end='  '
   done
   return "$all"
 }
