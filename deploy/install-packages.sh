@@ -29,6 +29,8 @@ missing() {
   has_program redis-server || echo redis
   has_program prometheus || echo prometheus
   [[ -x /usr/bin/python3 ]] || echo python3
+  [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
+  [[ -f $("$pg_config" --includedir 2>/dev/null)/libpq-fe.h ]] || echo libpq
   [[ $want == test ]] || return 0
   perl -MIPC::Run -e 1 2>/dev/null || echo IPC::Run
   command -v prove >/dev/null || echo prove
@@ -36,8 +38,6 @@ missing() {
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
   command -v faketime >/dev/null || echo faketime
-  [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
-  [[ -f $("$pg_config" --includedir)/libpq-fe.h ]] || echo libpq
 }
 
 as_root() {
@@ -99,11 +99,12 @@ install_packages() {
   major=$(major_version)
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
   if [[ $want != build ]]; then
-    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus python3)
+    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus python3
+      libhiredis-dev libpq-dev)
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime libhiredis-dev libpq-dev)
+      libipc-run-perl shellcheck faketime)
   fi
   for daemon in pgbouncer redis-server prometheus; do
     has_program "$daemon" || new+=("$daemon")
