@@ -267,7 +267,7 @@ test_half_way() {
 }
 
 stop_half_way() {
-  kill -INT "${orphans[@]}"
+  kill -INT "${orphans[@]}" || true
   wait "${orphans[@]}" || true
   orphans=()
 }
