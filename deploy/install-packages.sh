@@ -35,6 +35,10 @@ missing() {
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
   command -v faketime >/dev/null || echo faketime
+  has_program patroni || echo patroni
+  has_program etcd || echo etcd
+  has_program haproxy || echo haproxy
+  has_program curl || echo curl
 }
 
 as_root() {
@@ -100,9 +104,9 @@ install_packages() {
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime)
+      libipc-run-perl shellcheck faketime patroni etcd-server haproxy curl)
   fi
-  for daemon in pgbouncer redis-server prometheus; do
+  for daemon in pgbouncer redis-server prometheus patroni etcd haproxy; do
     has_program "$daemon" || new+=("$daemon")
   done
   keep_quiet

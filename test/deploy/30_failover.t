@@ -242,13 +242,13 @@ bring_back() {
 
 # -------- partitions
 
-# Makes a partition of DAYS ago with finished rows, which the worker begins to
-# retire, and a session that still sees it, so that the detach can't be finished.
+# Makes a partition of DAYS ago with finished rows, at once, which the worker
+# begins to retire, and a session that still sees it, so that the detach can't be finished.
 # begin_drain DAYS
 begin_drain() {
-  drained=$(on "$leader" "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '$1 days')")
-  on "$leader" "INSERT INTO saga_outbox (topic, payload, status, created_at)
-    SELECT 'old', '{}', 'PUBLISHED', now() - interval '$1 days' FROM generate_series(1, 100)"
+  drained=$(on "$leader" "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '$1 days');
+    INSERT INTO saga_outbox (topic, payload, status, created_at)
+    SELECT 'old', '{}', 'PUBLISHED', now() - interval '$1 days' FROM generate_series(1, 100)")
   must "a detach of $drained under way, on the standbys too" 60 is_draining
 }
 
@@ -346,9 +346,9 @@ if [[ ${SAGAZ_SYNC:-} == false ]]; then
   patch '{"synchronous_mode": false}'
   must "asynchronous replication" 20 holds "$leader" "current_setting('synchronous_standby_names') = ''"
 fi
-pool "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '60 days')" >/dev/null
-pool "INSERT INTO saga_outbox (topic, payload, status, created_at)
-  VALUES ('unfinished', '{}', 'PENDING', now() - interval '60 days')"
+pool "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '60 days');
+  INSERT INTO saga_outbox (topic, payload, status, created_at)
+  VALUES ('unfinished', '{}', 'PENDING', now() - interval '60 days')" >/dev/null
 for i in 1 2 3 4; do
   writer "$i" &
   started_here $!
