@@ -39,6 +39,8 @@ foreach my $database (qw(postgres second))
 # nothing has ever expired here: it's held all the same, before something does
 take_table($primary, 'postgres', 'forever', days => [ -3, 0 ], retention => '100 years');
 is_partitions($primary, 'postgres', 'forever', -3, 3, 'and those of a table that keeps all');
+take_table($primary, 'postgres', 'early', days => [ -3, 0 ]);
+is_partitions($primary, 'postgres', 'early', -3, 3, 'and those of one that will be asked for early');
 $primary->backup('backup');
 
 # A server made from a backup; not a standby unless asked for.
@@ -133,10 +135,12 @@ is($restored->safe_psql('postgres', 'SELECT count(*) FROM events'), '4', 'the ro
 is($restored->safe_psql('postgres', q{SELECT status FROM sagaz_ha.partition_health()
 	WHERE check_name = 'drops' AND table_name = 'events'}), 'critical', 'health knows before the first pass');
 is(scalar log_lines($restored, 0, qr/LOG:  sagaz_ha: this server is started from a backup/), 1, 'the log says so once');
+is($restored->safe_psql('postgres', q{SELECT sagaz_ha.resume_drops('early')}), 't', 'an operator may agree at once');
 $restored->adjust_conf('postgresql.conf', 'sagaz_ha.enabled', 'on');
 $restored->append_conf('postgresql.conf', "sagaz_ha.databases = 'postgres'\n");
 kill_and_start($restored);
 is_held($restored, 'postgres', 'killed right after recovery');
+is_partitions($restored, 'postgres', 'early', -3, 3, 'what an operator agreed to before the first pass goes on');
 is($restored->safe_psql('postgres', q{SELECT string_agg(action || ' ' || partition_name || ' ' || details, E'\n')
 	FROM sagaz_ha.plan_partition_maintenance()}),
 	join("\n", map {
