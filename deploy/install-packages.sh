@@ -35,6 +35,7 @@ missing() {
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
   command -v faketime >/dev/null || echo faketime
+  has_program pgbackrest || echo pgbackrest
 }
 
 as_root() {
@@ -100,7 +101,7 @@ install_packages() {
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime)
+      libipc-run-perl shellcheck faketime pgbackrest)
   fi
   for daemon in pgbouncer redis-server prometheus; do
     has_program "$daemon" || new+=("$daemon")

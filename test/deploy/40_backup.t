@@ -92,7 +92,7 @@ start() {
 kill_server() {
   local pid children deadline=$((SECONDS + seconds))
   pid=$(<"$dir/$NODE_NAME.pid")
-  mapfile -t children < <(pgrep --parent "$pid")
+  read -ra children <"/proc/$pid/task/$pid/children" || true
   kill -KILL "$pid"
   wait "$pid" 2>/dev/null || true
   for pid in "${children[@]}"; do
