@@ -223,6 +223,10 @@ use_server primary
 kill_server
 rm -rf "$PGDATA"
 run 'restore of the latest' "$scripts/restore"
+status=0
+timeout "$seconds" env --unset=PGBACKREST_REPO1_PATH "$scripts/primary" >"$dir/nameless.log" 2>&1 || status=$?
+is "$status $(grep -c 'FATAL:  could not restore file' "$dir/nameless.log")" '1 1' \
+  'primary: without the repository it does not start, rather than with less'
 start
 is "$(rows_by_partition)" "$after" 'primary: every row that was archived'
 is "$(sql 'SELECT timeline_id FROM pg_control_checkpoint()')" 2 'primary: on a timeline of its own'
