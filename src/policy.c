@@ -586,16 +586,16 @@ text_column(HeapTuple tuple, TupleDesc desc, const char *column)
 static void
 set_held(Policy *policy, HeapTuple tuple, TupleDesc desc, TimestampTz restored)
 {
-	bool		free;
-	bool		never;
-	Datum		since = SPI_getbinval(tuple, desc, 13, &free);
-	Datum		noted = SPI_getbinval(tuple, desc, 14, &never);
+	bool		unheld;
+	bool		unnoted;
+	Datum		since = SPI_getbinval(tuple, desc, 13, &unheld);
+	Datum		noted = SPI_getbinval(tuple, desc, 14, &unnoted);
 
-	if (restored != 0 && (never || DatumGetTimestampTz(noted) != restored))
+	if (restored != 0 && (unnoted || DatumGetTimestampTz(noted) != restored))
 		policy->restore_to_note = restored;
-	policy->drops_held = !free || policy->restore_to_note != 0;
+	policy->drops_held = !unheld || policy->restore_to_note != 0;
 	policy->restored = policy->restore_to_note != 0 ||
-		(!free && !never && DatumGetTimestampTz(since) == DatumGetTimestampTz(noted));
+		(!unheld && !unnoted && DatumGetTimestampTz(since) == DatumGetTimestampTz(noted));
 }
 
 /* One row of partition_policy; its memory is the caller's. */

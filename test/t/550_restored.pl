@@ -24,6 +24,8 @@ sagaz_ha.naptime = 1s
 timezone = 'UTC'
 autovacuum = off
 restart_after_crash = on
+wal_log_hints = on
+wal_keep_size = 512MB
 log_line_prefix = '%m [%p] %b %a '
 });
 $primary->start;
@@ -258,5 +260,23 @@ $pending->safe_psql('postgres', q{SELECT sagaz_ha.resume_drops('events')});
 goes_on($pending, 'postgres', 'pending, resumed');
 is_consistent($pending, 'postgres', 'events', 'pending: nothing is half done');
 $pending->stop('fast');
+
+# -------- the old primary, rewound, and promoted in its turn
+
+$standby->start;
+my $conf = slurp_file($primary->data_dir . '/postgresql.conf');
+command_ok([ 'pg_rewind', '--target-pgdata' => $primary->data_dir, '--source-server' => $standby->connstr('postgres'),
+		'--write-recovery-conf', '--no-sync' ], 'pg_rewind, which leaves a backup_label as well');
+ok(-e $primary->data_dir . '/backup_label', 'so it does');
+unlink $primary->data_dir . '/postgresql.conf';
+append_to_file($primary->data_dir . '/postgresql.conf', "${conf}sagaz_ha.clock = '2026-03-15 12:00:00+00'\n");
+$primary->start;
+my $lsn = $standby->lsn('insert');
+ok(defined when($primary, 'postgres', qq{pg_last_wal_replay_lsn() >= '$lsn'}), 'it follows');
+$standby->stop('fast');
+$primary->promote;
+goes_on($primary, 'postgres', 'a rewound server, promoted');
+ok(!-e $primary->data_dir . '/sagaz_ha.restored', 'it is no restored server either');
+$primary->stop('fast');
 
 done_testing();
