@@ -104,6 +104,16 @@ render() {
   printf '%s\n' "$text"
 }
 
+# What pgBackRest has to know of this node; config/pgbackrest/pgbackrest.conf has
+# the rest. Backups go to PGBACKREST_REPO1_PATH; any other of its options can be
+# set the same way.
+backup_environment() {
+  export PGBACKREST_CONFIG=${PGBACKREST_CONFIG:-$CONFIG_DIR/pgbackrest/pgbackrest.conf}
+  export PGBACKREST_STANZA=${PGBACKREST_STANZA:-sagaz} PGBACKREST_REPO1_PATH
+  export PGBACKREST_PG1_PATH=$PGDATA PGBACKREST_PG1_PORT=$PGPORT
+  export PGBACKREST_PG1_SOCKET_PATH=$SOCKET_DIR
+}
+
 # The libraries that every node preloads: pg_cron where it is installed.
 preload_libraries() {
   local library preload=sagaz_ha
@@ -126,6 +136,10 @@ server_options() {
     -c "shared_preload_libraries=$(preload_libraries)"
     -c "cron.database_name=$POSTGRES_DB"
   )
+  if [[ -n ${PGBACKREST_REPO1_PATH:-} ]]; then
+    backup_environment
+    server_options+=(-c "archive_command=pgbackrest archive-push %p")
+  fi
 }
 
 # Becomes the server.
