@@ -3,7 +3,8 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell docs unit regress isolation tap pgtap demo; all of them by default
+#   suites: compile shell docs unit regress isolation tap pgtap demo deploy compose;
+#   all of them by default
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -14,13 +15,14 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
 # The user that runs the suites may not be allowed to be where we are.
 cd /
-all_suites=(compile shell docs unit regress isolation tap pgtap demo)
+all_suites=(compile shell docs unit regress isolation tap pgtap demo deploy compose)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
 limit=600
-# but for the TAP tests, which are many servers one after the other.
+# but for those of many servers one after the other.
 tap_limit=2400
+deploy_limit=1200
 
 passed=0
 failed=0
@@ -242,6 +244,25 @@ suite_demo() {
   else
     tally demo 0 1
   fi
+}
+
+# What deploy/ brings, on servers that the tests start by themselves.
+suite_deploy() {
+  local status=0
+  logged as_user timeout --kill-after=30 "$deploy_limit" env --chdir="$tree" \
+    PG_CONFIG="$pg_config" prove --verbose test/deploy || status=$?
+  tally_tap deploy "$status"
+}
+
+# The same in containers: as root, for that is what starts a Docker daemon, and
+# from a tree in which nothing was built.
+suite_compose() {
+  local status=0 become_root=()
+  copy_tree "$work/checkout"
+  [[ $EUID == 0 ]] || become_root=(sudo)
+  logged "${become_root[@]}" timeout --kill-after=30 "$deploy_limit" \
+    env --chdir="$work/checkout" prove --verbose test/deploy/root || status=$?
+  tally_tap compose "$status"
 }
 
 # --------
