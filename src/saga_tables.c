@@ -63,10 +63,15 @@ static const SagaTable saga_tables[] = {
 		" created_at timestamptz NOT NULL DEFAULT now(),"
 		" published_at timestamptz,"
 		" PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at)",
-		/* two partial indexes, so that the condition below never needs a scan */
+		/*
+		 * The first two are so that the condition below never needs a scan.
+		 * The third gives the order of publishing: created_at is when a
+		 * transaction began, which is no order of events.
+		 */
 		.indexes = {
 			"(status, created_at) WHERE status = 'PENDING'",
-			"(status, created_at) WHERE status = 'FAILED'"
+			"(status, created_at) WHERE status = 'FAILED'",
+			"(position) WHERE status = 'PENDING'"
 		},
 		.interval = "1 day", .premake = 7, .retention = "30 days",
 		.unfinished_when = "status = 'PENDING' OR status = 'FAILED'",
