@@ -31,13 +31,24 @@ endif
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test help
+.PHONY: demo demo-up demo-status demo-down demo-install test help
 
-demo:
-	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh build
+demo: demo-install
+	@PG_CONFIG='$(PG_CONFIG)' deploy/demo/demo.sh
+
+demo-up: demo-install
+	@PG_CONFIG='$(PG_CONFIG)' deploy/demo/stack.sh up
+
+demo-status:
+	@PG_CONFIG='$(PG_CONFIG)' deploy/demo/stack.sh status
+
+demo-down:
+	@PG_CONFIG='$(PG_CONFIG)' deploy/demo/stack.sh down
+
+demo-install:
+	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh demo
 	$(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' all
 	$(SUDO) $(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' install
-	PG_CONFIG='$(PG_CONFIG)' deploy/demo/demo.sh
 
 test:
 	@PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh test
@@ -46,6 +57,8 @@ test:
 help:
 	@echo "make, make install  build and install for the PostgreSQL of PG_CONFIG=pg_config"
 	@echo "make installcheck   regress, isolation and TAP tests of the installed extension"
-	@echo "make demo           install what is needed (Debian), build, and show it working"
+	@echo "make demo           install what is needed (Debian), build, and show the whole"
+	@echo "                    stack working, on loopback ports; 'make demo-up' keeps it to"
+	@echo "                    play with, then there are 'make demo-status' and 'make demo-down'"
 	@echo "make test           install what is needed (Debian), build, and run every suite;"
 	@echo "                    SUITES='unit regress' runs only some"

@@ -1,31 +1,39 @@
 #!/bin/bash
-# Installs what building (build) or building and testing (test) sagaz_ha needs,
-# on Debian and its relatives. Does nothing when everything is there already,
-# wherever it came from.
+# Installs what building sagaz_ha (build), showing the stack around it too (demo),
+# or testing it all too (test) needs, on Debian and its relatives. Does nothing
+# when everything is there already, wherever it came from.
 #
-# usage: deploy/install-packages.sh build|test
+# usage: deploy/install-packages.sh build|demo|test
 # PG_CONFIG chooses one of several PostgreSQL installations.
 set -euo pipefail
 
 pg_config=${PG_CONFIG:-pg_config}
-want=${1:?usage: install-packages.sh build|test}
+want=${1:?usage: install-packages.sh build|demo|test}
 
 has_server() {
   [[ -f $("$pg_config" --pgxs 2>/dev/null) && -x $("$pg_config" --bindir)/initdb ]]
+}
+
+# A daemon may be where only root looks for programs.
+has_program() {
+  PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
 }
 
 # What is missing, one word each.
 missing() {
   command -v cc >/dev/null || echo compiler
   has_server || echo postgresql
+  [[ $want != build ]] || return 0
+  [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
+  has_program pgbouncer || echo pgbouncer
+  has_program redis-server || echo redis
+  has_program prometheus || echo prometheus
   [[ $want == test ]] || return 0
   perl -MIPC::Run -e 1 2>/dev/null || echo IPC::Run
   command -v prove >/dev/null || echo prove
   command -v pg_prove >/dev/null || echo pg_prove
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
-  [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
-  [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
   command -v faketime >/dev/null || echo faketime
 }
 
@@ -58,26 +66,51 @@ major_version() {
   echo "$version"
 }
 
+# Nobody asked for a cluster, or for a daemon that runs now or after the next
+# boot: the stack starts its own. Both files are there only while packages are
+# installed.
+no_cluster=/etc/postgresql-common/createcluster.d/sagaz_ha.conf
+no_daemon=/usr/sbin/policy-rc.d
+keep_quiet() {
+  as_root mkdir -p "${no_cluster%/*}"
+  echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
+  trap allow_daemons EXIT
+  if [[ -e $no_daemon ]]; then
+    no_daemon=
+    return
+  fi
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$no_daemon" >/dev/null
+  as_root chmod +x "$no_daemon"
+}
+
+allow_daemons() {
+  as_root rm -f "$no_cluster" ${no_daemon:+"$no_daemon"}
+  as_root rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"
+}
+
 install_packages() {
-  local major packages
+  local major packages daemon new=()
   # one source that fails is no reason to stop: apt-get install finds out
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update ||
     echo "install-packages: going on with the package lists that there are" >&2
   major=$(major_version)
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
+  if [[ $want != build ]]; then
+    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus)
+  fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime)
+      libipc-run-perl shellcheck faketime)
   fi
-  # The package would make and start a cluster of its own, which nobody asked
-  # for. This file is there only while it is installed.
-  local no_cluster=/etc/postgresql-common/createcluster.d/sagaz_ha.conf
-  as_root mkdir -p "${no_cluster%/*}"
-  echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
-  # shellcheck disable=SC2064  # the name is known now
-  trap "as_root rm -f '$no_cluster'; as_root rmdir --ignore-fail-on-non-empty '${no_cluster%/*}'" EXIT
+  for daemon in pgbouncer redis-server prometheus; do
+    has_program "$daemon" || new+=("$daemon")
+  done
+  keep_quiet
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
     --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" </dev/null
+  for daemon in "${new[@]}"; do
+    as_root systemctl --quiet disable "$daemon" 2>/dev/null || true
+  done
 }
 
 if [[ -z $(missing) ]]; then

@@ -1,153 +1,166 @@
 #!/bin/bash
-# Shows the extension's main job on a PostgreSQL cluster of its own, which
-# listens on no network address and is gone at the end. The extension has to be
+# Shows the whole: a primary, a replica, both pools and what else the stack has,
+# on loopback ports, and partitions that are retired while a long query reads
+# them on the replica. Everything is gone at the end. The extension has to be
 # installed: `make demo` does that first.
 #
-# PG_CONFIG chooses one of several PostgreSQL installations.
+# environment: PG_CONFIG, SAGAZ_PORT_OFFSET (free ports otherwise)
 set -euo pipefail
 
-bin=$("${PG_CONFIG:-pg_config}" --bindir)
-dir=$(mktemp -d /tmp/sagaz_ha-demo.XXXXXX)
-# initdb and the server refuse to be root
-server_user=()
-if [[ $EUID == 0 ]]; then
-  server_user=(runuser -u postgres --)
-  chown postgres "$dir"
-fi
-
-server() {
-  (cd "$dir" && "${server_user[@]}" env LC_ALL=C.UTF-8 "$bin/$1" -D "$dir/data" "${@:2}")
-}
+stack=$(cd "$(dirname "$0")" && pwd)/stack.sh
+SAGAZ_PORT_OFFSET=${SAGAZ_PORT_OFFSET:-$("$stack" free-offset)}
+SAGAZ_STATE_DIR=$(mktemp -d /tmp/sagaz_ha-demo.XXXXXX)
+export SAGAZ_PORT_OFFSET SAGAZ_STATE_DIR
+eval "$("$stack" env)"
+export PGPASSWORD=$POSTGRES_PASSWORD PGTZ=UTC
 
 cleanup() {
-  if [[ -f $dir/data/postmaster.pid ]]; then
-    server pg_ctl --mode=immediate --silent stop || true
-  fi
-  rm -rf "$dir"
+  trap '' INT TERM
+  "$stack" down
+  rm -rf "$SAGAZ_STATE_DIR"
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-psql_demo() {
-  PGOPTIONS="-c timezone=UTC ${clock:+-c sagaz_ha.clock=$clock}" \
-    "$bin/psql" --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --pset=pager=off \
-    --host="$dir" --port=5432 --username=postgres --dbname=sagaz "$@"
+# As everybody reaches it.
+# sagaz PORT OPTION...
+sagaz() {
+  "$PG_BIN/psql" --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --pset=pager=off \
+    --host=127.0.0.1 --port="$1" --username=postgres --dbname=sagaz "${@:2}"
 }
 
 title() {
   printf '\n\n===== %s\n' "$1"
 }
 
-# Shows statements and what they return.
+# Shows statements of stdin and what they return, through the write pool, or
+# the pool whose port is given.
 show() {
-  psql_demo --echo-queries </dev/stdin
+  sagaz "${1:-$PGBOUNCER_RW_PORT}" --echo-queries
+}
+
+# One value, from the primary unless a port is given.
+value() {
+  sagaz "${2:-$POSTGRES_PRIMARY_PORT}" --tuples-only --no-align --command="$1"
 }
 
 # The demo is a test as well: what it says must be so.
-# expect WHAT QUERY WANTED
+# expect WHAT GOT WANTED
 expect() {
-  local got
-  got=$(psql_demo --tuples-only --no-align --command="$2")
-  if [[ $got != "$3" ]]; then
-    echo "demo: $1: expected $3, but it is $got" >&2
+  if [[ $2 != "$3" ]]; then
+    echo "demo: $1: expected $3, but it is $2" >&2
     exit 1
   fi
-  echo "-- $1: $got"
+  echo "-- $1: $2"
 }
 
-title "A throwaway cluster of $("$bin/postgres" --version)"
-server initdb --auth=trust --username=postgres --encoding=UTF8 --no-sync >"$dir/initdb.log" 2>&1 ||
-  { cat "$dir/initdb.log"; exit 1; }
-server pg_ctl --silent --wait --log="$dir/server.log" \
-  --options="-c listen_addresses='' -c unix_socket_directories='$dir' -c port=5432 -c fsync=off" start
-"$bin/createdb" --host="$dir" --port=5432 --username=postgres sagaz
-echo "It runs in $dir."
+# Waits until a condition is true on the primary, or on the port that is given.
+# wait_until WHAT CONDITION [PORT]
+wait_until() {
+  local deadline=$((SECONDS + 60))
+  until [[ $(value "SELECT $2" "${3:-$POSTGRES_PRIMARY_PORT}") == t ]]; do
+    if ((SECONDS >= deadline)); then
+      echo "demo: not within 60 s: $1" >&2
+      "$stack" status >&2 || true
+      exit 1
+    fi
+    sleep 0.1
+  done
+}
 
-title "Two statements: from nothing to maintained partitions"
-show <<'SQL'
-CREATE EXTENSION sagaz_ha;
-SELECT * FROM maintain_all_partitions();
-SQL
+dropped="(SELECT count(*) FROM sagaz_ha.partition_history WHERE action = 'DROP')"
 
-title "Run again, it has nothing to do and does nothing"
-show <<'SQL'
-SELECT * FROM maintain_all_partitions();
-SQL
+title "The stack of the specification, on loopback ports"
+"$stack" up
+echo "It runs in $SAGAZ_STATE_DIR. This is what its postgres-init did:"
+"$stack" logs postgres-init | sed -n '/partitions made/,/rows)/p'
 
-title "Work comes in: finished and unfinished sagas, events sent and not sent"
+title "Work comes in through the write pool (pgbouncer-rw)"
 show <<'SQL'
 INSERT INTO saga_executions (saga_name, status) VALUES ('test-saga', 'SUCCESS');
-INSERT INTO saga_executions (saga_name, status, created_at)
-VALUES ('slow-saga', 'RUNNING', now() + interval '1 month');
 INSERT INTO saga_outbox (topic, payload, status)
 VALUES ('test.topic', '{"foo": "bar"}'::jsonb, 'PENDING');
 INSERT INTO saga_outbox (topic, payload, status, created_at)
 VALUES ('test.topic', '{"foo": "baz"}'::jsonb, 'PUBLISHED', now() + interval '1 day');
-SELECT tableoid::regclass AS partition, topic, status FROM saga_outbox ORDER BY created_at;
+SELECT sagaz_ha.commit_token();
+SQL
+
+title "The read pool (pgbouncer-ro) waits for just that commit on the replica, and reads it"
+show "$PGBOUNCER_RO_PORT" <<SQL
+CALL sagaz_ha.wait_for_replay('$(value 'SELECT sagaz_ha.commit_token()')', '20 s');
+SELECT pg_is_in_recovery(), status, count(*) FROM saga_outbox GROUP BY status;
 SQL
 
 title "A query that names a time reads only the partitions of that time"
 show <<'SQL'
-EXPLAIN (ANALYZE, BUFFERS)
-SELECT * FROM saga_executions WHERE created_at >= CURRENT_DATE - INTERVAL '1 day'
-AND created_at < CURRENT_DATE + INTERVAL '1 day';
-SELECT * FROM get_partition_statistics();
+EXPLAIN (ANALYZE, BUFFERS) SELECT * FROM saga_executions
+WHERE created_at >= CURRENT_DATE - INTERVAL '1 day' AND created_at < CURRENT_DATE + INTERVAL '1 day';
 SQL
+
+title "A long query begins on the replica, in a transaction that sees all of the outbox"
+coproc reader { sagaz "$PGBOUNCER_RO_PORT" --tuples-only --no-align 2>&1; }
+echo 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM saga_outbox;' >&"${reader[1]}"
+read -r -t 30 seen <&"${reader[0]}"
+expect "events that it sees" "$seen" 2
 
 clock=$(date --utc --date='40 days' +%Y-%m-%dT12:00:00Z)
-title "40 days later (a superuser may set sagaz_ha.clock = '$clock')"
-echo "The outbox is kept for 30 days. What would a pass do?"
+title "40 days go by at once (sagaz_ha.clock = '$clock', for tests)"
+echo "The worker makes partitions first. It doesn't trust a clock that jumps so far,"
+echo "and holds back all drops:"
+value "ALTER SYSTEM SET sagaz_ha.clock = '$clock'"
+value "ALTER SYSTEM SET sagaz_ha.naptime = '1 s'"
+value "SELECT pg_reload_conf()" >/dev/null
+wait_until "drops are held back" \
+  "EXISTS (SELECT FROM sagaz_ha.partition_health() WHERE check_name = 'drops' AND status = 'critical')"
 show <<'SQL'
-SELECT action, table_name, count(*), min(partition_name) AS first, max(partition_name) AS last
-FROM sagaz_ha.plan_partition_maintenance()
-GROUP BY action, table_name ORDER BY action, table_name;
+SELECT table_name, check_name, status, left(details, 90) AS details FROM sagaz_ha.partition_health()
+WHERE check_name = 'drops' AND status <> 'ok';
+SELECT sagaz_ha.resume_drops('saga_outbox');
 SQL
-echo "The pass itself. An event that was never sent keeps its partition:"
-show <<'SQL'
-SELECT * FROM maintain_all_partitions() WHERE action <> 'CREATE';
-SQL
-expect "events not sent that are still there" \
-  "SELECT count(*) FROM saga_outbox WHERE status = 'PENDING'" 1
-expect "partitions of the outbox dropped" \
-  "SELECT count(*) FROM sagaz_ha.partition_history WHERE action = 'DROP'" 7
 
-title "Health says so as well"
+title "The outbox is kept for 30 days: the worker retires what is older, beside the long query"
+wait_until "a partition drains" "EXISTS (SELECT FROM partition_metadata WHERE state = 'detaching')
+  AND EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE waiting_for IS NOT NULL)"
+echo "Meanwhile, five seconds of inserts through the write pool:"
+echo "INSERT INTO saga_outbox (topic, payload, status, created_at)
+  VALUES ('load', '{}', 'PUBLISHED', sagaz_ha.clock());" >"$SAGAZ_STATE_DIR/insert.sql"
+"$PG_BIN/pgbench" --host=127.0.0.1 --port="$PGBOUNCER_RW_PORT" --username=postgres --no-vacuum \
+  --client=4 --time=5 --latency-limit=100 --file="$SAGAZ_STATE_DIR/insert.sql" sagaz 2>&1 |
+  tee "$SAGAZ_STATE_DIR/pgbench" | grep -E '^(number of trans.*(processed|above|failed)|latency|tps)'
+expect "inserts that failed" "$(sed -n 's/^number of failed transactions: \([0-9]*\).*/\1/p' "$SAGAZ_STATE_DIR/pgbench")" 0
+echo "SELECT count(*) FROM saga_outbox;" >&"${reader[1]}"
+read -r -t 30 seen <&"${reader[0]}"
+expect "events that the long query still sees" "$seen" 2
+wait_until "the replica keeps up all the same" \
+  "staleness_bound < '3 s' FROM sagaz_ha.replication_health()" "$POSTGRES_REPLICA_PORT"
+expect "partitions dropped so far" "$(value "SELECT $dropped")" 0
+echo
+"$stack" status
+
+title "The long query ends: now they go, but for the one with an event that was never sent"
+echo 'COMMIT; \q' >&"${reader[1]}"
+wait_until "seven partitions are dropped" "$dropped >= 7"
+wait_until "one is kept" "kept = 1 FROM get_partition_statistics() WHERE table_name = 'saga_outbox'"
+expect "partitions of the outbox dropped" "$(value "SELECT $dropped")" 7
+expect "events not sent that are still there" \
+  "$(value "SELECT count(*) FROM saga_outbox WHERE status = 'PENDING'")" 1
 show <<'SQL'
 SELECT table_name, check_name, status, details FROM sagaz_ha.partition_health()
-WHERE status <> 'ok' OR check_name = 'coverage';
+WHERE check_name = 'kept_partitions' AND status <> 'ok';
 SQL
 
-title "The event is sent at last: now its partition can go"
+title "The event is sent at last, and its partition goes too"
 show <<'SQL'
 UPDATE saga_outbox SET status = 'PUBLISHED', published_at = now() WHERE status = 'PENDING';
-SELECT * FROM maintain_all_partitions();
 SQL
-expect "partitions of the outbox dropped" \
-  "SELECT count(*) FROM sagaz_ha.partition_history WHERE action = 'DROP'" 8
-
-clock=$(date --utc --date='15 months' +%Y-%m-%dT12:00:00Z)
-title "15 months from now ($clock)"
-echo "Sagas are kept for 12 months, unless they are still running:"
-show <<'SQL'
-SELECT action, table_name, count(*), min(partition_name) AS first, max(partition_name) AS last,
-       max(details) FILTER (WHERE action = 'KEEP') AS details
-FROM maintain_all_partitions()
-GROUP BY action, table_name ORDER BY table_name, action;
-SELECT table_name, partition_count, oldest_partition, newest_partition, kept, covered_until
-FROM get_partition_statistics();
-SELECT check_name, status, details FROM sagaz_ha.partition_health()
-WHERE table_name = 'saga_executions';
-SQL
-expect "running sagas that are still there" \
-  "SELECT count(*) FROM saga_executions WHERE status = 'RUNNING'" 1
-expect "finished sagas that are still there" \
-  "SELECT count(*) FROM saga_executions WHERE status = 'SUCCESS'" 0
+wait_until "the last one is dropped" "$dropped = 8"
+"$stack" status
 
 title "DROP EXTENSION takes the machinery and leaves the data"
-clock=
 show <<'SQL'
+SET client_min_messages = warning;
 DROP EXTENSION sagaz_ha;
 SELECT saga_name, status FROM saga_executions;
 SQL
 
-title "Done; the cluster is removed"
+title "Done in $SECONDS s; the stack is stopped and removed"

@@ -76,6 +76,21 @@ wait_for() {
   done
 }
 
+# Sets new to a directory beside PGDATA, to make a cluster in. What killed
+# scripts have left is removed; the name is another one each time, because a
+# program that such a script has started may still be writing there.
+new_directory() {
+  mkdir -p "$(dirname "$PGDATA")"
+  rm -rf "$PGDATA".new.*
+  new=$(mktemp -d "$PGDATA.new.XXXXXX")
+}
+
+# From now on PGDATA is there.
+finish_directory() {
+  mv --no-target-directory "$new" "$PGDATA"
+  sync "$PGDATA" "$(dirname "$PGDATA")"
+}
+
 # Copies a file to stdout with @NAME@ replaced by the value of NAME.
 # render FILE
 render() {

@@ -1,0 +1,299 @@
+#!/bin/bash
+# The whole stack natively, on loopback ports: what compose.yaml has in
+# containers, from the same scripts and configuration.
+#
+# usage: stack.sh up [SERVICE...]       starts what doesn't run, and waits until it works
+#        stack.sh status                one screen: processes, partitions, health
+#        stack.sh stop|restart [SERVICE...]
+#        stack.sh logs SERVICE          the log so far
+#        stack.sh env                   variables to reach it by, for a shell to read
+#        stack.sh free-offset           a SAGAZ_PORT_OFFSET at which nobody listens
+#        stack.sh down                  stops everything and removes it, data included
+# environment:
+#   SAGAZ_PORT_OFFSET  added to the ports of the specification (10000: 15432 …)
+#   SAGAZ_STATE_DIR    where its data is (/tmp/sagaz_ha-stack.OFFSET)
+#   PG_CONFIG          chooses one of several PostgreSQL installations
+# As root, the servers run as user postgres.
+set -euo pipefail
+deploy=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=deploy/scripts/lib.sh
+source "$deploy/scripts/lib.sh"
+
+offset=${SAGAZ_PORT_OFFSET:-10000}
+[[ $offset =~ ^[0-9]{1,5}$ ]] || die "SAGAZ_PORT_OFFSET has to be a number, not $offset"
+dir=${SAGAZ_STATE_DIR:-/tmp/sagaz_ha-stack.$offset}
+export SAGAZ_PORT_OFFSET=$offset SAGAZ_STATE_DIR=$dir
+# in the order of starting
+services=(postgres-primary postgres-replica pgbouncer-rw pgbouncer-ro redis)
+declare -A port=(
+  [postgres-primary]=$((5432 + offset)) [postgres-replica]=$((5433 + offset))
+  [pgbouncer-rw]=$((6432 + offset)) [pgbouncer-ro]=$((6433 + offset)) [redis]=$((6379 + offset))
+)
+user=$(id -un)
+[[ $EUID != 0 ]] || user=postgres
+
+# -------- processes
+
+# What a service is: replaces the shell that calls it.
+# become SERVICE
+become() {
+  export NODE_NAME=$1 PGDATA=$dir/$1 PGPORT=${port[$1]} POOL_PORT=${port[$1]} RUN_DIR=$dir/$1
+  case $1 in
+  postgres-primary) exec "$dir/deploy/scripts/primary" ;;
+  postgres-replica) exec "$dir/deploy/scripts/standby" ;;
+  pgbouncer-*) exec "$dir/deploy/scripts/pool" "${1#pgbouncer-}" ;;
+  redis)
+    mkdir -p "$dir/redis"
+    exec redis-server "$dir/deploy/config/redis/redis.conf" --bind 127.0.0.1 --port "${port[$1]}" --dir "$dir/redis"
+    ;;
+  esac
+}
+
+# healthy SERVICE
+healthy() {
+  local check=("$1")
+  case $1 in
+  postgres-*) check=("${1#postgres-}") ;;
+  pgbouncer-*) check=(pool) ;;
+  esac
+  PGPORT=${port[$1]} POOL_PORT=${port[$1]} REDIS_PORT=${port[$1]} \
+    "$dir/deploy/scripts/healthcheck" "${check[@]}"
+}
+
+# Everything inside of the stack sees these and nothing of the caller's, whose
+# PGHOST or PGDATABASE would lead elsewhere.
+clean_environment() {
+  unset "${!PG@}"
+  set -a
+  # shellcheck source=deploy/.env
+  source "$deploy/.env"
+  set +a
+  export PG_BIN=$bin CONFIG_DIR=$dir/deploy/config SOCKET_DIR=$dir/socket LISTEN_ADDRESSES=127.0.0.1
+  export PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=${port[postgres-primary]}
+  export REPLICA_HOST=127.0.0.1 REPLICA_PORT=${port[postgres-replica]}
+  export PATH=$PATH:/usr/sbin LC_ALL=C.UTF-8 HOME=$dir TMPDIR=/tmp WAIT_SECONDS=60
+}
+
+as_user() {
+  if [[ $EUID == 0 ]]; then
+    exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups "$@"
+  else
+    exec "$@"
+  fi
+}
+
+# Prints the process id, if it runs. Another process may have the number by now;
+# ours are in our directory.
+# pid_of SERVICE
+pid_of() {
+  local pid
+  pid=$(cat "$dir/run/$1" 2>/dev/null) || return 1
+  [[ $(readlink "/proc/$pid/cwd") == "$dir"* && $(ps -o stat= -p "$pid") != Z* ]] || return 1
+  echo "$pid"
+}
+
+# listens PORT
+listens() {
+  (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# Below the ports that the kernel gives to clients. At random, because several
+# may be asking at the same time.
+free_offset() {
+  local service try
+  while read -r try; do
+    for service in "${services[@]}"; do
+      ! listens $((port[$service] - offset + try)) || continue 2
+    done
+    echo "$try"
+    return
+  done < <(seq 10000 100 22000 | shuf)
+  die "no free ports; set SAGAZ_PORT_OFFSET"
+}
+
+start() {
+  if listens "${port[$1]}"; then
+    die "port ${port[$1]} for $1 is in use: end what listens there, or set SAGAZ_PORT_OFFSET to something else than $offset"
+  fi
+  (
+    cd "$dir"
+    exec >>"$dir/log/$1" 2>&1 </dev/null
+    as_user setsid "$dir/deploy/demo/stack.sh" become "$1"
+  ) &
+  echo $! >"$dir/run/$1"
+}
+
+# wait_healthy SERVICE
+wait_healthy() {
+  local deadline=$((SECONDS + WAIT_SECONDS)) said
+  until said=$(healthy "$1" 2>&1); do
+    if ! pid_of "$1" >/dev/null || ((SECONDS >= deadline)); then
+      tail -n 15 "$dir/log/$1" >&2
+      die "$1 doesn't work: ${said:-}; its log is $dir/log/$1"
+    fi
+    sleep 0.1
+  done
+}
+
+# PostgreSQL ends at once with INT, and waits for its clients with TERM.
+# PgBouncer the other way round.
+stop() {
+  local pid signal=TERM deadline=$((SECONDS + 30))
+  pid=$(pid_of "$1") || return 0
+  [[ $1 != postgres-* ]] || signal=INT
+  # again and again: a script that is about to become a server ignores it
+  while pid_of "$1" >/dev/null; do
+    if ((SECONDS >= deadline)); then
+      say "$1 doesn't stop: killed"
+      signal=KILL
+    fi
+    kill -"$signal" "$pid" 2>/dev/null || true
+    sleep 0.1
+  done
+}
+
+# -------- commands
+
+# The copy is what runs: the servers' user may not be allowed to read the tree.
+prepare() {
+  if [[ -e $dir && ! -O $dir/run && ! ( -O $dir && -z $(ls -A "$dir") ) ]]; then
+    die "$dir is not a stack of yours: set SAGAZ_STATE_DIR to something else"
+  fi
+  mkdir -p "$dir"/{run,log,socket,deploy}
+  cp -r "$deploy"/{config,scripts,demo,.env} "$dir/deploy"
+  chmod 0700 "$dir" "$dir/socket"
+  if [[ $EUID == 0 ]]; then
+    chown "$user" "$dir" "$dir"/{log,socket}
+    chown -R "$user" "$dir/deploy"
+  fi
+}
+
+# Clients find their servers there, so the primary works before the rest starts.
+up() {
+  local service
+  prepare
+  for service; do
+    pid_of "$service" >/dev/null || start "$service"
+    if [[ $service == postgres-primary ]]; then
+      wait_healthy "$service"
+      init
+    fi
+  done
+  for service; do
+    wait_healthy "$service"
+    printf '  %-17s 127.0.0.1:%s\n' "$service" "${port[$service]}"
+  done
+}
+
+init() {
+  "$dir/deploy/scripts/init" >>"$dir/log/postgres-init" 2>&1 ||
+    die "postgres-init failed: $(tail -n 3 "$dir/log/postgres-init")"
+}
+
+# stop_all SERVICE...: in the order opposite to that of starting
+stop_all() {
+  local i
+  for ((i = $#; i > 0; i--)); do
+    stop "${!i}"
+  done
+}
+
+down() {
+  [[ -e $dir ]] || return 0
+  [[ -O $dir/run ]] || die "$dir is not a stack of yours"
+  stop_all "${services[@]}"
+  rm -rf "$dir"
+}
+
+# -------- status
+
+show_processes() {
+  local service pid state all=0
+  for service in "${services[@]}"; do
+    state=ok
+    if ! pid=$(pid_of "$service"); then
+      state='NOT RUNNING' all=1
+    elif ! healthy "$service" >/dev/null 2>&1; then
+      state='RUNS, AND DOES NOT WORK' all=1
+    fi
+    printf '%-17s 127.0.0.1:%-6s %s\n' "$service" "${port[$service]}" "$state${pid:+, process $pid}"
+  done
+  return "$all"
+}
+
+# The console has no SELECT.
+show_pools() {
+  local pool
+  printf '%-13s %-14s %7s %7s %7s %5s  %s\n' pool user clients waiting servers idle mode
+  for pool in rw ro; do
+    sql "pgbouncer-$pool" pgbouncer --no-align --tuples-only --command='SHOW POOLS' 2>/dev/null |
+      awk -F'|' -v pool="pgbouncer-$pool" '$1 != "pgbouncer" {
+        printf "%-13s %-14s %7d %7d %7d %5d  %s\n", pool, $2, $3, $4, $7 + $10, $10, $NF }' ||
+      echo "pgbouncer-$pool doesn't answer"
+  done
+}
+
+# sql SERVICE DATABASE OPTION...
+sql() {
+  PGPASSWORD=$POSTGRES_PASSWORD "$bin/psql" --no-psqlrc --quiet --pset=pager=off --host=127.0.0.1 \
+    --port="${port[$1]}" --username=postgres --dbname="$2" "${@:3}"
+}
+
+# One screen. Fails if anything doesn't work.
+status() {
+  local broken=0 node picture=true
+  [[ -e $dir/run ]] || die "no stack runs in $dir; make demo-up starts one"
+  show_processes || broken=1
+  for node in postgres-primary postgres-replica; do
+    if pid_of "$node" >/dev/null; then
+      sql "$node" "$POSTGRES_DB" --set=picture="$picture" --file="$dir/deploy/demo/status.sql" || broken=1
+      picture=false
+    fi
+  done
+  show_pools
+  return "$broken"
+}
+
+# --------
+
+print_env() {
+  local service name
+  for service in "${services[@]}"; do
+    name=${service//-/_}
+    printf 'export %s_PORT=%q\n' "${name^^}" "${port[$service]}"
+  done
+  printf 'export %s=%q\n' SAGAZ_STATE_DIR "$dir" SAGAZ_PORT_OFFSET "$offset" SOCKET_DIR "$SOCKET_DIR" PG_BIN "$bin" \
+    POSTGRES_PASSWORD "$POSTGRES_PASSWORD" MONITOR_PASSWORD "$MONITOR_PASSWORD"
+}
+
+# usage_error
+usage_error() {
+  sed -n '5,11s/^# //p' "$0" >&2
+  exit 2
+}
+
+command=${1:-}
+shift || true
+chosen=("$@")
+[[ $# -gt 0 ]] || chosen=("${services[@]}")
+for service in "${chosen[@]}"; do
+  [[ -n ${port[$service]:-} || $command/$service == logs/postgres-init ]] ||
+    die "no such service: $service; there are: ${services[*]} postgres-init"
+done
+find_bin
+clean_environment
+case $command in
+up) up "${chosen[@]}" ;;
+stop) stop_all "${chosen[@]}" ;;
+restart)
+  stop_all "${chosen[@]}"
+  up "${chosen[@]}"
+  ;;
+logs) cat "$dir/log/${1:-postgres-init}" ;;
+env) print_env ;;
+free-offset) free_offset ;;
+status) status ;;
+down) down ;;
+become) become "$1" ;;
+*) usage_error ;;
+esac
