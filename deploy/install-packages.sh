@@ -35,6 +35,8 @@ missing() {
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
   command -v faketime >/dev/null || echo faketime
+  command -v kubectl >/dev/null || echo kubectl
+  command -v npm >/dev/null || echo npm
 }
 
 as_root() {

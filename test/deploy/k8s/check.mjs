@@ -16,6 +16,8 @@ const context = {
   image: { uid: Number(read("Dockerfile").match(/useradd --uid ([0-9]+)/)?.[1]) },
   postgresql: rules.settings(read("config/postgresql/postgresql.conf")),
   patroni: parse(read("config/patroni/patroni.yml")),
+  targets: readdirSync(`${tree}/deploy/config/prometheus/targets/k8s`)
+    .flatMap((f) => parse(read(`config/prometheus/targets/k8s/${f}`))).flatMap((t) => t.targets),
   pools: { rw: ini("rw"), ro: ini("ro") },
 };
 
@@ -28,7 +30,6 @@ function report(what, wrong) {
 }
 
 const checks = {
-  "names are unique": rules.uniqueNames,
   "selectors select": rules.selectorsMatch,
   "ports exist": rules.portsExist,
   "ConfigMaps, Secrets and accounts exist": rules.referencesExist,
@@ -37,6 +38,7 @@ const checks = {
   "pods are confined, and from one image": rules.podsAreSafe,
   "a node may go": rules.survivesNodes,
   "the network lets through what is needed": rules.networkFits,
+  "Prometheus has every exporter as a target": rules.targetsExist,
   "readiness asks the server": rules.readiness,
   "pools fit into max_connections": rules.poolsFit,
   "the operator's values are those of deploy/config": rules.operatorValues,

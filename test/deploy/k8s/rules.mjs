@@ -5,11 +5,6 @@ import { envOf, hasPort, matches, portNumber, select, walk } from "./model.mjs";
 
 const title = (o) => `${o.kind} ${o.metadata.name}`;
 
-export function uniqueNames({ objects }) {
-  const seen = new Set();
-  return objects.map(title).filter((name) => seen.has(name) || !seen.add(name));
-}
-
 // A Service without a selector is right where Patroni writes its Endpoints.
 function patroniService({ pods }, service) {
   return pods.some((p) => {
@@ -186,6 +181,26 @@ export function survivesNodes(m) {
   return wrong;
 }
 
+// Where a pod connects to: [owner, pods, port], and what names no Service.
+function connections(m, from) {
+  const found = [];
+  const wrong = [];
+  for (const c of from.spec.containers.filter((x) => x.env)) {
+    const env = envOf(c);
+    for (const [name, host] of Object.entries(env).filter(([n, v]) => /^(PRIMARY_|REPLICA_|TARGET_|PG|REDIS_)HOST$/.test(n) && v !== "127.0.0.1")) {
+      const port = Number(env[name.replace("HOST", "PORT")] ?? 6379);
+      const service = m.services.find((s) => s.metadata.name === host);
+      const entry = service?.spec.ports.find((p) => p.port === port);
+      if (!entry) wrong.push(`${from.owner}: ${name}=${host} is no Service with port ${port}`);
+      else if (service.spec.selector) found.push([select(m.pods, { matchLabels: service.spec.selector }), entry.targetPort ?? port]);
+      else found.push([m.pods.filter((p) => envOf(p.spec.containers[0] ?? {}).PATRONI_SCOPE === host), port]);
+    }
+  }
+  const pooler = m.of("Pooler").find((o) => title(o) === from.owner);
+  if (pooler) found.push([m.pods.filter((p) => p.owner === `Cluster ${pooler.spec.cluster.name}`), 5432]);
+  return { found, wrong };
+}
+
 const peerAllows = (peer, pod) => !peer.namespaceSelector && peer.podSelector && matches(peer.podSelector, pod.labels);
 
 function allowed(m, from, to, port) {
@@ -201,18 +216,12 @@ export function networkFits(m) {
   const denied = m.of("NetworkPolicy").some((o) => !Object.keys(o.spec.podSelector).length && !o.spec.ingress && o.spec.policyTypes.includes("Ingress"));
   if (!denied) wrong.push("no policy denies by default");
   for (const from of m.pods) {
-    for (const c of from.spec.containers.filter((x) => x.env)) {
-      const env = envOf(c);
-      for (const [name, host] of Object.entries(env).filter(([n, v]) => /^(PRIMARY|REPLICA|TARGET|PG|REDIS_)_?HOST$/.test(n) && v !== "127.0.0.1")) {
-        const port = Number(env[name.replace("HOST", "PORT")] ?? 6379);
-        const service = m.services.find((s) => s.metadata.name === host);
-        const entry = service?.spec.ports.find((p) => p.port === port);
-        if (!entry) { wrong.push(`${from.owner}: ${name}=${host} is no Service with port ${port}`); continue; }
-        const targets = service.spec.selector ? select(m.pods, { matchLabels: service.spec.selector }) :
-          m.pods.filter((p) => envOf(p.spec.containers[0] ?? {}).PATRONI_SCOPE === host);
-        for (const to of targets) {
-          if (!allowed(m, from, to, portNumber(to, entry.targetPort ?? entry.port))) wrong.push(`no policy lets ${from.owner} connect to ${to.owner}, port ${port}`);
-        }
+    const { found, wrong: unknown } = connections(m, from);
+    wrong.push(...unknown);
+    for (const [targets, port] of found) {
+      if (!targets.length) wrong.push(`${from.owner} connects to nobody`);
+      for (const to of targets) {
+        if (!allowed(m, from, to, portNumber(to, port))) wrong.push(`no policy lets ${from.owner} connect to ${to.owner}, port ${port}`);
       }
     }
   }
@@ -223,6 +232,25 @@ export function networkFits(m) {
     }
   }
   return wrong;
+}
+
+// Prometheus's targets are pods, by the names that StatefulSets give them: each of
+// them, and nothing else.
+export function targetsExist(m, { targets }) {
+  const prometheus = m.pods.find((p) => p.owner === "StatefulSet prometheus");
+  if (!prometheus) return [];
+  const left = new Set(targets.filter((t) => !t.startsWith("localhost:")));
+  const wrong = [];
+  for (const o of m.of("StatefulSet")) {
+    const pod = m.pods.find((p) => p.owner === title(o));
+    const port = portNumber(pod, "metrics");
+    for (let i = 0; port && i < o.spec.replicas; i++) {
+      const target = `${o.metadata.name}-${i}.${o.spec.serviceName}:${port}`;
+      if (!left.delete(target)) wrong.push(`${target} is no target`);
+    }
+    if (port && !allowed(m, prometheus, pod, port)) wrong.push(`no policy lets Prometheus connect to ${pod.owner}`);
+  }
+  return [...wrong, ...[...left].map((t) => `${t} is no pod`)];
 }
 
 // A server is ready when node_ready() says so; the operator has a probe of its own.
