@@ -37,6 +37,10 @@ missing() {
   command -v faketime >/dev/null || echo faketime
   command -v kubectl >/dev/null || echo kubectl
   command -v npm >/dev/null || echo npm
+  has_program patroni || echo patroni
+  has_program etcd || echo etcd
+  has_program haproxy || echo haproxy
+  has_program curl || echo curl
 }
 
 as_root() {
@@ -102,9 +106,12 @@ install_packages() {
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime)
+      libipc-run-perl shellcheck faketime patroni etcd-server haproxy curl)
+    # only where there is none: those of other sources conflict with Debian's
+    command -v kubectl >/dev/null || packages+=(kubernetes-client)
+    command -v npm >/dev/null || packages+=(npm)
   fi
-  for daemon in pgbouncer redis-server prometheus; do
+  for daemon in pgbouncer redis-server prometheus patroni etcd haproxy; do
     has_program "$daemon" || new+=("$daemon")
   done
   keep_quiet

@@ -104,13 +104,18 @@ render() {
   printf '%s\n' "$text"
 }
 
-# Sets server_options to what is not the same on every node. All else is in
-# config/postgresql/postgresql.conf.
-server_options() {
+# The libraries that every node preloads: pg_cron where it is installed.
+preload_libraries() {
   local library preload=sagaz_ha
   for library in "$bin/../lib/pg_cron.so" "$bin/../lib/postgresql/pg_cron.so"; do
     [[ ! -e $library ]] || preload=sagaz_ha,pg_cron
   done
+  echo "$preload"
+}
+
+# Sets server_options to what is not the same on every node. All else is in
+# config/postgresql/postgresql.conf.
+server_options() {
   server_options=(
     -c "config_file=$CONFIG_DIR/postgresql/postgresql.conf"
     -c "hba_file=$CONFIG_DIR/postgresql/pg_hba.conf"
@@ -118,7 +123,7 @@ server_options() {
     -c "port=$PGPORT"
     -c "unix_socket_directories=$SOCKET_DIR"
     -c "cluster_name=$NODE_NAME"
-    -c "shared_preload_libraries=$preload"
+    -c "shared_preload_libraries=$(preload_libraries)"
     -c "cron.database_name=$POSTGRES_DB"
   )
 }

@@ -13,124 +13,21 @@
 #   PG_CONFIG      chooses one of several PostgreSQL installations
 set -euo pipefail
 
-repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=test/deploy/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 rounds=${SAGAZ_ROUNDS:-2}
 read -ra kinds <<<"${SAGAZ_KINDS:-node frozen server patroni host}"
 limit=30
 checks_per_round=8
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/sagaz_ha-failover.XXXXXX")
-# shellcheck disable=SC2155  # fails below if there is none
-export PG_BIN=$("${PG_CONFIG:-pg_config}" --bindir)
-export PATH=$PG_BIN:$PATH:/usr/sbin PGCONNECT_TIMEOUT=5 PSQLRC=/dev/null
-export LISTEN_ADDRESSES=127.0.0.1 POSTGRES_DB=sagaz CONFIG_DIR=$repo/deploy/config
-export POSTGRES_PASSWORD=test-postgres REPLICATION_PASSWORD=test-replicator MONITOR_PASSWORD=test-monitor
-export PGPASSWORD=$POSTGRES_PASSWORD PGUSER=postgres PGDATABASE=$POSTGRES_DB
-pids=()
-
-# -------- TAP
-
-tests=0
-failures=0
-
-# ok CONDITION WHAT: CONDITION is an exit status
-ok() {
-  tests=$((tests + 1))
-  if (($1 == 0)); then
-    echo "ok $tests - $2"
-  else
-    failures=$((failures + 1))
-    echo "not ok $tests - $2"
-  fi
-}
-
-# is GOT EXPECTED WHAT
-is() {
-  if [[ $1 == "$2" ]]; then
-    ok 0 "$3"
-  else
-    ok 1 "$3"
-    echo "#   got: $1, expected: $2"
-  fi
-}
-
-say() {
-  echo "# $*"
-}
-
-# Polls until a command succeeds, SECONDS at most.
-# poll SECONDS COMMAND...
-poll() {
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    ((SECONDS < deadline)) || return 1
-    sleep 0.1
-  done
-}
-
-# As poll, for what nothing can go on without.
-must() {
-  local what=$1
-  shift
-  if ! poll "$@"; then
-    echo "Bail out! $what did not come about"
-    tail -n 30 "$dir"/*.log 2>/dev/null | sed 's/^/# /'
-    exit 1
-  fi
-}
-
-# -------- processes
-
-# The shell shall not tell when one of them is killed.
-started_here() {
-  pids+=("$1")
-  disown "$1"
-}
-
-# Everything that was started here, and what these started.
-cleanup() {
-  local pid file
-  touch "$dir/stop"
-  for pid in "${pids[@]}"; do
-    kill -CONT "$pid" 2>/dev/null || true
-    kill -KILL "$pid" 2>/dev/null || true
-  done
-  for file in "$dir"/*/data/postmaster.pid; do
-    [[ -f $file ]] || continue
-    pid=$(head -n 1 "$file")
-    [[ $(readlink "/proc/$pid/cwd") == "${file%/*}" ]] || continue
-    signal_tree CONT "$pid"
-    kill -QUIT "$pid" 2>/dev/null || true
-  done
-  for file in "$dir"/*/data/postmaster.pid; do
-    poll 10 test ! -e "$file" || true
-  done
-  [[ -n ${SAGAZ_KEEP:-} ]] || rm -rf "$dir"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-# signal_tree SIGNAL PID
-signal_tree() {
-  local child
-  for child in $(ps -o pid= --ppid "$2"); do
-    signal_tree "$1" "$child"
-  done
-  kill "-$1" "$2" 2>/dev/null || true
-}
-
-free_port() {
-  perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(
-    LocalAddr => "127.0.0.1", LocalPort => 0, Listen => 1)->sockport'
-}
+prepare failover
 
 # -------- the cluster
 
 declare -A port rest client peer etcd_pid patroni_pid
 
 start_etcd() {
-  etcd --name "node$1" --data-dir "$dir/node$1/etcd" --logger zap --log-level warn \
+  etcd --name "node$1" --data-dir "$dir/node$1/etcd" --logger zap --log-level warn "${etcd_options[@]}" \
     --listen-client-urls "http://127.0.0.1:${client[$1]}" \
     --advertise-client-urls "http://127.0.0.1:${client[$1]}" \
     --listen-peer-urls "http://127.0.0.1:${peer[$1]}" \
@@ -143,7 +40,7 @@ start_etcd() {
 start_patroni() {
   PGDATA=$dir/node$1/data PGPORT=${port[$1]} SOCKET_DIR=$dir/node$1 RUN_DIR=$dir/node$1/run \
     NODE_NAME=node$1 NODE_ADDRESS=127.0.0.1 PATRONI_PORT=${rest[$1]} \
-    PATRONI_ETCD3_HOSTS=$etcd_hosts PGPASSWORD='' \
+    ETCD_HOSTS=$etcd_hosts PGPASSWORD='' \
     "$repo/deploy/scripts/patroni" >>"$dir/patroni$1.log" 2>&1 &
   patroni_pid[$1]=$!
   started_here $!
@@ -169,10 +66,6 @@ start_cluster() {
   PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=$balancer_rw POOL_PORT=$rw RUN_DIR=$dir/pool \
     "$repo/deploy/scripts/pool" rw >"$dir/pool.log" 2>&1 &
   started_here $!
-}
-
-sql() {
-  psql --quiet --no-align --tuples-only --set=ON_ERROR_STOP=1 --host=127.0.0.1 "$@"
 }
 
 # on NODE STATEMENT
@@ -349,13 +242,13 @@ bring_back() {
 
 # -------- partitions
 
-# Makes a partition of DAYS ago with finished rows, which the worker begins to
-# retire, and a session that still sees it, so that the detach can't be finished.
+# Makes a partition of DAYS ago with finished rows, at once, which the worker
+# begins to retire, and a session that still sees it, so that the detach can't be finished.
 # begin_drain DAYS
 begin_drain() {
-  drained=$(on "$leader" "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '$1 days')")
-  on "$leader" "INSERT INTO saga_outbox (topic, payload, status, created_at)
-    SELECT 'old', '{}', 'PUBLISHED', now() - interval '$1 days' FROM generate_series(1, 100)"
+  drained=$(on "$leader" "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '$1 days');
+    INSERT INTO saga_outbox (topic, payload, status, created_at)
+    SELECT 'old', '{}', 'PUBLISHED', now() - interval '$1 days' FROM generate_series(1, 100)")
   must "a detach of $drained under way, on the standbys too" 60 is_draining
 }
 
@@ -437,6 +330,11 @@ for program in etcd patroni haproxy pgbouncer curl; do
     exit 1
   }
 done
+# scripts/patroni says what for
+etcd_options=()
+if etcd --help 2>&1 | grep -q enable-v2; then
+  etcd_options=(--enable-v2)
+fi
 echo "1..$((rounds * checks_per_round + 1))"
 start_cluster
 must "a primary with two standbys" 90 complete
@@ -448,9 +346,9 @@ if [[ ${SAGAZ_SYNC:-} == false ]]; then
   patch '{"synchronous_mode": false}'
   must "asynchronous replication" 20 holds "$leader" "current_setting('synchronous_standby_names') = ''"
 fi
-pool "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '60 days')" >/dev/null
-pool "INSERT INTO saga_outbox (topic, payload, status, created_at)
-  VALUES ('unfinished', '{}', 'PENDING', now() - interval '60 days')"
+pool "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '60 days');
+  INSERT INTO saga_outbox (topic, payload, status, created_at)
+  VALUES ('unfinished', '{}', 'PENDING', now() - interval '60 days')" >/dev/null
 for i in 1 2 3 4; do
   writer "$i" &
   started_here $!

@@ -13,7 +13,7 @@ const context = {
   config: `${tree}/deploy/config`,
   scripts: `${tree}/deploy/scripts`,
   readme: read("k8s/README.md"),
-  image: { uid: Number(read("Dockerfile").match(/useradd --uid ([0-9]+)/)?.[1]) },
+  image: { text: read("Dockerfile"), uid: Number(read("Dockerfile").match(/useradd --uid ([0-9]+)/)?.[1]) },
   postgresql: rules.settings(read("config/postgresql/postgresql.conf")),
   patroni: parse(read("config/patroni/patroni.yml")),
   targets: readdirSync(`${tree}/deploy/config/prometheus/targets/k8s`)

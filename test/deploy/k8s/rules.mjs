@@ -138,6 +138,11 @@ export function configurationComplete(m, { config }) {
   return wrong;
 }
 
+const folder = "/opt/sagaz-ha/scripts/";
+const program = (container) => container.args?.[0]?.replace(folder, "") ?? "";
+// What deploy/Dockerfile has to install for each.
+const needed = { patroni: "patroni", pool: "pgbouncer", exporter: "python3", prometheus: "prometheus", "redis-server": "redis-server", relay: "deploy/relay" };
+
 // Pod Security "restricted", one image, bounded resources, known programs.
 export function podsAreSafe(m, { scripts, image }) {
   const wrong = [];
@@ -153,8 +158,8 @@ export function podsAreSafe(m, { scripts, image }) {
       const sc = c.securityContext ?? {};
       if (!sc.readOnlyRootFilesystem || sc.allowPrivilegeEscalation !== false || sc.capabilities?.drop?.[0] !== "ALL") say(`${c.name} is not confined`);
       if (!c.resources?.requests?.cpu || !c.resources.requests.memory || !c.resources.limits?.memory) say(`${c.name} has no requests, or no limit of memory`);
-      const program = c.args?.[0];
-      if (!existsSync(`${scripts}/${program}`) && !["relay", "redis-server"].includes(program)) say(`${c.name} runs ${program}, which is not in the image`);
+      if (!existsSync(`${scripts}/${program(c)}`) && !(program(c) in needed)) say(`${c.name} runs ${c.args?.[0]}, which is not in the image`);
+      if (!image.text.match(`\\s${needed[program(c)] ?? ""}\\b`)) say(`${c.name} needs ${needed[program(c)]}, which deploy/Dockerfile doesn't install`);
     }
   }
   if (images.size !== 1) wrong.push(`not one image but ${[...images].join(", ")}`);
@@ -259,7 +264,7 @@ export function readiness(m) {
   for (const pod of m.pods.filter((p) => p.ours && p.ports.length)) {
     const [c] = pod.spec.containers;
     const command = (c.readinessProbe?.exec?.command ?? []).join(" ");
-    const expected = { patroni: "healthcheck primary || healthcheck replica", pool: "healthcheck pool", "redis-server": "healthcheck redis" }[c.args[0]];
+    const expected = { patroni: `${folder}healthcheck primary || ${folder}healthcheck replica`, pool: `${folder}healthcheck pool`, "redis-server": `${folder}healthcheck redis` }[program(c)];
     if (!c.readinessProbe || (expected && !command.endsWith(expected))) wrong.push(`${pod.owner} is ready without: ${expected ?? "a probe"}`);
     if (c.readinessProbe?.exec && !(c.readinessProbe.timeoutSeconds > 5)) wrong.push(`${pod.owner}: healthcheck may take 5 s`);
   }
@@ -281,7 +286,7 @@ const poolSizes = {
 // After a failover all pools can have connections to the same server.
 export function poolsFit(m, { postgresql, patroni }) {
   const wrong = [];
-  const pools = [...m.of("StatefulSet").filter((o) => o.spec.template.spec.containers[0].args?.[0] === "pool"), ...m.of("Pooler")];
+  const pools = [...m.of("StatefulSet").filter((o) => program(o.spec.template.spec.containers[0]) === "pool"), ...m.of("Pooler")];
   const sum = pools.reduce((n, o) => n + poolSizes[o.kind](o, m) * (o.spec.replicas ?? o.spec.instances), 0);
   const limit = Number(m.of("Cluster")[0]?.spec.postgresql.parameters.max_connections ?? postgresql.max_connections);
   const reserved = Number(postgresql.superuser_reserved_connections ?? 3);
