@@ -16,7 +16,7 @@ set -euo pipefail
 # shellcheck source=test/deploy/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 rounds=${SAGAZ_ROUNDS:-2}
-read -ra kinds <<<"${SAGAZ_KINDS:-node frozen server patroni host}"
+read -ra kinds <<<"${SAGAZ_KINDS:-node frozen server patroni host planned}"
 limit=30
 checks_per_round=8
 
@@ -201,7 +201,8 @@ senders_are_missed() {
 
 # node: Patroni and server are gone, and what wasn't sent with them;
 # host: the same, and its etcd; server: the server crashes, and Patroni lives;
-# patroni: Patroni is gone, and its server doesn't notice; frozen: both stand still.
+# patroni: Patroni is gone, and its server doesn't notice; frozen: both stand still;
+# planned: somebody asks for another primary.
 # lose_node KIND NODE
 lose_node() {
   local server
@@ -217,6 +218,10 @@ lose_node() {
   frozen)
     kill -STOP "${patroni_pid[$2]}"
     signal_tree STOP "$server"
+    ;;
+  planned)
+    curl --silent --fail --max-time 60 --output /dev/null --user "replicator:$REPLICATION_PASSWORD" \
+      --data "{\"leader\": \"node$2\"}" "http://127.0.0.1:${rest[$2]}/switchover"
     ;;
   *)
     echo "Bail out! no such kind: $1"

@@ -21,6 +21,13 @@ start() {
   started_here $!
 }
 
+# start_pool rw|ro PORT
+start_pool() {
+  PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=${port[one]} REPLICA_HOST=127.0.0.1 REPLICA_PORT=${port[two]} \
+    POOL_PORT=$2 RUN_DIR=$dir/pool-$1 "$repo/deploy/scripts/pool" "$1" >"$dir/pool-$1.log" 2>&1 &
+  started_here $!
+}
+
 # on NODE STATEMENT
 on() {
   sql --port="${port[$1]}" --command="$2"
@@ -74,6 +81,16 @@ reclone() {
   mv "$dir/$1/data" "$dir/$1/data.old"
   start "$1" standby "$2"
   ok "$(follows "$2" "$1"; echo $?)" "$1 is cloned again and follows $2"
+}
+
+# Through both pools.
+test_read_your_writes() {
+  local token
+  sql --port="$pool" --command="INSERT INTO saga_outbox (topic, payload, status) VALUES ('mine', '{}', 'PENDING')"
+  token=$(sql --port="$pool" --command='SELECT sagaz_ha.commit_token()')
+  is "$(sql --port="$ro_pool" --command="CALL sagaz_ha.wait_for_replay('$token', '10 s')" \
+    --command="SELECT inet_server_port(), count(*) FROM saga_outbox WHERE topic = 'mine'")" \
+    "${port[two]}|1" 'what was written through the rw pool is read through the ro pool'
 }
 
 test_refusals() {
@@ -155,16 +172,16 @@ test_force() {
 }
 
 port[one]=$(free_port) port[two]=$(free_port)
-pool=$(free_port)
-echo 1..37
+pool=$(free_port) ro_pool=$(free_port)
+echo 1..38
 start one primary
 must 'a primary' 60 sql --port="${port[one]}" --command='SELECT 1'
 start two standby one
-PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=${port[one]} POOL_PORT=$pool RUN_DIR=$dir/pool \
-  "$repo/deploy/scripts/pool" rw >"$dir/pool.log" 2>&1 &
-started_here $!
+start_pool rw "$pool"
+start_pool ro "$ro_pool"
 PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=${port[one]} "$repo/deploy/scripts/init" >"$dir/init.log" 2>&1
 must 'a standby' 60 follows one two
+test_read_your_writes
 test_refusals
 test_switchover
 test_frozen_primary
