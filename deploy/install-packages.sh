@@ -35,6 +35,8 @@ missing() {
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
   command -v faketime >/dev/null || echo faketime
+  [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
+  [[ -f $("$pg_config" --includedir)/libpq-fe.h ]] || echo libpq
 }
 
 as_root() {
@@ -100,7 +102,7 @@ install_packages() {
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime)
+      libipc-run-perl shellcheck faketime libhiredis-dev libpq-dev)
   fi
   for daemon in pgbouncer redis-server prometheus; do
     has_program "$daemon" || new+=("$daemon")

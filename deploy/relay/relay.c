@@ -64,6 +64,7 @@ static struct
 	int64_t		next_bound;
 	int64_t		next_full;
 	int			window;			/* how many events to look at */
+	bool		full;			/* the last look was at everything */
 }			known;
 
 static struct
@@ -292,7 +293,7 @@ static PGresult *
 claim(void)
 {
 	int64_t		started = now_ms();
-	bool		full = config.once || started >= known.next_full;
+	bool		full = started >= known.next_full;
 	char		floor[32],
 				window[32],
 				batch[32];
@@ -326,6 +327,7 @@ claim(void)
 	if (events == NULL)
 		return NULL;
 	learn(events, full);
+	known.full = full;
 	if (full && PQgetvalue(events, 0, COL_OUTSIDE)[0] != 't')
 	{
 		int64_t		took = now_ms() - started;
@@ -339,8 +341,8 @@ claim(void)
 static bool
 mark(const PGresult *events)
 {
-	Text		tids = {0},
-				times = {0};
+	Text		parts = {0},
+				tids = {0};
 	const char *values[4];
 	const char *first = PQgetvalue(events, 0, COL_CREATED);
 	const char *last = first;
@@ -349,22 +351,23 @@ mark(const PGresult *events)
 
 	for (int i = 0; i < PQntuples(events); i++)
 	{
+		const char *part = PQgetvalue(events, i, COL_PART);
 		const char *tid = PQgetvalue(events, i, COL_TID);
 		const char *time = PQgetvalue(events, i, COL_CREATED);
 
+		append(&parts, i == 0 ? "{" : ",", 1);
+		append(&parts, part, strlen(part));
 		append(&tids, i == 0 ? "{\"" : "\",\"", i == 0 ? 2 : 3);
 		append(&tids, tid, strlen(tid));
-		append(&times, i == 0 ? "{" : ",", 1);
-		append(&times, time, strlen(time));
 		if (strcmp(time, first) < 0)
 			first = time;
 		if (strcmp(time, last) > 0)
 			last = time;
 	}
+	append(&parts, "}", 1);
 	append(&tids, "\"}", 2);
-	append(&times, "}", 1);
-	values[0] = tids.data;
-	values[1] = times.data;
+	values[0] = parts.data;
+	values[1] = tids.data;
 	values[2] = first;
 	values[3] = last;
 	result = query("marking events", publish_sql, 4, values);
@@ -372,8 +375,8 @@ mark(const PGresult *events)
 	if (result && !good)
 		say("marking events: only %s of %d are still there", PQcmdTuples(result), PQntuples(events));
 	PQclear(result);
+	free(parts.data);
 	free(tids.data);
-	free(times.data);
 	return good;
 }
 
@@ -579,12 +582,12 @@ relay_batch(bool *more)
 }
 
 static void
-report(int published)
+report(int published, bool last)
 {
 	int64_t		now = now_ms();
 
 	stats.published += published;
-	if (now - stats.since < REPORT_INTERVAL && !stopping && !config.once)
+	if (now - stats.since < REPORT_INTERVAL && !last)
 		return;
 	if (stats.published > 0)
 		say("published %lld events, %.0f/s, %lld of them failed; the oldest PENDING one is %lld s old",
@@ -615,9 +618,14 @@ run(void)
 			continue;
 		}
 		backoff = BACKOFF_MIN;
-		report(count);
+		report(count, false);
 		if (config.once && !more)
-			return 0;
+		{
+			if (known.full)
+				return 0;
+			known.next_full = 0;
+			continue;
+		}
 		if (count > 0 || more)
 			idle = IDLE_MIN;
 		if (count == 0)
@@ -699,7 +707,7 @@ main(int argc, char **argv)
 	forget();
 	stats.since = now_ms();
 	status = run();
-	report(0);
+	report(0, true);
 	PQfinish(pg);
 	redis_close();
 	forget();
