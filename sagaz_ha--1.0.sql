@@ -230,14 +230,30 @@ COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
 --
 
 CREATE FUNCTION sagaz_ha.partitions(
+  sizes boolean DEFAULT true,
   OUT parent regclass, OUT table_name text,
   OUT partition regclass, OUT partition_name text,
   OUT partition_start timestamptz, OUT partition_end timestamptz,
   OUT state text, OUT total_bytes bigint, OUT estimated_rows bigint
 ) RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_partitions';
-COMMENT ON FUNCTION sagaz_ha.partitions() IS
-  'every partition of every managed table, from catalogs and file sizes';
+COMMENT ON FUNCTION sagaz_ha.partitions(boolean) IS
+  'every partition of every managed table, from catalogs and, if asked for, file sizes';
+
+-- An expired partition's state: the last record about it says if it is kept.
+CREATE FUNCTION sagaz_ha._expired_state(partition regclass) RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT CASE
+           WHEN (SELECT h.action
+                   FROM sagaz_ha.partition_history AS h
+                  WHERE h.partition OPERATOR(pg_catalog.=) _expired_state.partition
+                  ORDER BY h.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'KEEP'
+           THEN 'kept' ELSE 'expired'
+         END;
+END;
+COMMENT ON FUNCTION sagaz_ha._expired_state(regclass) IS
+  'internal: kept or expired';
 
 CREATE FUNCTION sagaz_ha.coverage(
   OUT parent regclass, OUT table_name text,
@@ -257,15 +273,8 @@ CREATE VIEW @extschema@.partition_metadata AS
             FROM sagaz_ha.partition_history AS h
            WHERE h.partition OPERATOR(pg_catalog.=) p.partition
              AND h.action OPERATOR(pg_catalog.=) 'CREATE') AS created_at,
-         CASE
-           WHEN p.state OPERATOR(pg_catalog.=) 'expired'
-            AND (SELECT h.action
-                   FROM sagaz_ha.partition_history AS h
-                  WHERE h.partition OPERATOR(pg_catalog.=) p.partition
-                  ORDER BY h.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'KEEP'
-           THEN 'kept'
-           ELSE p.state
-         END AS state,
+         CASE WHEN p.state OPERATOR(pg_catalog.=) 'expired'
+              THEN sagaz_ha._expired_state(p.partition) ELSE p.state END AS state,
          p.total_bytes, p.estimated_rows, p.parent, p.partition
     FROM sagaz_ha.partitions() AS p;
 COMMENT ON VIEW @extschema@.partition_metadata IS
@@ -396,7 +405,9 @@ BEGIN
          coalesce(string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
                     FILTER (WHERE m.state = 'kept') || ': expired, but with unfinished rows',
                   'none')
-    FROM @extschema@.partition_metadata AS m GROUP BY m.table_name
+    FROM (SELECT p.table_name, p.partition_name, p.partition_start,
+                 CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state
+            FROM sagaz_ha.partitions(sizes => false) AS p) AS m GROUP BY m.table_name
   UNION ALL
   SELECT c.table_name, 'maintainable',
          CASE WHEN c.problem IS NOT NULL THEN 'critical' ELSE 'ok' END,
@@ -479,7 +490,8 @@ REVOKE ALL ON FUNCTION
   sagaz_ha.policy_changed(),
   sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
-  sagaz_ha.partitions(),
+  sagaz_ha.partitions(boolean),
+  sagaz_ha._expired_state(regclass),
   sagaz_ha.coverage(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health()
@@ -487,7 +499,8 @@ FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
   sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
-  sagaz_ha.partitions(),
+  sagaz_ha.partitions(boolean),
+  sagaz_ha._expired_state(regclass),
   sagaz_ha.coverage(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health()
@@ -1198,7 +1211,7 @@ BEGIN
       ('sagaz_ha_in_recovery', 'gauge', 'Whether this server is a standby.',
        '{}', (h.role <> 'primary')::integer),
       ('sagaz_ha_timeline_id', 'gauge', 'Timeline that is written or replayed.', '{}', h.timeline_id),
-      ('sagaz_ha_current_lsn_bytes', 'counter', 'Position in WAL: flushed on a primary, replayed on a standby.',
+      ('sagaz_ha_wal_position_bytes_total', 'counter', 'Position in WAL: flushed on a primary, replayed on a standby.',
        '{}', (h.current_lsn - '0/0')::float8),
       ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
       ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
@@ -1271,17 +1284,32 @@ AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH p AS MATERIALIZED (SELECT * FROM @extschema@.get_partition_statistics()),
+  WITH p AS MATERIALIZED (
+    SELECT m.parent, count(*) AS partitions, sum(m.total_bytes) AS bytes, sum(m.estimated_rows) AS rows,
+           count(*) FILTER (WHERE m.state = 'kept') AS kept
+    FROM @extschema@.partition_metadata AS m GROUP BY m.parent),
+  c AS MATERIALIZED (
+    SELECT c.parent, c.table_name,
+           extract(epoch FROM y.partition_interval) AS interval,
+           extract(epoch FROM c.premade_until - sagaz_ha.clock()) AS wanted,
+           CASE -- infinity can't be subtracted from before PostgreSQL 17
+             WHEN c.covered_until = 'infinity' THEN 'Infinity'
+             WHEN c.covered_until IS NOT NULL THEN extract(epoch FROM c.covered_until - sagaz_ha.clock())
+             -- without a plan for the table nothing is known about it
+             WHEN c.premade_until IS NOT NULL THEN 0
+           END AS covered
+    FROM sagaz_ha.coverage() AS c JOIN sagaz_ha.partition_policy AS y ON y.parent = c.parent),
   m (name, type, help, labels, value) AS (
-    SELECT v.name, 'gauge', v.help, jsonb_build_object('table', p.table_name), v.value
-    FROM p CROSS JOIN LATERAL (VALUES
-      ('sagaz_partition_count', 'Partitions of the table.', p.partition_count::float8),
-      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', p.total_size_mb * 1048576),
-      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', p.estimated_rows),
-      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', p.kept),
-      ('sagaz_ha_partition_covered_seconds', 'Time until inserts would fail.',
-       extract(epoch FROM p.covered_until - sagaz_ha.clock())::float8)) AS v (name, help, value)
-    WHERE v.value < 'Infinity'
+    SELECT v.name, 'gauge', v.help, jsonb_build_object('table', c.table_name), v.value
+    FROM c LEFT JOIN p ON p.parent = c.parent CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_count', 'Partitions of the table.', coalesce(p.partitions, 0)::float8),
+      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', coalesce(p.bytes, 0)),
+      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', coalesce(p.rows, 0)),
+      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', coalesce(p.kept, 0)),
+      ('sagaz_ha_partition_interval_seconds', 'Width of a new partition; a month is taken for 30 days.', c.interval),
+      ('sagaz_ha_partition_wanted_seconds', 'Time ahead that the policy wants to be covered.', c.wanted),
+      ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail or go to a default partition; 0: they do now.',
+       c.covered)) AS v (name, help, value)
     UNION ALL
     SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',
            jsonb_strip_nulls(jsonb_build_object('table', c.table_name, 'check', c.check_name)),
@@ -1302,6 +1330,8 @@ BEGIN
     FROM sagaz_ha.maintenance_status() AS w CROSS JOIN LATERAL (VALUES
       ('sagaz_partition_maintenance_duration_seconds', 'gauge', 'Duration of the last finished pass.',
        extract(epoch FROM w.last_duration)::float8),
+      ('sagaz_ha_maintenance_last_pass_age_seconds', 'gauge', 'Time since the last pass finished.',
+       extract(epoch FROM clock_timestamp() - w.last_pass)),
       ('sagaz_partition_maintenance_errors_total', 'counter', 'Errors in passes since the server started.',
        w.errors)) AS v (name, type, help, value)
     WHERE w.database = current_database() AND v.value IS NOT NULL;
@@ -1340,7 +1370,9 @@ BEGIN
            format(E'# HELP %s %s\n# TYPE %s %s\n', m.name,
                   replace(replace(min(m.help), E'\\', E'\\\\'), E'\n', E'\\n'),
                   m.name, min(m.type)) ||
-           string_agg(m.name || m.label_text || ' ' || m.value || E'\n', '' ORDER BY m.label_text) AS text
+           string_agg(m.name || m.label_text || ' ' ||
+                      CASE m.value WHEN 'Infinity' THEN '+Inf' ELSE m.value::text END || E'\n',
+                      '' ORDER BY m.label_text) AS text
     FROM (SELECT r.*, sagaz_ha._prometheus_labels(r.labels) AS label_text
           FROM sagaz_ha.metrics() AS r) AS m
     GROUP BY m.name) AS f);

@@ -513,6 +513,7 @@ emit_partition(const PartitionStats *stats, void *arg)
 	values[5] = TimestampTzGetDatum(stats->end);
 	values[6] = CStringGetTextDatum(stats->state);
 	values[7] = Int64GetDatum(stats->total_bytes);
+	nulls[7] = stats->total_bytes < 0;
 	values[8] = Int64GetDatum(stats->estimated_rows);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
@@ -521,7 +522,7 @@ Datum
 sagaz_partitions(PG_FUNCTION_ARGS)
 {
 	InitMaterializedSRF(fcinfo, 0);
-	stats_partitions(emit_partition, fcinfo->resultinfo);
+	stats_partitions(PG_ARGISNULL(0) || PG_GETARG_BOOL(0), emit_partition, fcinfo->resultinfo);
 	return (Datum) 0;
 }
 

@@ -56,7 +56,7 @@ total_bytes(Oid relid)
 }
 
 static void
-emit_partition(PartitionStats *stats, Oid relid, const char *state,
+emit_partition(PartitionStats *stats, Oid relid, const char *state, bool sizes,
 			   PartitionStatsEmit emit, void *arg)
 {
 	stats->relid = relid;
@@ -64,13 +64,13 @@ emit_partition(PartitionStats *stats, Oid relid, const char *state,
 	stats->state = state;
 	if (stats->name == NULL)
 		return;
-	stats->total_bytes = total_bytes(relid);
+	stats->total_bytes = sizes ? total_bytes(relid) : -1;
 	stats->estimated_rows = estimate_rows(relid);
 	emit(stats, arg);
 }
 
 static void
-table_partitions(const Policy *policy, const ParentInfo *info,
+table_partitions(const Policy *policy, const ParentInfo *info, bool sizes,
 				 PartitionStatsEmit emit, void *arg)
 {
 	PlanPolicy	plan;
@@ -92,25 +92,25 @@ table_partitions(const Policy *policy, const ParentInfo *info,
 					   bound->upper <= cutoff ? "expired" :
 					   bound->upper <= now ? "past" :
 					   bound->lower <= now ? "current" : "future",
-					   emit, arg);
+					   sizes, emit, arg);
 	}
 	if (OidIsValid(info->pending_relid))
 	{
 		stats.start = policy_instant(policy, info->key_type, info->pending_bound.lower);
 		stats.end = policy_instant(policy, info->key_type, info->pending_bound.upper);
-		emit_partition(&stats, info->pending_relid, "detaching", emit, arg);
+		emit_partition(&stats, info->pending_relid, "detaching", sizes, emit, arg);
 	}
 	if (OidIsValid(info->default_relid))
 	{
 		stats.start = DT_NOBEGIN;
 		stats.end = DT_NOEND;
-		emit_partition(&stats, info->default_relid, "default", emit, arg);
+		emit_partition(&stats, info->default_relid, "default", sizes, emit, arg);
 	}
 }
 
-/* Every partition of every managed table. */
+/* Every partition of every managed table. Sizes are what takes long. */
 void
-stats_partitions(PartitionStatsEmit emit, void *arg)
+stats_partitions(bool sizes, PartitionStatsEmit emit, void *arg)
 {
 	List	   *policies = policy_load(InvalidOid);
 	ListCell   *cell;
@@ -127,7 +127,7 @@ stats_partitions(PartitionStatsEmit emit, void *arg)
 			continue;
 		/* what can't be read is a problem that stats_coverage() tells */
 		if (policy->tz != NULL && partition_read_parent(rel, &info, &problem))
-			table_partitions(policy, &info, emit, arg);
+			table_partitions(policy, &info, sizes, emit, arg);
 		table_close(rel, AccessShareLock);
 	}
 }

@@ -19,7 +19,7 @@ typedef struct PartitionStats
 	TimestampTz start;
 	TimestampTz end;
 	const char *state;			/* current, future, past, expired, detaching, default */
-	int64		total_bytes;
+	int64		total_bytes;	/* -1: not asked for */
 	int64		estimated_rows; /* -1: unknown */
 } PartitionStats;
 
@@ -42,7 +42,7 @@ typedef struct CoverageStats
 typedef void (*PartitionStatsEmit) (const PartitionStats *stats, void *arg);
 typedef void (*CoverageStatsEmit) (const CoverageStats *stats, void *arg);
 
-extern void stats_partitions(PartitionStatsEmit emit, void *arg);
+extern void stats_partitions(bool sizes, PartitionStatsEmit emit, void *arg);
 extern void stats_coverage(CoverageStatsEmit emit, void *arg);
 
 #endif							/* SAGAZ_STATS_H */

@@ -52,7 +52,7 @@ INSERT INTO contract VALUES
   -- ours: reading. The dry run is volatile because it looks at rows as of now
   ('sagaz_ha', 'plan_partition_maintenance', 'at timestamp with time zone DEFAULT sagaz_ha.clock(), OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
    'SETOF record', 'volatile', 'pg_monitor'),
-  ('sagaz_ha', 'partitions', 'OUT parent regclass, OUT table_name text, OUT partition regclass, OUT partition_name text, OUT partition_start timestamp with time zone, OUT partition_end timestamp with time zone, OUT state text, OUT total_bytes bigint, OUT estimated_rows bigint',
+  ('sagaz_ha', 'partitions', 'sizes boolean DEFAULT true, OUT parent regclass, OUT table_name text, OUT partition regclass, OUT partition_name text, OUT partition_start timestamp with time zone, OUT partition_end timestamp with time zone, OUT state text, OUT total_bytes bigint, OUT estimated_rows bigint',
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'coverage', 'OUT parent regclass, OUT table_name text, OUT covered_until timestamp with time zone, OUT premade_until timestamp with time zone, OUT holes integer, OUT first_hole timestamp with time zone, OUT default_partition regclass, OUT default_has_rows boolean, OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text',
    'SETOF record', 'stable', 'pg_monitor'),
@@ -61,6 +61,8 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text, OUT last_duration interval, OUT errors bigint',
    'SETOF record', 'volatile', 'pg_monitor'),
   -- replication health, each on one line of arguments and one of results
+  ('sagaz_ha', '_expired_state', 'partition regclass',
+   'text', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_lsn_age', 'lsn pg_lsn',
    'interval', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_node_state', 'OUT node_name text, OUT in_recovery boolean, OUT promoting boolean, OUT system_identifier text, OUT timeline_id bigint, OUT lsn pg_lsn, OUT sync_required integer, OUT sampler_running boolean, OUT sampled_at timestamp with time zone',

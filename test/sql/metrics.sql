@@ -1,0 +1,38 @@
+-- Metrics of partitions: what alerts go by, whatever a table is called.
+\getenv srcdir PG_ABS_SRCDIR
+\set setup :srcdir '/include/setup.sql'
+\set teardown :srcdir '/include/teardown.sql'
+\i :setup
+
+SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
+CREATE VIEW numbers AS
+  SELECT replace(name, 'sagaz_ha_', '') AS name, labels ->> 'table' AS "table", value
+    FROM sagaz_ha.metrics() WHERE labels ? 'table' AND name ~ 'partition' AND NOT labels ? 'check';
+
+-- A table without partitions: that inserts fail now is a number, not a gap
+CREATE TABLE t (at timestamptz NOT NULL, line text) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('t', '1 day', 3);
+SELECT name, value FROM numbers ORDER BY 1;
+
+-- Covered until the end of the 18th
+SELECT count(*) FROM maintain_all_partitions();
+INSERT INTO t SELECT '2025-01-15 10:00:00+00', repeat('x', 100) FROM generate_series(1, 2000);
+SELECT name, value FROM numbers WHERE name LIKE '%seconds' ORDER BY 1;
+SELECT value = (SELECT sum(pg_total_relation_size(partition)) FROM sagaz_ha.partitions()) AS exact
+  FROM numbers WHERE name = 'sagaz_partition_size_bytes';
+SELECT bool_and(total_bytes IS NULL) AS without, count(*) FROM sagaz_ha.partitions(sizes => false);
+SELECT value FROM sagaz_ha.metrics() WHERE name = 'sagaz_ha_partitions_kept';
+DROP TABLE t;
+
+-- Covered for ever, by a name with everything that has to be escaped
+CREATE TABLE "a ""b\
+c" (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE rest PARTITION OF "a ""b\
+c" FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
+SELECT sagaz_ha.manage_partitions('"a ""b\
+c"', '1 month', 3);
+SELECT name, value FROM numbers WHERE name LIKE '%seconds' ORDER BY 1;
+SELECT line FROM regexp_split_to_table(sagaz_ha.prometheus_metrics(), E'\n') AS line
+ WHERE line ~ '^sagaz(_ha)?_partition_(count|covered_seconds)';
+
+\i :teardown
