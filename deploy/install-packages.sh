@@ -35,6 +35,10 @@ missing() {
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
   command -v faketime >/dev/null || echo faketime
+  has_program dockerd || echo docker
+  has_program docker-compose || echo docker-compose
+  has_program iptables || echo iptables
+  has_program debootstrap || echo debootstrap
   [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
   [[ -f $("$pg_config" --includedir)/libpq-fe.h ]] || echo libpq
 }
@@ -102,11 +106,13 @@ install_packages() {
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime libhiredis-dev libpq-dev)
+      libipc-run-perl shellcheck faketime libhiredis-dev libpq-dev
+      docker.io docker-compose iptables debootstrap)
   fi
   for daemon in pgbouncer redis-server prometheus; do
     has_program "$daemon" || new+=("$daemon")
   done
+  has_program dockerd || new+=(docker.socket docker containerd)
   keep_quiet
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
     --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" </dev/null
