@@ -35,7 +35,7 @@ missing() {
   command -v shellcheck >/dev/null || echo shellcheck
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
   command -v faketime >/dev/null || echo faketime
-  has_program dockerd || echo docker
+  has_program dockerd && has_program docker || echo docker
   has_program docker-compose || echo docker-compose
   has_program iptables || echo iptables
   has_program debootstrap || echo debootstrap
@@ -108,6 +108,8 @@ install_packages() {
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
       libipc-run-perl shellcheck faketime libhiredis-dev libpq-dev
       docker.io docker-compose iptables debootstrap)
+    # a package of its own since trixie
+    [[ -z $(apt-cache search --names-only '^docker-cli$') ]] || packages+=(docker-cli)
   fi
   for daemon in pgbouncer redis-server prometheus; do
     has_program "$daemon" || new+=("$daemon")
