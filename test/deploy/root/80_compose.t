@@ -204,7 +204,8 @@ prepare() {
 
 test_start() {
   started=yes
-  ok "up -d builds the image and starts the stack" compose up -d
+  # an image of before may be there, in a daemon that is not ours
+  ok "up -d builds the image and starts the stack" compose up -d --build
   ok "all ${#services[@]} services get healthy, and init ends" all_healthy_within 180
   ok "init's log tells what it made" bash -c "cd deploy && docker-compose logs --no-color postgres-init |
     grep -c 'CREATE.*saga_outbox_y' && docker-compose logs --no-color postgres-init | grep 'init: done'"
