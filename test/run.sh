@@ -162,7 +162,7 @@ suite_compile() {
 suite_shell() {
   local script good=0 bad=0
   while read -r script; do
-    if logged shellcheck "$tree/$script"; then
+    if (cd "$tree" && logged shellcheck --external-sources --source-path=. "$script"); then
       good=$((good + 1))
     else
       bad=$((bad + 1))
