@@ -124,7 +124,7 @@ as_user() {
 pid_of() {
   local pid
   pid=$(cat "$dir/run/$1" 2>/dev/null) || return 1
-  [[ $(readlink "/proc/$pid/cwd") == "$dir"* && $(ps -o stat= -p "$pid") != Z* ]] || return 1
+  [[ $(readlink "/proc/$pid/cwd") == "$dir"* && $(<"/proc/$pid/stat") != *') Z '* ]] || return 1
   echo "$pid"
 }
 
