@@ -28,6 +28,9 @@ missing() {
   has_program pgbouncer || echo pgbouncer
   has_program redis-server || echo redis
   has_program prometheus || echo prometheus
+  [[ -x /usr/bin/python3 ]] || echo python3
+  [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
+  [[ -f $("$pg_config" --includedir 2>/dev/null)/libpq-fe.h ]] || echo libpq
   [[ $want == test ]] || return 0
   perl -MIPC::Run -e 1 2>/dev/null || echo IPC::Run
   command -v prove >/dev/null || echo prove
@@ -39,8 +42,6 @@ missing() {
   has_program docker-compose || echo docker-compose
   has_program iptables || echo iptables
   has_program debootstrap || echo debootstrap
-  [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
-  [[ -f $("$pg_config" --includedir)/libpq-fe.h ]] || echo libpq
 }
 
 as_root() {
@@ -102,11 +103,12 @@ install_packages() {
   major=$(major_version)
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
   if [[ $want != build ]]; then
-    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus)
+    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus python3
+      libhiredis-dev libpq-dev)
   fi
   if [[ $want == test ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime libhiredis-dev libpq-dev
+      libipc-run-perl shellcheck faketime
       docker.io docker-compose iptables debootstrap)
     # a package of its own since trixie
     [[ -z $(apt-cache search --names-only '^docker-cli$') ]] || packages+=(docker-cli)

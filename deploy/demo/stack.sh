@@ -2,7 +2,8 @@
 # The whole stack natively, on loopback ports: what compose.yaml has in
 # containers, from the same scripts and configuration.
 #
-# usage: stack.sh up [SERVICE...]       starts what doesn't run, and waits until it works
+# usage: stack.sh up [SERVICE...]       starts what doesn't run, and waits until it works:
+#                                       all but outbox-relay, which is only started by name
 #        stack.sh status                one screen: processes, partitions, health
 #        stack.sh stop|restart [SERVICE...]
 #        stack.sh logs SERVICE          the log so far
@@ -24,10 +25,19 @@ offset=${SAGAZ_PORT_OFFSET:-10000}
 dir=${SAGAZ_STATE_DIR:-/tmp/sagaz_ha-stack.$offset}
 export SAGAZ_PORT_OFFSET=$offset SAGAZ_STATE_DIR=$dir
 # in the order of starting
-services=(postgres-primary postgres-replica pgbouncer-rw pgbouncer-ro redis)
+services=(
+  postgres-primary postgres-replica pgbouncer-rw pgbouncer-ro redis
+  exporter-primary exporter-replica exporter-rw exporter-ro prometheus
+)
+# Not started by itself: nobody's events are published that were put there to
+# play with. It listens nowhere.
+on_request=(outbox-relay)
 declare -A port=(
   [postgres-primary]=$((5432 + offset)) [postgres-replica]=$((5433 + offset))
-  [pgbouncer-rw]=$((6432 + offset)) [pgbouncer-ro]=$((6433 + offset)) [redis]=$((6379 + offset))
+  [pgbouncer-rw]=$((6432 + offset)) [pgbouncer-ro]=$((6433 + offset))
+  [redis]=$((6379 + offset)) [prometheus]=$((9090 + offset))
+  [exporter-primary]=$((9187 + offset)) [exporter-replica]=$((9188 + offset))
+  [exporter-rw]=$((9127 + offset)) [exporter-ro]=$((9128 + offset)) [outbox-relay]=-
 )
 user=$(id -un)
 [[ $EUID != 0 ]] || user=postgres
@@ -41,7 +51,20 @@ become() {
   case $1 in
   postgres-primary) exec "$dir/deploy/scripts/primary" ;;
   postgres-replica) exec "$dir/deploy/scripts/standby" ;;
+  exporter-*) become_exporter "${1#exporter-}" ;;
+  prometheus)
+    export PROMETHEUS_PORT=${port[$1]} EXPORTER_PRIMARY_PORT=${port[exporter-primary]} \
+      EXPORTER_REPLICA_PORT=${port[exporter-replica]} EXPORTER_RW_PORT=${port[exporter-rw]} \
+      EXPORTER_RO_PORT=${port[exporter-ro]}
+    exec "$dir/deploy/scripts/prometheus" native
+    ;;
   pgbouncer-*) exec "$dir/deploy/scripts/pool" "${1#pgbouncer-}" ;;
+  outbox-relay)
+    export DATABASE_URL="host=127.0.0.1 port=${port[pgbouncer-rw]} user=postgres dbname=$POSTGRES_DB"
+    export PGPASSWORD=$POSTGRES_PASSWORD REDIS_PORT=${port[redis]}
+    make --silent --directory="$dir/deploy/relay" PG_CONFIG="$PG_BIN/pg_config"
+    exec "$dir/deploy/relay/relay"
+    ;;
   redis)
     mkdir -p "$dir/redis"
     exec redis-server "$dir/deploy/config/redis/redis.conf" --bind 127.0.0.1 --port "${port[$1]}" --dir "$dir/redis"
@@ -49,12 +72,25 @@ become() {
   esac
 }
 
+# become_exporter primary|replica|rw|ro
+become_exporter() {
+  local kind=postgresql target=postgres-$1
+  if [[ $1 == r? ]]; then
+    kind=pgbouncer target=pgbouncer-$1
+  fi
+  export EXPORTER_PORT=${port[exporter-$1]} TARGET_HOST=127.0.0.1 TARGET_PORT=${port[$target]}
+  exec "$dir/deploy/scripts/exporter" "$kind"
+}
+
 # healthy SERVICE
 healthy() {
   local check=("$1")
   case $1 in
+  outbox-relay) return 0 ;; # it logs what it can't do, and tries again
   postgres-*) check=("${1#postgres-}") ;;
   pgbouncer-*) check=(pool) ;;
+  exporter-*) check=(http "http://127.0.0.1:${port[$1]}/healthz") ;;
+  prometheus) check=(http "http://127.0.0.1:${port[$1]}/-/ready") ;;
   esac
   PGPORT=${port[$1]} POOL_PORT=${port[$1]} REDIS_PORT=${port[$1]} \
     "$dir/deploy/scripts/healthcheck" "${check[@]}"
@@ -94,7 +130,7 @@ pid_of() {
 
 # listens PORT
 listens() {
-  (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+  [[ $1 != - ]] && (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
 # Below the ports that the kernel gives to clients. At random, because several
@@ -160,7 +196,7 @@ prepare() {
     die "$dir is not a stack of yours: set SAGAZ_STATE_DIR to something else"
   fi
   mkdir -p "$dir"/{run,log,socket,deploy}
-  cp -r "$deploy"/{config,scripts,demo,.env} "$dir/deploy"
+  cp -r "$deploy"/{config,scripts,demo,relay,.env} "$dir/deploy"
   chmod 0700 "$dir" "$dir/socket"
   if [[ $EUID == 0 ]]; then
     chown "$user" "$dir" "$dir"/{log,socket}
@@ -181,7 +217,11 @@ up() {
   done
   for service; do
     wait_healthy "$service"
-    printf '  %-17s 127.0.0.1:%s\n' "$service" "${port[$service]}"
+    if [[ ${port[$service]} == - ]]; then
+      echo "  $service"
+    else
+      printf '  %-17s 127.0.0.1:%s\n' "$service" "${port[$service]}"
+    fi
   done
 }
 
@@ -201,23 +241,27 @@ stop_all() {
 down() {
   [[ -e $dir ]] || return 0
   [[ -O $dir/run ]] || die "$dir is not a stack of yours"
-  stop_all "${services[@]}"
+  stop_all "${services[@]}" "${on_request[@]}"
   rm -rf "$dir"
 }
 
 # -------- status
 
+# Two in a line, for the rest of the screen.
 show_processes() {
-  local service pid state all=0
-  for service in "${services[@]}"; do
+  local service pid state all=0 end='  '
+  for service in "${services[@]}" "${on_request[@]}"; do
+    [[ -e $dir/run/$service ]] || continue
     state=ok
     if ! pid=$(pid_of "$service"); then
       state='NOT RUNNING' all=1
     elif ! healthy "$service" >/dev/null 2>&1; then
-      state='RUNS, AND DOES NOT WORK' all=1
+      state='NOT WORKING' all=1
     fi
-    printf '%-17s 127.0.0.1:%-6s %s\n' "$service" "${port[$service]}" "$state${pid:+, process $pid}"
+    printf '%-16s %5s %-15s%s' "$service" "${port[$service]}" "$state ${pid:-}" "$end"
+    [[ $end == '  ' ]] && end=$'\n' || end='  '
   done
+  [[ $end == '  ' ]] || echo
   return "$all"
 }
 
@@ -268,17 +312,20 @@ print_env() {
 
 # usage_error
 usage_error() {
-  sed -n '5,11s/^# //p' "$0" >&2
+  sed -n '5,12s/^# //p' "$0" >&2
   exit 2
 }
 
 command=${1:-}
 shift || true
 chosen=("$@")
-[[ $# -gt 0 ]] || chosen=("${services[@]}")
+if [[ $# == 0 ]]; then
+  chosen=("${services[@]}")
+  [[ $command != stop ]] || chosen+=("${on_request[@]}")
+fi
 for service in "${chosen[@]}"; do
   [[ -n ${port[$service]:-} || $command/$service == logs/postgres-init ]] ||
-    die "no such service: $service; there are: ${services[*]} postgres-init"
+    die "no such service: $service; there are: ${services[*]} ${on_request[*]}"
 done
 find_bin
 clean_environment

@@ -7,7 +7,7 @@ SET timezone = 'UTC';
 \echo
 \echo 'Partitions: - past  @ now  + ahead  K kept, unfinished  x expired  d draining'
 SELECT s.table_name AS "table",
-       lpad(right(coalesce(p.past, ''), 42), 42) || coalesce(p.now, '!') || p.ahead AS timeline,
+       lpad(right(coalesce(p.past, ''), 41), 41) || coalesce(p.now, '!') || p.ahead AS timeline,
        to_char(s.covered_until, 'YYYY-MM-DD') AS "inserts until"
 FROM get_partition_statistics() AS s,
   LATERAL (
