@@ -110,13 +110,13 @@ install_packages() {
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
       libipc-run-perl shellcheck faketime
       docker.io docker-compose iptables debootstrap)
+    has_program dockerd || new+=(docker.socket docker containerd)
     # a package of its own since trixie
     [[ -z $(apt-cache search --names-only '^docker-cli$') ]] || packages+=(docker-cli)
   fi
   for daemon in pgbouncer redis-server prometheus; do
     has_program "$daemon" || new+=("$daemon")
   done
-  has_program dockerd || new+=(docker.socket docker containerd)
   keep_quiet
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
     --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" </dev/null
