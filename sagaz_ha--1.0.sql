@@ -1131,8 +1131,12 @@ BEGIN
      format('%s bytes missing, upstream heard %s ago', me.receive_lag_bytes, coalesce(me.message_age::text, 'never')),
      '0 bytes missing, upstream in contact',
      'What this standby has not received is lost: see data_loss_bound in promotion_readiness().'),
-    ('lag', me.replay_lag < t.replay_lag_critical, 'required', me.replay_lag::text,
-     format('less than %s', t.replay_lag_critical), 'Wait until replay has caught up.'),
+    -- the longer a primary is dead, the longer is the lag; but no wait makes it
+    -- less: what its death lost is data_received's
+    ('lag', me.replay_lag < t.replay_lag_critical
+            OR (NOT me.upstream_in_contact AND me.replay_lsn >= me.received_lsn), 'required', me.replay_lag::text,
+     format('less than %s, or all replayed that came before contact was lost', t.replay_lag_critical),
+     'Wait until replay has caught up.'),
     ('replay_running', me.replay_state NOT IN ('paused', 'lock', 'conflict'), 'required', me.replay_state,
      'not paused or blocked', 'pg_wal_replay_resume(), or end what blocks replay (blocking_pids of standby_status()).'),
     ('apply_delay', current_setting('recovery_min_apply_delay') = '0', 'advised',

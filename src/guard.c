@@ -366,6 +366,7 @@ keep_guard(void)
 		InvalidateCatalogSnapshot();
 		timeout = now < fast_until ? GUARD_NAP_FAST : GUARD_NAP;
 	} while (nap(timeout));
+	UnregisterSnapshot(held);
 }
 
 void

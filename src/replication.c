@@ -207,7 +207,8 @@ expected_names_array(void)
 	Datum	   *elems;
 	int			n = 0;
 
-	if (!SplitIdentifierString(pstrdup(expected_standby_names), ',', &names))
+	if (RecoveryInProgress() ||
+		!SplitIdentifierString(pstrdup(expected_standby_names), ',', &names))
 		names = NIL;
 	elems = palloc(sizeof(Datum) * (list_length(names) + 1));
 	foreach(lc, names)
@@ -232,7 +233,8 @@ sagaz_thresholds(PG_FUNCTION_ARGS)
 	values[3] = Int64GetDatum((int64) replay_lag_bytes_critical << 20);
 	values[4] = Int64GetDatum((int64) slot_retained_warning << 20);
 	values[5] = repl_interval((TimeOffset) slot_time_to_loss_critical * USECS_PER_SEC);
-	values[6] = Int32GetDatum(expected_standbys);
+	/* a primary's expectation: a standby often has the same configuration */
+	values[6] = Int32GetDatum(RecoveryInProgress() ? 0 : expected_standbys);
 	values[7] = expected_names_array();
 	values[8] = repl_interval((TimeOffset) repl_contact_grace * USECS_PER_SEC);
 	values[9] = Int32GetDatum(xmin_age_warning);

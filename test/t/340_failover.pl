@@ -85,6 +85,7 @@ foreach my $point (qw(create:after_commit announce:after_commit fence:after_comm
 	is_within($took, 5, "$point: within 5 s");
 	is_consistent($standby, 'postgres', 'events', "$point: nothing is half done");
 	is($standby->safe_psql('postgres', 'SELECT count(*) FROM events'), $rows, "$point: no row is lost");
+	is_deeply([ log_lines($standby, 0, 'leak') ], [], "$point: whoever watched the standby ends cleanly");
 	$standby->stop('immediate');
 
 	# the old primary does the same when it comes back by itself

@@ -191,6 +191,17 @@ is($theirs, '00:00:00', 'the common formula says 0');
 is(ask($standby, 'data_loss_bytes IS NULL AND data_loss_bound > interval \'2 s\' FROM sagaz_ha.promotion_readiness()'), 't', 'what would be lost is bounded in time, not known in bytes');
 is(ask($standby, 'ready FROM sagaz_ha.promotion_readiness()'), 't', 'it can be promoted');
 note(ask($standby, 'row_to_json(r) FROM sagaz_ha.promotion_readiness() r'));
+$standby->append_conf('postgresql.conf', "sagaz_ha.replay_lag_critical = 1s");
+$standby->reload;
+until_true($standby, "replay_lag > interval '1 s' AND ready FROM sagaz_ha.standby_status(), sagaz_ha.promotion_readiness()", 'and still can, however long the primary has been dead');
+
+# What a primary expects is no business of a standby with the same configuration.
+$standby->append_conf('postgresql.conf', "sagaz_ha.expected_standbys = 3\nsagaz_ha.expected_standby_names = 'gamma'");
+$standby->reload;
+until_true($standby, "current_setting('sagaz_ha.expected_standbys') = '3' AND standbys_expected = 0 AND array_to_string(reasons, ' ') !~ 'expected' FROM sagaz_ha.replication_health()", 'a standby expects none');
+
+$standby->append_conf('postgresql.conf', "sagaz_ha.expected_standbys = 0\nsagaz_ha.expected_standby_names = ''");
+$standby->reload;
 
 # Promotion: right at once.
 $standby->safe_psql('postgres', 'SELECT pg_promote()');
