@@ -14,7 +14,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --temp-instance=./tmp_check_iso -
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = tmp_check tmp_check_iso output_iso log test/unit/build
+EXTRA_CLEAN = tmp_check tmp_check_iso output_iso log test/unit/build test/fuzz/build
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -31,7 +31,13 @@ endif
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo demo-up demo-status demo-down demo-install test help
+
+.PHONY: demo demo-up demo-status demo-down demo-install test pgxn help
+
+# What PGXN takes: the last commit, and nothing else.
+DISTVERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
+pgxn:
+	git archive --format=zip --prefix=sagaz_ha-$(DISTVERSION)/ --output=$(or $(DISTDIR),.)/sagaz_ha-$(DISTVERSION).zip HEAD
 
 demo: demo-install
 	@PG_CONFIG='$(PG_CONFIG)' deploy/demo/demo.sh
@@ -62,3 +68,4 @@ help:
 	@echo "                    play with, then there are 'make demo-status' and 'make demo-down'"
 	@echo "make test           install what is needed (Debian), build, and run every suite;"
 	@echo "                    SUITES='unit regress' runs only some"
+	@echo "make pgxn           the release for PGXN: sagaz_ha-$(DISTVERSION).zip"

@@ -31,7 +31,8 @@ CREATE TABLE sagaz_ha.partition_policy (
   storage_parameters text[],
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
-  drops_held_since timestamptz
+  drops_held_since timestamptz,
+  restored_at timestamptz
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -58,7 +59,9 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.auto_analyze IS
 COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
   'whether the worker freezes a partition once its period is over';
 COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
-  'since when nothing is retired, because the clock looked wrong; null normally';
+  'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
+COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
+  'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_history (
@@ -153,7 +156,12 @@ COMMENT ON FUNCTION sagaz_ha.stop_managing_partitions(regclass) IS
 CREATE FUNCTION sagaz_ha.resume_drops(parent regclass) RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_resume_drops';
 COMMENT ON FUNCTION sagaz_ha.resume_drops(regclass) IS
-  'let a table''s drops go on that the worker held back because the clock looked wrong; false if none were held';
+  'let a table''s drops go on that were held back because the clock looked wrong or the server was restored; false if none were';
+
+CREATE FUNCTION sagaz_ha._restored_at() RETURNS timestamptz
+LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_restored_at';
+COMMENT ON FUNCTION sagaz_ha._restored_at() IS
+  'internal: when this server was last started from a backup, NULL if never';
 
 CREATE FUNCTION sagaz_ha.reattach_partition(partition regclass, parent regclass DEFAULT NULL)
 RETURNS void
@@ -420,12 +428,20 @@ BEGIN
     FROM coverage AS c LEFT JOIN failing AS f ON f.table_name = c.table_name
   UNION ALL
   SELECT c.table_name, 'drops',
-         CASE WHEN p.drops_held_since IS NOT NULL THEN 'critical' ELSE 'ok' END,
-         p.drops_held_since::text,
-         CASE WHEN p.drops_held_since IS NOT NULL
-           THEN 'held back, because the clock looked wrong; sagaz_ha.resume_drops() lets them go on'
-           ELSE 'not held back' END
-    FROM coverage AS c JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
+         CASE WHEN p.since IS NOT NULL THEN 'critical' ELSE 'ok' END,
+         p.since::text,
+         CASE WHEN p.since IS NULL THEN 'not held back'
+           ELSE 'held back, because '
+                || CASE WHEN p.since = p.restored THEN 'the server was restored from a backup'
+                        ELSE 'the clock looked wrong' END
+                || '; sagaz_ha.resume_drops() lets them go on' END
+    FROM coverage AS c
+    -- a restore that no pass has written down yet holds them back already
+    JOIN (SELECT p.parent, coalesce(r.at, p.restored_at) AS restored,
+                 CASE WHEN p.restored_at IS DISTINCT FROM coalesce(r.at, p.restored_at)
+                   THEN r.at ELSE p.drops_held_since END AS since
+            FROM sagaz_ha.partition_policy AS p
+           CROSS JOIN sagaz_ha._restored_at() AS r (at)) AS p ON p.parent = c.parent
   UNION ALL
   SELECT NULL, 'standbys',
          CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,
@@ -478,6 +494,7 @@ REVOKE ALL ON FUNCTION
   sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean),
   sagaz_ha.stop_managing_partitions(regclass),
   sagaz_ha.resume_drops(regclass),
+  sagaz_ha._restored_at(),
   sagaz_ha.reattach_partition(regclass, regclass),
   sagaz_ha.maintain_partitions(regclass),
   @extschema@.maintain_all_partitions(),
@@ -497,6 +514,7 @@ REVOKE ALL ON FUNCTION
   sagaz_ha.partition_health()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
+  sagaz_ha._restored_at(),
   sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),

@@ -27,6 +27,11 @@ cpu_of_children() {
   sed 's/.*) //' "/proc/$1/stat" | awk -v ticks="$ticks" '{ print ($14 + $15) * 1000 / ticks }'
 }
 
+# What a process has for itself, in kB
+private_memory_of() {
+  awk '/^Private_/ { kb += $2 } END { print kb }' "/proc/$1/smaps_rollup"
+}
+
 # The workers are the postmaster's children, and starting them is its work.
 cpu_of_workers() {
   awk -v own="$(cpu_of "$postmaster")" -v children="$(cpu_of_children "$postmaster")" \
@@ -73,20 +78,22 @@ measure() {
   read -r passes_then wal_then < <(state_of_server)
   awk -v databases="$1" -v passes=$((passes_then - passes)) -v wal=$((wal_then - wal)) \
     -v launcher="$launcher" -v launcher_then="$launcher_then" \
-    -v workers="$workers" -v workers_then="$workers_then" -v window="$window" -v naptime="$naptime" 'BEGIN {
+    -v workers="$workers" -v workers_then="$workers_then" -v memory="$(private_memory_of "$launcher_pid")" \
+    -v window="$window" -v naptime="$naptime" 'BEGIN {
     launcher = (launcher_then - launcher) / window
     each = passes ? (workers_then - workers) / passes : 0
     # two workers, for the pass and for upkeep; and the launcher starts them
     day = databases * 2 * 86400 / 60 * each + launcher * 86400 * naptime / 60
-    printf "%d|%d|%.1f|%.2f|%.1f|%.0f|%.3f %%|%d|%d\n", databases, passes, each, launcher,
-           day / 24000, day / 1000, day / 864000, wal, wal * 86400 / window * naptime / 60
+    printf "%d|%d|%.1f|%.2f|%.1f|%.0f|%.3f %%|%d|%d|%d\n", databases, passes, each, launcher,
+           day / 24000, day / 1000, day / 864000, wal, wal * 86400 / window * naptime / 60, memory
   }'
 }
 
 note "making a cluster"
 # autovacuum off: its workers are the postmaster's children too
 cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.naptime = $naptime" \
-  "autovacuum = off" "checkpoint_timeout = 1h" "max_wal_size = 8GB" "bgwriter_delay = 20ms"
+  "autovacuum = off" "checkpoint_timeout = 1h" "max_wal_size = 8GB" "bgwriter_delay = 20ms" \
+  "max_worker_processes = 20"
 postmaster=$(head -n 1 "$dir/primary/postmaster.pid")
 # the launcher leaves templates alone
 database_create idle_template
@@ -103,7 +110,7 @@ have=0
 wal_quiet=''
 names=''
 {
-  echo "databases|passes|CPU ms/pass|launcher ms/s|CPU s/hour|CPU s/day|of a core|WAL bytes|WAL bytes/day"
+  echo "databases|passes|CPU ms/pass|launcher ms/s|CPU s/hour|CPU s/day|of a core|WAL bytes|WAL bytes/day|launcher kB"
   for databases in "${counts[@]}"; do
     note "$databases databases"
     while ((have < databases)); do

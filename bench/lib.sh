@@ -24,8 +24,17 @@ server() {
   (cd "$dir" && "${server_user[@]}" env LC_ALL=C.UTF-8 "$@")
 }
 
+# For what reads it, such as run.sh: RESULTS is a directory for the table as lines
+# of fields separated by |.
+keep_table() {
+  if [[ -n ${RESULTS:-} && -f $dir/table ]]; then
+    cp "$dir/table" "$RESULTS/$(basename "$0" .sh).table"
+  fi
+}
+
 cleanup() {
   local cluster
+  keep_table
   # what runs in the background first, so that nobody complains of a server that is gone
   jobs -p | xargs -r kill 2>/dev/null || true
   for cluster in "${clusters[@]}"; do
@@ -117,22 +126,53 @@ database_create() {
   "$bin/createdb" --host="$dir" --port=5432 --username=postgres "$@"
 }
 
-# --- saga_outbox with daily partitions from 40 days ago to 4 days ahead. What
-# a pass then has to do: 3 new ones, to 7 days ahead, and 10 to drop, those
-# that are older than 30 days.
+drop_database() {
+  sql postgres --command="DROP DATABASE $1" 2>/dev/null
+}
 
-# outbox_create DATABASE sagaz_ha|pg_partman|sql
+# --- contenders
+
+# is_contender NAME: false if its package isn't installed
+is_contender() {
+  [[ $1 != pg_* && $1 != timescaledb ]] || is_available "$1"
+}
+
+# preload_with LIBRARY CONTENDER...: sagaz_ha, and the library if a contender needs it
+preload_with() {
+  if [[ " ${*:2} " == *" $1 "* ]] && is_available "$1"; then
+    echo "sagaz_ha,$1"
+  else
+    echo sagaz_ha
+  fi
+}
+
+# pg_partman names things differently since version 5
+partman_major() {
+  local version
+  version=$(version_of pg_partman)
+  echo "${version%%.*}"
+}
+
+# --- saga_outbox with daily partitions from OUTBOX_PAST days ago to 4 days ahead.
+# What a pass then has to do: 3 new ones, to 7 days ahead, and 10 to drop, those
+# that are older than 30 days.
+OUTBOX_PAST=40
+
+# outbox_create DATABASE sagaz_ha|pg_partman|timescaledb|sql
 outbox_create() {
+  local files
   is_true postgres "SELECT count(*) = 1 FROM pg_database WHERE datname = '$1'" || database_create "$1"
   # the table is the extension's own for all of them
   sql "$1" --command="CREATE EXTENSION sagaz_ha; SELECT sagaz_ha.create_saga_tables();" >/dev/null
   [[ $2 == sagaz_ha ]] || sql "$1" --command="DROP EXTENSION sagaz_ha"
   case $2 in
-    sagaz_ha) sql "$1" --file="$here/outbox.sql" --file="$here/outbox_sagaz_ha.sql" ;;
-    pg_partman) sql "$1" --file="$here/outbox_pg_partman.sql" ;;
-    sql) sql "$1" --file="$here/outbox.sql" ;;
-  esac >/dev/null
-  sql "$1" --file="$here/outbox_rows.sql" >/dev/null
+    sagaz_ha) files=("$here/outbox.sql" "$here/outbox_sagaz_ha.sql") ;;
+    pg_partman) files=("$here/outbox_pg_partman.sql") ;;
+    timescaledb) files=("$here/outbox_timescaledb.sql") ;;
+    sql) files=("$here/outbox.sql") ;;
+  esac
+  sql "$1" --set=past="$OUTBOX_PAST" --set=timescaledb="$([[ $2 == timescaledb ]] && echo 1 || echo 0)" \
+    --set=partman_5="$(($(partman_major) >= 5))" "${files[@]/#/--file=}" --file="$here/outbox_rows.sql" >/dev/null
 }
 
 # outbox_watch DATABASE FILE: what is there each 20 ms, until it is killed:
@@ -151,8 +191,10 @@ outbox_time() {
   }' "$1"
 }
 
+# outbox_is_finished FILE CONTENDER: TimescaleDB makes nothing ahead
 outbox_is_finished() {
-  awk -F'|' 'NF == 3 { new = $2; old = $3 } END { exit !(new >= 3 && old == 0) }' "$1"
+  awk -F'|' -v ahead="$([[ $2 == timescaledb ]] && echo 0 || echo 3)" '
+    NF == 3 { new = $2; old = $3; seen = 1 } END { exit !(seen && new >= ahead && old == 0) }' "$1"
 }
 
 # --- numbers
@@ -166,6 +208,34 @@ distribution() {
       if (NR == 0) print "0 - - - -"
       else print NR, percentile(0.5), percentile(0.99), percentile(0.999), value[NR]
     }'
+}
+
+# ratio A B: how many times B is A
+ratio() {
+  awk -v a="$1" -v b="$2" 'BEGIN { if (b + 0 > 0) printf "%.2f", a / b; else print "-" }'
+}
+
+# times DATABASE STATEMENT COUNT: ms of each call in one new session
+times() {
+  local i
+  {
+    printf '\\timing on\n'
+    for ((i = 0; i < $3; i++)); do
+      printf '%s;\n' "$2"
+    done
+  } | sql "$1" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'
+}
+
+median() {
+  distribution | cut -d' ' -f2
+}
+
+# measure DATABASE STATEMENT: median ms in a session that has done it before, of
+# $calls, and as the first statement of a new session, of $sessions
+measure() {
+  local cold i
+  cold=$(for ((i = 0; i < ${sessions:?}; i++)); do times "$1" "$2" 1; done | median)
+  echo "$(times "$1" "$2" $((${calls:?} + 1)) | tail -n +2 | median) $cold"
 }
 
 # table < lines of fields separated by |; the first line is the heading

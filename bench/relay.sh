@@ -192,8 +192,9 @@ table <"$dir/table"
 cat <<EXPLANATION
 
 37 partitions, 5000 keys, payloads of 230 bytes. While inserted: $rate/s wanted.
-CPU: of server processes, pool, Redis and relays. Latency is from the beginning of
-the transaction that inserted an event until it was marked; a backlog's says how long it waited.
+CPU: of server processes, pool, Redis and relays. Latency is from the beginning of the
+transaction that inserted an event until it was marked; a
+backlog's says how long it waited.
 EXPLANATION
 # shellcheck disable=SC2119  # no peers
 say_conditions

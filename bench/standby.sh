@@ -5,7 +5,7 @@
 # (max_standby_streaming_delay = -1), the other does so at once (0).
 #
 # usage: bench/standby.sh [CONTENDER]...
-# CONTENDER  baseline, worker, pg_partman, sql; all when none is named
+# CONTENDER  baseline, worker, pg_partman, timescaledb, sql; all when none is named
 # READER     seconds that the reading transactions stay open (15)
 # ISOLATION  their isolation level ('repeatable read')
 set -euo pipefail
@@ -14,12 +14,13 @@ source "$(dirname "$0")/lib.sh"
 
 reader=${READER:-15} isolation=${ISOLATION:-repeatable read}
 contenders=("$@")
-[[ $# -gt 0 ]] || contenders=(baseline worker pg_partman sql)
+[[ $# -gt 0 ]] || contenders=(baseline worker pg_partman timescaledb sql)
 declare -A titles=(
   [baseline]='no pass at all' [worker]='sagaz_ha worker'
   [pg_partman]='pg_partman run_maintenance()' [sql]='plain SQL, DROP TABLE'
+  [timescaledb]='TimescaleDB drop_chunks()'
 )
-declare -A outboxes=([baseline]=sql [worker]=sagaz_ha [pg_partman]=pg_partman [sql]=sql)
+declare -A outboxes=([baseline]=sql [worker]=sagaz_ha [pg_partman]=pg_partman [sql]=sql [timescaledb]=timescaledb)
 # each standby's port, and what it is told about queries in its way
 declare -A delays=([5433]=-1 [5434]=0)
 ports=(5433 5434)
@@ -68,6 +69,7 @@ start_pass() {
         --command="SELECT pg_reload_conf()" >/dev/null
       ;;
     pg_partman) sql "$1" --command="SELECT partman.run_maintenance()" >/dev/null & ;;
+    timescaledb) sql "$1" --command="SELECT drop_chunks('saga_outbox', interval '30 days')" >/dev/null & ;;
     sql) sql "$1" <<<"SELECT bench.statements() \\gexec" >/dev/null & ;;
   esac
 }
@@ -118,7 +120,7 @@ run() {
   sleep 1.5
   start_pass "$1"
   wait "${readers[@]}"
-  [[ $1 == baseline ]] || wait_until 30 outbox_is_finished "$dir/$1.watch" || note "$1 did not finish"
+  [[ $1 == baseline ]] || wait_until 30 outbox_is_finished "$dir/$1.watch" "$1" || note "$1 did not finish"
   sleep 1
   kill "${pids[@]}"
   if [[ $1 == worker ]]; then
@@ -139,7 +141,8 @@ run() {
 }
 
 note "making a primary and two standbys"
-cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.enabled = off" \
+cluster_create primary 5432 "shared_preload_libraries = '$(preload_with timescaledb "${contenders[@]}")'" \
+  "sagaz_ha.enabled = off" "timescaledb.telemetry_level = off" \
   "sagaz_ha.databases = 'worker'" "autovacuum = off" "max_wal_size = 4GB" \
   "track_commit_timestamp = on"
 for port in "${ports[@]}"; do
@@ -149,9 +152,7 @@ done
   echo "contender|streaming delay|rows|p50|p99|max|reader|dropped after|after readers"
   for contender in "${contenders[@]}"; do
     [[ -n ${titles[$contender]:-} ]] || die "there is no contender $contender"
-    if [[ $contender == pg_* ]] && ! is_available "$contender"; then
-      continue
-    fi
+    is_contender "$contender" || continue
     note "${titles[$contender]}"
     run "$contender"
   done
@@ -166,4 +167,4 @@ primary; after readers: the same from the end of the last reader on. sagaz_ha
 detaches one partition of a table at a time (PostgreSQL allows no more), and each
 waits for feedback of each standby, which the guard there has sent at once.
 EXPLANATION
-say_conditions pg_partman
+say_conditions pg_partman timescaledb

@@ -1,43 +1,81 @@
 #!/bin/bash
 # Installs what building sagaz_ha (build), showing the stack around it too (demo),
-# or testing it all too (test) needs, on Debian and its relatives. Does nothing
-# when everything is there already, wherever it came from.
+# or testing it all too (test) needs, on Debian and its relatives. Installs only
+# what isn't there already, wherever that came from.
 #
 # usage: deploy/install-packages.sh build|demo|test
 # PG_CONFIG chooses one of several PostgreSQL installations.
 set -euo pipefail
 
+repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=${PG_CONFIG:-pg_config}
 want=${1:?usage: install-packages.sh build|demo|test}
 
-has_server() {
-  [[ -f $("$pg_config" --pgxs 2>/dev/null) && -x $("$pg_config" --bindir)/initdb ]]
+# For whom, what, and Debian's packages of it: %v is PostgreSQL's major version,
+# and a package with ? is one that not every release has. What begins with / is
+# a file, %s being PostgreSQL's sharedir; with - a question asked below; anything
+# else is a program.
+needs() {
+  cat <<'NEEDS'
+build cc                                     build-essential
+build -server                                postgresql-%v postgresql-server-dev-%v
+demo  /%s/extension/pg_cron.control          postgresql-%v-cron
+demo  pgbouncer                              pgbouncer
+demo  redis-server                           redis-server
+demo  prometheus                             prometheus
+demo  python3                                python3
+demo  curl                                   curl
+demo  -hiredis                               libhiredis-dev
+demo  -libpq                                 libpq-dev
+test  -IPC::Run                              libipc-run-perl
+test  prove                                  perl
+test  pg_prove                               libtap-parser-sourcehandler-pgtap-perl
+test  /%s/extension/pgtap.control            postgresql-%v-pgtap
+test  shellcheck                             shellcheck
+test  faketime                               faketime
+test  jq                                     jq
+test  unzip                                  unzip
+test  pgxn                                   pgxnclient
+test  fakeroot                               fakeroot
+test  lintian                                lintian
+test  -Build-Depends                         debhelper postgresql-server-dev-all postgresql-all
+test  patroni                                patroni
+test  etcd                                   etcd-server
+test  haproxy                                haproxy
+test  pgbackrest                             pgbackrest
+test  kubectl                                kubernetes-client
+test  npm                                    npm
+test  dockerd                                docker.io
+test  docker                                 docker.io docker-cli?
+test  docker-compose                         docker-compose
+test  iptables                               iptables
+test  debootstrap                            debootstrap
+NEEDS
 }
 
-# A daemon may be where only root looks for programs.
-has_program() {
-  PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
+is_there() {
+  case $1 in
+    -server) [[ -f $("$pg_config" --pgxs 2>/dev/null) && -x $("$pg_config" --bindir)/initdb ]] ;;
+    -hiredis) echo '#include <hiredis/hiredis.h>' | cc -E - >/dev/null 2>&1 ;;
+    -libpq) [[ -f $("$pg_config" --includedir 2>/dev/null)/libpq-fe.h ]] ;;
+    -IPC::Run) perl -MIPC::Run -e 1 2>/dev/null ;;
+    -Build-Depends) dpkg-checkbuilddeps "$repo/debian/control" 2>/dev/null ;;
+    /*) [[ -f ${1/\/%s/$("$pg_config" --sharedir 2>/dev/null)} ]] ;;
+    # a daemon may be where only root looks for programs
+    *) PATH=$PATH:/usr/sbin command -v "$1" >/dev/null ;;
+  esac
 }
 
-# What is missing, one word each.
+# The lines of what is missing.
 missing() {
-  command -v cc >/dev/null || echo compiler
-  has_server || echo postgresql
-  [[ $want != build ]] || return 0
-  [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
-  has_program pgbouncer || echo pgbouncer
-  has_program redis-server || echo redis
-  has_program prometheus || echo prometheus
-  [[ -x /usr/bin/python3 ]] || echo python3
-  [[ -f /usr/include/hiredis/hiredis.h ]] || echo hiredis
-  [[ -f $("$pg_config" --includedir 2>/dev/null)/libpq-fe.h ]] || echo libpq
-  [[ $want == test ]] || return 0
-  perl -MIPC::Run -e 1 2>/dev/null || echo IPC::Run
-  command -v prove >/dev/null || echo prove
-  command -v pg_prove >/dev/null || echo pg_prove
-  command -v shellcheck >/dev/null || echo shellcheck
-  [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pgtap.control ]] || echo pgtap
-  command -v faketime >/dev/null || echo faketime
+  local whom what packages
+  while read -r whom what packages; do
+    case $want/$whom in
+      build/build | demo/build | demo/demo | test/*)
+        is_there "$what" || echo "$what $packages"
+        ;;
+    esac
+  done < <(needs)
 }
 
 as_root() {
@@ -92,41 +130,45 @@ allow_daemons() {
 }
 
 install_packages() {
-  local major packages daemon new=()
+  local major what words word packages=() daemons=()
   # one source that fails is no reason to stop: apt-get install finds out
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update ||
     echo "install-packages: going on with the package lists that there are" >&2
   major=$(major_version)
-  packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
-  if [[ $want != build ]]; then
-    packages+=("postgresql-$major-cron" pgbouncer redis-server prometheus python3
-      libhiredis-dev libpq-dev)
-  fi
-  if [[ $want == test ]]; then
-    packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck faketime)
-  fi
-  for daemon in pgbouncer redis-server prometheus; do
-    has_program "$daemon" || new+=("$daemon")
-  done
+  while read -r what words; do
+    for word in ${words//%v/$major}; do
+      # apt-cache knows what only others depend on, too, but has no version of it
+      if [[ $word != *\? ]] || [[ -n $(apt-cache madison "${word%\?}") ]]; then
+        packages+=("${word%\?}")
+      fi
+    done
+    case $what in
+      pgbouncer | redis-server | prometheus | patroni | etcd | haproxy) daemons+=("$what") ;;
+      dockerd) daemons+=(docker.socket docker containerd) ;;
+    esac
+  done < <(missing)
   keep_quiet
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
     --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}" </dev/null
-  for daemon in "${new[@]}"; do
-    as_root systemctl --quiet disable "$daemon" 2>/dev/null || true
+  for word in "${daemons[@]}"; do
+    as_root systemctl --quiet disable "$word" 2>/dev/null || true
   done
+}
+
+names_of_missing() {
+  missing | cut -d' ' -f1 | sed 's/^-//' | xargs
 }
 
 if [[ -z $(missing) ]]; then
   exit 0
 fi
-echo "install-packages: missing: $(missing | xargs)"
+echo "install-packages: missing: $(names_of_missing)"
 if ! command -v apt-get >/dev/null; then
   echo "install-packages: this is no Debian; please install these yourself" >&2
   exit 1
 fi
 install_packages
 if [[ -n $(missing) ]]; then
-  echo "install-packages: still missing: $(missing | xargs)" >&2
+  echo "install-packages: still missing: $(names_of_missing)" >&2
   exit 1
 fi

@@ -19,6 +19,7 @@
 #include "progress.h"
 #include "reattach.h"
 #include "repl_shared.h"
+#include "restored.h"
 #include "saga_tables.h"
 #include "sagaz_ha.h"
 #include "shared.h"
@@ -34,6 +35,7 @@ PG_FUNCTION_INFO_V1(sagaz_create_saga_tables);
 PG_FUNCTION_INFO_V1(sagaz_manage_partitions);
 PG_FUNCTION_INFO_V1(sagaz_stop_managing_partitions);
 PG_FUNCTION_INFO_V1(sagaz_resume_drops);
+PG_FUNCTION_INFO_V1(sagaz_restored_at);
 PG_FUNCTION_INFO_V1(sagaz_reattach_partition);
 PG_FUNCTION_INFO_V1(sagaz_maintain_partitions);
 PG_FUNCTION_INFO_V1(sagaz_maintain_all_partitions);
@@ -213,7 +215,18 @@ sagaz_resume_drops(PG_FUNCTION_ARGS)
 	relid = table_argument(fcinfo);
 	identity_require_owner(relid);
 	(void) require_policy(relid);
-	PG_RETURN_BOOL(policy_hold_drops(relid, false));
+	PG_RETURN_BOOL(policy_resume_drops(relid));
+}
+
+/* When this server was last started from a backup, or NULL. */
+Datum
+sagaz_restored_at(PG_FUNCTION_ARGS)
+{
+	TimestampTz restored = restored_at();
+
+	if (restored == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(restored);
 }
 
 /*

@@ -28,6 +28,12 @@
 /* Why an expired partition without unfinished rows stays. */
 #define BROUGHT_BACK	"brought back by reattach_partition()"
 
+/* Why a table's drops are held back. */
+#define HELD			"drops are held back: "
+#define HELD_END		"; sagaz_ha.resume_drops() lets them go on"
+#define HELD_CLOCK		HELD "no partition was there for the current time, so the clock may be wrong, or maintenance was off for long" HELD_END
+#define HELD_RESTORED	HELD "the server was started from a backup, which may be for the rows that have expired" HELD_END
+
 /*
  * Whether the session's own query was cancelled, or ran out of time. A table's
  * owner can raise an error that has the same code.
@@ -484,18 +490,21 @@ hold_step(void *arg)
 	Step	   *step = (Step *) arg;
 	Policy	   *policy = step->table->policy;
 
-	if (step->pass->background && !policy->drops_held && !step->table->covered &&
-		journal_has_created(policy->parent))
-		policy->drops_held = policy_hold_drops(policy->parent, true);
-	if (policy->drops_held)
+	if (policy->restore_to_note != 0)
+		(void) policy_hold_drops(policy);
+	else if (step->pass->background && !policy->drops_held && !step->table->covered &&
+			 step->table->expired != NIL && journal_has_created(policy->parent))
+		policy->drops_held = policy_hold_drops(policy);
+	if (policy->drops_held && step->table->expired != NIL)
 		maintain_report(step->pass, step->table, ACTION_DEFER, InvalidOid, NULL,
-						"drops are held back: no partition was there for the current time, so the clock may be wrong, or maintenance was off for long; sagaz_ha.resume_drops() lets them go on");
+						policy->restored ? HELD_RESTORED : HELD_CLOCK);
 }
 
 /*
- * A clock that jumps ahead makes everything look expired. The sign of it, and
- * of a server that was restored from old, is a table that was maintained, and
- * yet has no partition for now. Then only an operator can tell.
+ * A clock that jumps ahead makes everything look expired. The sign of it is a
+ * table that was maintained, and yet has no partition for now. A server that
+ * was restored may have been for the rows that have expired. Only an operator
+ * can tell. That of a restore is written for every table, so that standbys know.
  */
 static bool
 drops_are_held(Pass *pass, TablePlan *table)
@@ -503,7 +512,7 @@ drops_are_held(Pass *pass, TablePlan *table)
 	Step		step = {.pass = pass, .table = table};
 	ErrorData  *error;
 
-	if (table->expired == NIL)
+	if (table->expired == NIL && table->policy->restore_to_note == 0)
 		return false;
 	error = pass->attempt(hold_step, &step);
 	if (error != NULL)
@@ -556,6 +565,32 @@ maintain_foreground(Oid parent, MaintainEmit emit, void *arg)
 	maintain_run(&pass, parent);
 }
 
+/* What would be done with an expired partition. */
+static void
+plan_expired(Step *step, JournalEntry *entry)
+{
+	Policy	   *policy = step->table->policy;
+	const char *retire = strcmp(policy->retention_action, "drop") == 0 ? ACTION_DROP : ACTION_DETACH;
+	ErrorData  *error;
+	bool		stays;
+
+	step->unfinished = 0;
+	error = maintain_attempt(count_step, step);
+	stays = step->brought_back || step->unfinished > 0;
+	entry->partition = step->expired->relid;
+	entry->partition_name = step->name;
+	entry->action = error ? ACTION_ERROR :
+		stays ? ACTION_KEEP :
+		policy->drops_held ? ACTION_DEFER : retire;
+	entry->details = error ? maintain_error_details(error) :
+		step->brought_back ? BROUGHT_BACK :
+		step->unfinished > 0 ? execute_unfinished_details(step->unfinished) :
+		bound_details(step->table, &step->expired->bound);
+	if (error == NULL && !stays && policy->drops_held)
+		entry->details = psprintf("%s is held back until sagaz_ha.resume_drops(): %s",
+								  retire, entry->details);
+}
+
 static void
 plan_table(Policy *policy, TimestampTz at, MaintainEmit emit, void *arg)
 {
@@ -585,17 +620,7 @@ plan_table(Policy *policy, TimestampTz at, MaintainEmit emit, void *arg)
 	foreach(cell, step.table->expired)
 	{
 		step.expired = (ExpiredPartition *) lfirst(cell);
-		step.unfinished = 0;
-		error = maintain_attempt(count_step, &step);
-		entry.partition = step.expired->relid;
-		entry.partition_name = step.name;
-		entry.action = error ? ACTION_ERROR :
-			step.brought_back || step.unfinished > 0 ? ACTION_KEEP :
-			strcmp(policy->retention_action, "drop") == 0 ? ACTION_DROP : ACTION_DETACH;
-		entry.details = error ? maintain_error_details(error) :
-			step.brought_back ? BROUGHT_BACK :
-			step.unfinished > 0 ? execute_unfinished_details(step.unfinished) :
-			bound_details(step.table, &step.expired->bound);
+		plan_expired(&step, &entry);
 		emit(&entry, arg);
 	}
 }

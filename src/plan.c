@@ -37,21 +37,62 @@ planner_init(Planner *planner, const PlanPolicy *policy, CalTime now)
 }
 
 /*
+ * About how many intervals from anchor to t. It is a division, which months and
+ * clock changes put off by a few.
+ */
+static int64_t
+guess_steps(const PlanPolicy *policy, CalTime anchor, CalTime t)
+{
+	const CalSpan *span = &policy->interval;
+	double		length = span->months * 30.436875 * CAL_DAY +
+		span->days * (double) CAL_DAY + span->usec;
+
+	return (int64_t) (((double) t - (double) anchor) / length);
+}
+
+/* How many intervals from lower end at the cutoff or before. */
+static int64_t
+expired_steps(const Planner *planner, CalTime lower)
+{
+	const PlanPolicy *policy = planner->policy;
+	CalTime		end;
+	int64_t		n;
+
+	if (lower >= planner->cutoff)
+		return 0;
+	n = guess_steps(policy, lower, planner->cutoff);
+	while (n > 0 && (!cal_add(&policy->cal, lower, &policy->interval, n, &end) ||
+					 end > planner->cutoff))
+		n--;
+	while (cal_add(&policy->cal, lower, &policy->interval, n + 1, &end) &&
+		   end <= planner->cutoff)
+		n++;
+	return n;
+}
+
+/*
  * Covers [lower, upper) as far as the target, in steps of one interval from
- * lower; the last step ends at upper. What would be expired at once is left.
+ * lower; the last step ends at upper. What would be expired at once is left:
+ * jumped over, because a gap can be of centuries.
  */
 static PlanResult
 fill(Planner *planner, CalTime lower, CalTime upper)
 {
 	const PlanPolicy *policy = planner->policy;
-	CalTime		start = lower;
+	int64_t		n;
+	CalTime		start;
 
-	for (int64_t n = 1; start < upper && start <= planner->target; n++)
+	if (upper <= planner->cutoff)
+		return PLAN_OK;
+	n = expired_steps(planner, lower);
+	if (!cal_add(&policy->cal, lower, &policy->interval, n, &start))
+		start = lower;
+	while (start < upper && start <= planner->target)
 	{
 		PlanAction	action = {PLAN_CREATE, {start, upper}, -1};
 		CalTime		end;
 
-		if (!cal_add(&policy->cal, lower, &policy->interval, n, &end))
+		if (!cal_add(&policy->cal, lower, &policy->interval, ++n, &end))
 		{
 			/* the calendar ends here, but an existing bound may end the step */
 			if (upper == CAL_INFINITY)
@@ -137,17 +178,12 @@ find_part(CalTime t, const PlanBound *parts, int nparts)
 	return low - 1;
 }
 
-/*
- * The step of one interval from the anchor that contains t. Division gives a
- * guess, which months and clock changes can put off by a few.
- */
+/* The step of one interval from the anchor that contains t. */
 static bool
 step_around(const PlanPolicy *policy, CalTime anchor, CalTime t, PlanBound *step)
 {
 	const CalSpan *span = &policy->interval;
-	double		length = span->months * 30.436875 * CAL_DAY +
-		span->days * (double) CAL_DAY + span->usec;
-	int64_t		n = (int64_t) (((double) t - (double) anchor) / length);
+	int64_t		n = guess_steps(policy, anchor, t);
 
 	while (cal_add(&policy->cal, anchor, span, n, &step->lower) && step->lower > t)
 		n--;

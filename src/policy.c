@@ -29,6 +29,7 @@
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "partition.h"
+#include "restored.h"
 #include "sagaz_ha.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -402,8 +403,8 @@ policy_save(const Policy *policy)
 	static const char *const sql =
 		"INSERT INTO sagaz_ha.partition_policy AS p (parent, partition_interval,"
 		" premake, retention, retention_action, archive_schema, unfinished_when,"
-		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 		" ON CONFLICT (parent) DO UPDATE SET"
 		" partition_interval = EXCLUDED.partition_interval,"
 		" premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
@@ -413,11 +414,12 @@ policy_save(const Policy *policy)
 		" time_zone = EXCLUDED.time_zone, tablespace = EXCLUDED.tablespace,"
 		" storage_parameters = EXCLUDED.storage_parameters,"
 		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze";
-	Oid			types[12] = {REGCLASSOID, INTERVALOID, INT4OID, INTERVALOID,
+	Oid			types[13] = {REGCLASSOID, INTERVALOID, INT4OID, INTERVALOID,
 		TEXTOID, NAMEOID, TEXTOID, TEXTOID, NAMEOID, TEXTARRAYOID,
-		BOOLOID, BOOLOID};
-	Datum		values[12];
-	char		nulls[12];
+		BOOLOID, BOOLOID, TIMESTAMPTZOID};
+	Datum		values[13];
+	char		nulls[13];
+	TimestampTz restored = restored_at();
 
 	memset(values, 0, sizeof(values));
 	memset(nulls, ' ', sizeof(nulls));
@@ -441,9 +443,13 @@ policy_save(const Policy *policy)
 	for (int i = 3; i <= 9; i++)
 		if (values[i] == (Datum) 0)
 			nulls[i] = 'n';
+	/* who registers a table on a restored server agrees */
+	values[12] = TimestampTzGetDatum(restored);
+	if (restored == 0)
+		nulls[12] = 'n';
 
 	SPI_connect();
-	execute_as_extension(sql, SPI_OK_INSERT, 12, types, values, nulls);
+	execute_as_extension(sql, SPI_OK_INSERT, 13, types, values, nulls);
 	SPI_finish();
 }
 
@@ -487,39 +493,66 @@ policy_recheck(const Policy *policy, Oid owner)
 	identity_restore(&saved);
 }
 
+/* Changes or deletes a policy's row; false if the condition isn't true for it. */
+static bool
+change_policy(const char *sql, int expected, int nargs, Oid *types, Datum *values,
+			  const char *nulls)
+{
+	bool		found;
+
+	SPI_connect();
+	execute_as_extension(sql, expected, nargs, types, values, nulls);
+	found = SPI_processed > 0;
+	SPI_finish();
+	return found;
+}
+
 /* Forgets a table's policy; false if it had none. */
 bool
 policy_delete(Oid parent)
 {
 	Oid			types[1] = {REGCLASSOID};
 	Datum		values[1] = {ObjectIdGetDatum(parent)};
-	bool		found;
 
-	SPI_connect();
-	execute_as_extension("DELETE FROM sagaz_ha.partition_policy WHERE parent = $1",
+	return change_policy("DELETE FROM sagaz_ha.partition_policy WHERE parent = $1",
 						 SPI_OK_DELETE, 1, types, values, NULL);
-	found = SPI_processed > 0;
-	SPI_finish();
-	return found;
 }
 
-/* Holds back a table's drops, or no longer; false if nothing changed. */
+/*
+ * Holds back a table's drops, because the server was restored, or else because
+ * the clock looks wrong; false if that is so already. An operator who agreed
+ * meanwhile is not overruled.
+ */
 bool
-policy_hold_drops(Oid parent, bool hold)
+policy_hold_drops(const Policy *policy)
 {
 	Oid			types[3] = {REGCLASSOID, BOOLOID, TIMESTAMPTZOID};
-	Datum		values[3] = {ObjectIdGetDatum(parent), BoolGetDatum(hold),
-	TimestampTzGetDatum(sagaz_now())};
-	bool		changed;
+	Datum		values[3] = {ObjectIdGetDatum(policy->parent),
+		BoolGetDatum(policy->restore_to_note != 0),
+		TimestampTzGetDatum(policy->restore_to_note != 0 ?
+							policy->restore_to_note : sagaz_now())};
 
-	SPI_connect();
-	execute_as_extension("UPDATE sagaz_ha.partition_policy"
-						 " SET drops_held_since = CASE WHEN $2 THEN $3 END"
-						 " WHERE parent = $1 AND $2 = (drops_held_since IS NULL)",
+	return change_policy("UPDATE sagaz_ha.partition_policy"
+						 " SET drops_held_since = $3,"
+						 "     restored_at = CASE WHEN $2 THEN $3 ELSE restored_at END"
+						 " WHERE parent = $1 AND CASE WHEN $2 THEN restored_at IS DISTINCT FROM $3"
+						 "                            ELSE drops_held_since IS NULL END",
 						 SPI_OK_UPDATE, 3, types, values, NULL);
-	changed = SPI_processed > 0;
-	SPI_finish();
-	return changed;
+}
+
+/* An operator agrees to a table's drops; false if they weren't held back. */
+bool
+policy_resume_drops(Oid parent)
+{
+	Oid			types[2] = {REGCLASSOID, TIMESTAMPTZOID};
+	TimestampTz restored = restored_at();
+	Datum		values[2] = {ObjectIdGetDatum(parent), TimestampTzGetDatum(restored)};
+
+	return change_policy("UPDATE sagaz_ha.partition_policy"
+						 " SET drops_held_since = NULL, restored_at = coalesce($2, restored_at)"
+						 " WHERE parent = $1"
+						 "   AND (drops_held_since IS NOT NULL OR restored_at IS DISTINCT FROM coalesce($2, restored_at))",
+						 SPI_OK_UPDATE, 2, types, values, restored != 0 ? NULL : " n");
 }
 
 #define ORPHANS	"FROM sagaz_ha.partition_policy AS p WHERE NOT EXISTS" \
@@ -549,9 +582,25 @@ text_column(HeapTuple tuple, TupleDesc desc, const char *column)
 	return SPI_getvalue(tuple, desc, SPI_fnumber(desc, column));
 }
 
+/* A restore that the row doesn't know yet holds drops back, before all else. */
+static void
+set_held(Policy *policy, HeapTuple tuple, TupleDesc desc, TimestampTz restored)
+{
+	bool		unheld;
+	bool		unnoted;
+	Datum		since = SPI_getbinval(tuple, desc, 13, &unheld);
+	Datum		noted = SPI_getbinval(tuple, desc, 14, &unnoted);
+
+	if (restored != 0 && (unnoted || DatumGetTimestampTz(noted) != restored))
+		policy->restore_to_note = restored;
+	policy->drops_held = !unheld || policy->restore_to_note != 0;
+	policy->restored = policy->restore_to_note != 0 ||
+		(!unheld && !unnoted && DatumGetTimestampTz(since) == DatumGetTimestampTz(noted));
+}
+
 /* One row of partition_policy; its memory is the caller's. */
 static Policy *
-policy_from_row(HeapTuple tuple, TupleDesc desc)
+policy_from_row(HeapTuple tuple, TupleDesc desc, TimestampTz restored)
 {
 	Policy	   *policy = (Policy *) palloc0(sizeof(Policy));
 	Datum		value;
@@ -586,8 +635,7 @@ policy_from_row(HeapTuple tuple, TupleDesc desc)
 	}
 	policy->auto_analyze = DatumGetBool(SPI_getbinval(tuple, desc, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
-	(void) SPI_getbinval(tuple, desc, 13, &isnull);
-	policy->drops_held = !isnull;
+	set_held(policy, tuple, desc, restored);
 	return policy;
 }
 
@@ -599,7 +647,7 @@ policy_load(Oid parent)
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since"
+		" p.drops_held_since, p.restored_at"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"
@@ -608,6 +656,7 @@ policy_load(Oid parent)
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(parent)};
+	TimestampTz restored = restored_at();
 	List	   *policies = NIL;
 	Identity	saved;
 
@@ -627,7 +676,7 @@ policy_load(Oid parent)
 		MemoryContext spi = MemoryContextSwitchTo(caller);
 
 		policies = lappend(policies, policy_from_row(SPI_tuptable->vals[i],
-													 SPI_tuptable->tupdesc));
+													 SPI_tuptable->tupdesc, restored));
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();

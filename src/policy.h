@@ -28,13 +28,16 @@ typedef struct Policy
 	bool		auto_analyze;
 	bool		auto_freeze;
 	bool		drops_held;		/* until an operator agrees */
+	bool		restored;		/* they are, because the server was restored */
+	TimestampTz restore_to_note;	/* the row doesn't say so yet; 0: it does */
 } Policy;
 
 extern List *policy_load(Oid parent);
 extern void policy_register(Policy *policy);
 extern void policy_recheck(const Policy *policy, Oid owner);
 extern bool policy_delete(Oid parent);
-extern bool policy_hold_drops(Oid parent, bool hold);
+extern bool policy_hold_drops(const Policy *policy);
+extern bool policy_resume_drops(Oid parent);
 extern int	policy_delete_orphans(void);
 extern char *policy_archive_schema(const Policy *policy);
 extern pg_tz *policy_time_zone(const char *name);

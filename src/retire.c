@@ -327,6 +327,8 @@ retire_background(Pass *pass, TablePlan *table)
 	int			done = 0;
 	ListCell   *cell;
 
+	if (table->policy->drops_held)
+		return;
 	if (table->expired != NIL || OidIsValid(table->info.pending_relid))
 		progress_phase("retiring", table->table_name);
 	if (OidIsValid(table->info.pending_relid) && !finish_pending(pass, table))
@@ -398,6 +400,12 @@ leftover_step(void *arg)
 	}
 	step->table->policy = (Policy *) linitial(policies);
 	refresh(step->table);
+	if (step->table->policy->drops_held)
+	{
+		if (is_attached(info, step->partition))
+			fence_lower(step->partition);
+		return;
+	}
 	if (info->pending_relid == step->partition)
 		return;
 	if (!is_attached(info, step->partition) && is_ours_detached(step->partition))

@@ -9,6 +9,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "restored.h"
 #include "sagaz_ha.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -39,6 +40,8 @@ attach_memory(void)
 
 	if (previous_startup_hook)
 		previous_startup_hook();
+	if (!IsUnderPostmaster)
+		restored_note();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared_state = ShmemInitStruct("sagaz_ha", sizeof(SharedState), &found);
 	if (!found)

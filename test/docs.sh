@@ -32,9 +32,9 @@ settings() {
 
 links() {
   local file target
-  for file in *.md doc/*.md; do
-    { grep -oE '\]\([^)#:]+' "$file" || true; } | cut -c3- | while read -r target; do
-      [[ -e $(dirname "$file")/$target ]] || echo "$file: $target"
+  for file in *.md doc/*.md bench/*.md deploy/*.md deploy/*/*.md; do
+    { grep -oE '\]\([^)#]+' "$file" || true; } | cut -c3- | while read -r target; do
+      [[ $target == *://* || -e $(dirname "$file")/$target ]] || echo "$file: $target"
     done
   done
 }

@@ -3,8 +3,8 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell docs unit regress isolation tap pgtap demo deploy compose;
-#   all of them by default
+#   suites: compile shell docs unit regress isolation tap pgtap demo deploy compose
+#   package; all of them by default
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -15,7 +15,7 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
 # The user that runs the suites may not be allowed to be where we are.
 cd /
-all_suites=(compile shell docs unit regress isolation tap pgtap demo deploy compose)
+all_suites=(compile shell docs unit regress isolation tap pgtap demo deploy compose package)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
@@ -162,7 +162,7 @@ suite_compile() {
 suite_shell() {
   local script good=0 bad=0
   while read -r script; do
-    if logged shellcheck "$tree/$script"; then
+    if (cd "$tree" && logged shellcheck --external-sources --source-path=. "$script"); then
       good=$((good + 1))
     else
       bad=$((bad + 1))
@@ -265,6 +265,15 @@ suite_compose() {
   tally_tap compose "$status"
 }
 
+# What is released: of the last commit, unlike the other suites.
+suite_package() {
+  local status=0
+  logged make -C "$repo" --no-print-directory PG_CONFIG="$pg_config" DISTDIR="$work" pgxn || return 1
+  logged as_user timeout --kill-after=30 "$limit" env PG_CONFIG="$pg_config" \
+    "$tree/test/package.sh" "$work"/sagaz_ha-*.zip || status=$?
+  tally_tap package "$status"
+}
+
 # --------
 
 suites=("$@")
@@ -283,7 +292,7 @@ build_and_install || built=false
 for suite in "${suites[@]}"; do
   echo "== $suite"
   # without a build, an older installation would be tested
-  if [[ $built == false && ! $suite =~ ^(compile|shell|docs|unit)$ ]]; then
+  if [[ $built == false && ! $suite =~ ^(compile|shell|docs|unit|package)$ ]]; then
     echo "not built, so not run"
     tally "$suite" 0 1
   else

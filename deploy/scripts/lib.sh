@@ -104,13 +104,28 @@ render() {
   printf '%s\n' "$text"
 }
 
-# Sets server_options to what is not the same on every node. All else is in
-# config/postgresql/postgresql.conf.
-server_options() {
+# What pgBackRest has to know of this node; config/pgbackrest/pgbackrest.conf has
+# the rest. Backups go to PGBACKREST_REPO1_PATH; any other of its options can be
+# set the same way.
+backup_environment() {
+  export PGBACKREST_CONFIG=${PGBACKREST_CONFIG:-$CONFIG_DIR/pgbackrest/pgbackrest.conf}
+  export PGBACKREST_STANZA=${PGBACKREST_STANZA:-sagaz} PGBACKREST_REPO1_PATH
+  export PGBACKREST_PG1_PATH=$PGDATA PGBACKREST_PG1_PORT=$PGPORT
+  export PGBACKREST_PG1_SOCKET_PATH=$SOCKET_DIR
+}
+
+# The libraries that every node preloads: pg_cron where it is installed.
+preload_libraries() {
   local library preload=sagaz_ha
   for library in "$bin/../lib/pg_cron.so" "$bin/../lib/postgresql/pg_cron.so"; do
     [[ ! -e $library ]] || preload=sagaz_ha,pg_cron
   done
+  echo "$preload"
+}
+
+# Sets server_options to what is not the same on every node. All else is in
+# config/postgresql/postgresql.conf.
+server_options() {
   server_options=(
     -c "config_file=$CONFIG_DIR/postgresql/postgresql.conf"
     -c "hba_file=$CONFIG_DIR/postgresql/pg_hba.conf"
@@ -118,9 +133,13 @@ server_options() {
     -c "port=$PGPORT"
     -c "unix_socket_directories=$SOCKET_DIR"
     -c "cluster_name=$NODE_NAME"
-    -c "shared_preload_libraries=$preload"
+    -c "shared_preload_libraries=$(preload_libraries)"
     -c "cron.database_name=$POSTGRES_DB"
   )
+  if [[ -n ${PGBACKREST_REPO1_PATH:-} ]]; then
+    backup_environment
+    server_options+=(-c "archive_command=pgbackrest archive-push %p")
+  fi
 }
 
 # Becomes the server.

@@ -60,6 +60,7 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text, OUT last_duration interval, OUT errors bigint',
    'SETOF record', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_restored_at', '', 'timestamp with time zone', 'stable', 'pg_monitor'),
   -- replication health, each on one line of arguments and one of results
   ('sagaz_ha', '_expired_state', 'partition regclass',
    'text', 'stable', 'pg_monitor'),
@@ -197,7 +198,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 
 -- Tables, view, schema, event trigger
 --
-SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_history', '{id,recorded_at,action,parent,table_name,partition,partition_name,details}'::name[]);
 SELECT columns_are('public', 'partition_metadata', '{table_name,partition_name,partition_start,partition_end,created_at,state,total_bytes,estimated_rows,parent,partition}'::name[]);
 SELECT is((SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute

@@ -452,6 +452,34 @@ test_long_retention(void)
 	   "a retention of 200,000,000 days expires nothing");
 }
 
+/* A zone without rules that counts how often it is asked. */
+static int32_t
+counting_offset(CalTime instant, void *arg)
+{
+	(void) instant;
+	++*(int *) arg;
+	return 3600;
+}
+
+/* Found by test/fuzz: a gap was walked through, period by period. */
+static void
+test_long_gap(void)
+{
+	static Plan plan;
+	static Table table;
+	const PlanBound part = {date(-4000, 1, 1), date(-4000, 1, 2)};
+	PlanPolicy	policy = make_policy(NULL, &one_day, 1, &seven_days);
+	int			asked = 0;
+
+	policy.cal = (Calendar) {counting_offset, &asked};
+	add_parts(&table, &part, 1);
+	make_plan(&plan, &policy, utc(2025, 1, 10, 12, 0, 0), &table);
+	ok(plan.result == PLAN_OK && plan.ncreate == 9 && plan.nexpire == 1 && plan.create[0].lower == utc(2025, 1, 3, 0, 0, 0),
+	   "after a gap of six thousand years, the retention's days are made");
+	if (!ok(asked < 1000, "and the days of the gap aren't counted one by one"))
+		printf("# the zone was asked %d times\n", asked);
+}
+
 /* The current period and the next premake, exactly, for an empty table. */
 typedef struct PremakeCase
 {
@@ -1381,6 +1409,7 @@ main(void)
 	test_zones();
 	test_skipped_and_repeated();
 	test_long_retention();
+	test_long_gap();
 	test_premake();
 	test_premake_in_zones();
 	test_too_many();

@@ -1,0 +1,74 @@
+#!/bin/bash
+# Runs every benchmark, one after the other, and writes RESULTS.md and the
+# pictures: all numbers from one run on one machine. Takes about half an hour;
+# nothing else should run meanwhile.
+#
+# usage: bench/run.sh [SCRIPT]...   (stall standby noop create retire stats replication idle)
+# PG_CONFIG chooses one of several PostgreSQL installations. The pictures need
+# gnuplot. The peers are Debian's packages of that PostgreSQL's version:
+# postgresql-NN-partman, postgresql-NN-cron, postgresql-NN-timescaledb.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+scripts=("$@")
+[[ $# -gt 0 ]] || scripts=(stall standby noop create retire stats replication idle)
+declare -A arguments=([idle]='1 10 100 200')
+declare -A questions=(
+  [stall]='Do writers wait while partitions are made and dropped, beside an 8 s reader?'
+  [standby]='How stale do standbys get while 10 partitions are retired, beside a 15 s transaction there?'
+  [noop]='What does a pass cost that has nothing to do?'
+  [create]='How long does it take to make partitions?'
+  [retire]='How long does it take to retire 100 partitions that nobody reads?'
+  [stats]='What do statistics cost with thousands of partitions?'
+  [replication]='What does replication health cost with many receivers?'
+  [idle]='What does the worker cost in a day without work?'
+)
+command -v gnuplot >/dev/null || { echo "run: gnuplot is not installed; on Debian: gnuplot-nox" >&2; exit 1; }
+RESULTS=$(mktemp -d "${TMPDIR:-/tmp}/sagaz_ha-results.XXXXXX")
+export RESULTS
+trap 'rm -rf "$RESULTS"' EXIT
+
+# Latency of each insert over time, one graph below the other: the same scale
+# for all, or the stalls would not be seen.
+draw_latency() {
+  local series plots='' count=0
+  for series in baseline worker foreground pg_partman timescaledb ddl pg_cron; do
+    [[ -s $RESULTS/stall.$series.series ]] || continue
+    count=$((count + 1))
+    plots+="set title '$series' offset 0,-0.8; plot '$RESULTS/stall.$series.series' using 1:2 with dots lc rgb '#b03030' notitle;"
+  done
+  gnuplot <<PLOT
+set terminal svg size 800,$((count * 130 + 40)) font 'sans-serif,11' background 'white'
+set output '$here/latency.svg'
+set multiplot layout $count,1 title 'INSERT latency (ms, logarithmic) over seconds since the pass began'
+set logscale y
+set yrange [0.2:20000]
+set xrange [0:12]
+set ytics (1, 10, 100, 1000, 10000)
+set grid ytics lc rgb '#dddddd'
+set lmargin 8
+set tmargin 1.6
+set bmargin 1.6
+$plots
+PLOT
+}
+
+{
+  echo "# Results"
+  echo
+  echo "Written by \`bench/run.sh\`; what the columns mean is in [README.md](README.md). $(date --utc +%F)."
+  for script in "${scripts[@]}"; do
+    echo
+    echo "## ${questions[$script]}"
+    echo
+    echo '```'
+    # shellcheck disable=SC2086  # none, or several
+    "$here/$script.sh" ${arguments[$script]:-} | tee /dev/stderr
+    echo '```'
+    if [[ $script == stall ]]; then
+      draw_latency
+      printf '\n![Latency of inserts over time, for each contender](latency.svg)\n'
+    fi
+  done
+} >"$RESULTS/RESULTS.md"
+mv "$RESULTS/RESULTS.md" "$here/RESULTS.md"
