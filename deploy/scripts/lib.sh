@@ -77,11 +77,11 @@ wait_for() {
 }
 
 # Sets new to a directory beside PGDATA, to make a cluster in. What killed
-# scripts have left is removed; the name is another one each time, because a
-# program that such a script has started may still be writing there.
+# scripts have left is removed, as often as it takes: a program that such a
+# script has started may still be writing there, until it finds its files gone.
 new_directory() {
   mkdir -p "$(dirname "$PGDATA")"
-  rm -rf "$PGDATA".new.*
+  wait_for "$PGDATA.new.* to be removed" rm -rf "$PGDATA".new.*
   new=$(mktemp -d "$PGDATA.new.XXXXXX")
 }
 

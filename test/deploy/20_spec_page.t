@@ -8,7 +8,7 @@ STACK=$(cd ../../deploy/demo && pwd)/stack.sh
 SAGAZ_PORT_OFFSET=${SAGAZ_PORT_OFFSET:-$("$STACK" free-offset)}
 SAGAZ_STATE_DIR=$(mktemp -d /tmp/sagaz_ha-page.XXXXXX)
 export STACK SAGAZ_PORT_OFFSET SAGAZ_STATE_DIR
-trap '"$STACK" down; rm -rf "$SAGAZ_STATE_DIR"' EXIT
+trap '"$STACK" down || true; rm -rf "$SAGAZ_STATE_DIR"' EXIT
 trap 'exit 130' INT TERM
 
 eval "$("$STACK" env)"
