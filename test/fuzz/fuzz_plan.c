@@ -76,16 +76,16 @@ take_parts(Input *input, PlanBound parts[MAX_PARTS])
 
 	for (int i = 0; i < n; i++)
 	{
-		PlanBound	part = {t, t + (int64_t) (take(input, 6) % (uint64_t) (4000 * CAL_DAY)) + 1};
+		PlanBound	part = {t, t};
 
-		if (!cal_is_finite(part.upper))
+		/* at least as far from the end as the steps below can go */
+		if (t >= CAL_END - 5000 * CAL_DAY)
 			break;
+		part.upper += (int64_t) (take(input, 6) % (uint64_t) (4000 * CAL_DAY)) + 1;
 		parts[made++] = part;
 		t = part.upper;
 		if (take(input, 1) % 2 == 1)
 			t += (int64_t) (take(input, 6) % (uint64_t) (400 * CAL_DAY));
-		if (!cal_is_finite(t))
-			break;
 	}
 	if (made > 0 && take(input, 1) % 8 == 0)
 		parts[0].lower = CAL_MINUS_INFINITY;
