@@ -108,7 +108,7 @@ started_here() {
 # signal_tree SIGNAL PID
 signal_tree() {
   local child
-  for child in $(ps -o pid= --ppid "$2"); do
+  for child in $(cat "/proc/$2/task/$2/children" 2>/dev/null); do
     signal_tree "$1" "$child"
   done
   kill "-$1" "$2" 2>/dev/null || true
