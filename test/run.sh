@@ -3,7 +3,8 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell docs unit regress isolation tap pgtap demo; all of them by default
+#   suites: compile shell docs unit regress isolation tap timed pgtap demo; all of
+#   them by default; upgrade, which needs PostgreSQL 15 beside a newer one
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -14,13 +15,19 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
 # The user that runs the suites may not be allowed to be where we are.
 cd /
-all_suites=(compile shell docs unit regress isolation tap pgtap demo)
+all_suites=(compile shell docs unit regress isolation tap timed pgtap demo)
+# which need more than one PostgreSQL: run when they are asked for
+more_suites=(upgrade)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
 limit=600
 # but for the TAP tests, which are many servers one after the other.
 tap_limit=2400
+
+# TAP tests with bounds of milliseconds: they want the machine for themselves.
+timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/402_replication_wait.pl
+  test/t/404_replication_scale.pl)
 
 passed=0
 failed=0
@@ -202,14 +209,35 @@ suite_isolation() {
   tally_regress isolation "$(count_files test/specs spec)"
 }
 
-suite_tap() {
+# prove_files SUITE FILE...: TAP tests, by their names in the tree.
+prove_files() {
   local limit=$tap_limit
   local status=0
-  logged pgxs installcheck REGRESS= ISOLATION= PROVE_FLAGS=--verbose || status=$?
+  logged pgxs installcheck REGRESS= ISOLATION= PROVE_FLAGS=--verbose "PROVE_TESTS=${*:2}" || status=$?
   if ((status != 0)); then
     find "$tree/tmp_check/log" -name 'regress_log_*' -exec tail -n 50 {} + 2>/dev/null || true
   fi
-  tally_tap tap "$status"
+  tally_tap "$1" "$status"
+}
+
+suite_tap() {
+  local files
+  mapfile -t files < <(cd "$tree" && printf '%s\n' test/t/*.pl | grep -vxFf <(printf '%s\n' "${timed[@]}"))
+  prove_files tap "${files[@]}"
+}
+
+suite_timed() {
+  prove_files timed "${timed[@]}"
+}
+
+# From PostgreSQL 15, which is beside this one, to this one.
+suite_upgrade() {
+  local old
+  old=$(dirname "$(dirname "$("$pg_config" --bindir)")")/15/bin/pg_config
+  copy_tree "$work/old"
+  logged as_user make -C "$work/old" --no-print-directory PG_CONFIG="$old" with_llvm=no -j2 all &&
+    logged as_root make -C "$work/old" --no-print-directory PG_CONFIG="$old" with_llvm=no install || return 1
+  prove_files upgrade test/upgrade/pg_upgrade.pl
 }
 
 # A cluster for the suites that bring none of their own.
@@ -249,8 +277,8 @@ suite_demo() {
 suites=("$@")
 [[ $# -gt 0 ]] || suites=("${all_suites[@]}")
 for suite in "${suites[@]}"; do
-  if [[ " ${all_suites[*]} " != *" $suite "* ]]; then
-    echo "no such suite: $suite; there are: ${all_suites[*]}" >&2
+  if [[ " ${all_suites[*]} ${more_suites[*]} " != *" $suite "* ]]; then
+    echo "no such suite: $suite; there are: ${all_suites[*]} ${more_suites[*]}" >&2
     exit 2
   fi
 done
