@@ -16,7 +16,7 @@ use SagazTest;
 use Test::More;
 
 my $conf = "sagaz_ha.naptime = 1h\n";
-my $new = sagaz_server('new', conf => $conf, start => 0);
+my $new = sagaz_server('new', conf => $conf, start => 0, checksums => 0);
 my $new_bin = $new->config_data('--bindir');
 my $old_prefix = $new_bin =~ s{/\d+/bin$}{/15}r;
 my $old = sagaz_server('old', conf => $conf, install_path => $old_prefix);
