@@ -31,7 +31,7 @@ endif
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test help
+.PHONY: demo test test-matrix test-sanitize help
 
 demo:
 	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh build
@@ -43,9 +43,21 @@ test:
 	@PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh test
 	@PG_CONFIG='$(PG_CONFIG)' test/run.sh $(SUITES)
 
+# every PostgreSQL version that there is, in Debian folders of their own
+test-matrix:
+	@PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh test
+	@$(SUDO) env PG_CONFIG='$(PG_CONFIG)' test/matrix.sh $(VERSIONS)
+
+test-sanitize:
+	@PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh sanitize
+	@PG_CONFIG='$(PG_CONFIG)' test/run.sh sanitize valgrind
+
 help:
 	@echo "make, make install  build and install for the PostgreSQL of PG_CONFIG=pg_config"
 	@echo "make installcheck   regress, isolation and TAP tests of the installed extension"
 	@echo "make demo           install what is needed (Debian), build, and show it working"
 	@echo "make test           install what is needed (Debian), build, and run every suite;"
 	@echo "                    SUITES='unit regress' runs only some"
+	@echo "make test-matrix    the same on PostgreSQL 15, 17, 18 and 19, each in a Debian folder"
+	@echo "                    (debootstrap, as root); VERSIONS='17 18' runs only some"
+	@echo "make test-sanitize  AddressSanitizer, UBSan and valgrind"

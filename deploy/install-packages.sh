@@ -1,14 +1,15 @@
 #!/bin/bash
-# Installs what building (build) or building and testing (test) sagaz_ha needs,
-# on Debian and its relatives. Does nothing when everything is there already,
-# wherever it came from.
+# Installs what building (build), building and testing (test), or testing with
+# sanitizers and valgrind (sanitize) sagaz_ha needs, on Debian and its
+# relatives. Does nothing when everything is there already, wherever it came
+# from.
 #
-# usage: deploy/install-packages.sh build|test
+# usage: deploy/install-packages.sh build|test|sanitize
 # PG_CONFIG chooses one of several PostgreSQL installations.
 set -euo pipefail
 
 pg_config=${PG_CONFIG:-pg_config}
-want=${1:?usage: install-packages.sh build|test}
+want=${1:?usage: install-packages.sh build|test|sanitize}
 
 has_server() {
   [[ -f $("$pg_config" --pgxs 2>/dev/null) && -x $("$pg_config" --bindir)/initdb ]]
@@ -18,7 +19,7 @@ has_server() {
 missing() {
   command -v cc >/dev/null || echo compiler
   has_server || echo postgresql
-  [[ $want == test ]] || return 0
+  [[ $want != build ]] || return 0
   perl -MIPC::Run -e 1 2>/dev/null || echo IPC::Run
   command -v prove >/dev/null || echo prove
   command -v pg_prove >/dev/null || echo pg_prove
@@ -27,6 +28,8 @@ missing() {
   [[ -f $("$pg_config" --sharedir 2>/dev/null)/extension/pg_cron.control ]] || echo pg_cron
   [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
   command -v faketime >/dev/null || echo faketime
+  command -v debootstrap >/dev/null || echo debootstrap
+  [[ $want == test ]] || command -v valgrind >/dev/null || echo valgrind
 }
 
 as_root() {
@@ -65,10 +68,12 @@ install_packages() {
     echo "install-packages: going on with the package lists that there are" >&2
   major=$(major_version)
   packages=(build-essential "postgresql-$major" "postgresql-server-dev-$major")
-  if [[ $want == test ]]; then
+  if [[ $want != build ]]; then
     packages+=("postgresql-$major-pgtap" libtap-parser-sourcehandler-pgtap-perl
-      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime)
+      libipc-run-perl shellcheck "postgresql-$major-cron" pgbouncer faketime
+      debootstrap)
   fi
+  [[ $want != sanitize ]] || packages+=(valgrind)
   # The package would make and start a cluster of its own, which nobody asked
   # for. This file is there only while it is installed.
   local no_cluster=/etc/postgresql-common/createcluster.d/sagaz_ha.conf

@@ -4,7 +4,7 @@
 # "N passed, N failed".
 #
 # usage: test/matrix.sh [15|17|18|19]...     all of them by default; as root
-#   SUITES            which suites of test/run.sh; the default is below
+#   SUITES, SUITES_ALONE  which suites of test/run.sh; the defaults are below
 #   SAGAZ_MATRIX_DIR  where the folders are kept (/var/tmp/sagaz_ha-matrix).
 #                     Remove one, and it is made anew with today's packages.
 #
@@ -14,8 +14,11 @@ set -euo pipefail
 repo=$(cd "$(dirname "$0")/.." && pwd)
 cache=${SAGAZ_MATRIX_DIR:-/var/tmp/sagaz_ha-matrix}
 all_versions=(15 17 18 19)
-# shell and docs are the same for every version
-suites=${SUITES:-compile unit regress isolation tap pgtap demo}
+# Most of the time tests wait, so these run on all versions at the same time.
+# shell and docs are the same for every version.
+together=${SUITES-compile unit regress isolation tap pgtap demo upgrade}
+# These measure: one version after the other, when the first are through.
+alone=${SUITES_ALONE-timed}
 host_version=$("${PG_CONFIG:-pg_config}" --version 2>/dev/null | sed 's/^PostgreSQL \([0-9]*\).*/\1/' || true)
 
 die() {
@@ -115,22 +118,64 @@ install_old() {
     dpkg -x postgresql-server-dev-15_*.deb / && rm -r "$d"'
 }
 
-# run_version VERSION: its suites, the way test/run.sh does it.
+# Which of some suites a version has.
+# suites_of VERSION SUITE...
+suites_of() {
+  local suite
+  for suite in "${@:2}"; do
+    case $1:$suite in
+      # from 15 to a newer one beside it
+      15:upgrade | "$host_version":upgrade) ;;
+      # no pgTAP, pg_cron or Perl modules for a version that isn't out
+      19:tap | 19:timed | 19:pgtap | 19:demo | 19:upgrade) ;;
+      *) echo "$suite" ;;
+    esac
+  done
+}
+
+# Runs suites on a version, the way test/run.sh does it.
+# run_version VERSION SUITE...
 run_version() {
-  local root suites=$suites
+  local root
   if [[ $1 == "$host_version" ]]; then
-    # shellcheck disable=SC2086  # a list
-    exec "$repo/test/run.sh" $suites
+    "$repo/test/run.sh" "${@:2}"
+    return
   fi
   root=$cache/$(distribution "$1")
   mkdir -p "$cache"
   exec 9>"$root.lock"
   flock 9
   make_root "$1"
-  # no pgTAP, pg_cron or Perl modules for a version that isn't out
-  [[ $1 != 19 ]] || suites=${SUITES:-compile unit regress isolation}
-  # shellcheck disable=SC2086
-  in_root "$root" PG_CONFIG="/usr/lib/postgresql/$1/bin/pg_config" /mnt/test/run.sh $suites
+  in_root "$root" PG_CONFIG="/usr/lib/postgresql/$1/bin/pg_config" /mnt/test/run.sh "${@:2}"
+}
+
+# Starts a run with its output in a file, unless the version has none of these.
+# start VERSION SUITE...
+start() {
+  local chosen
+  mapfile -t chosen < <(suites_of "$@")
+  if [[ ${#chosen[@]} != 0 ]]; then
+    echo "==== PostgreSQL $1: ${chosen[*]}"
+    run_version "$1" "${chosen[@]}" >"$logs/$1-${chosen[0]}" 2>&1 &
+  fi
+}
+
+# Shows what the runs of a version wrote, and counts.
+# finish VERSION
+finish() {
+  local log good bad sum_good=0 sum_bad=0
+  for log in "$logs/$1"-*; do
+    echo "==== PostgreSQL $1: from ${log##*-} on"
+    cat "$log"
+    # a run that didn't get as far as counting is a failed one
+    read -r good _ bad _ < <(grep -Ex '[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1 |
+      grep . || echo '0 passed, 1 failed')
+    sum_good=$((sum_good + good))
+    sum_bad=$((sum_bad + bad))
+  done
+  report+=("$(printf 'PostgreSQL %s %4d passed, %d failed' "$1" "$sum_good" "$sum_bad")")
+  passed=$((passed + sum_good))
+  failed=$((failed + sum_bad))
 }
 
 # --------
@@ -142,25 +187,27 @@ for version in "${versions[@]}"; do
   distribution "$version" >/dev/null
 done
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
 report=()
 passed=0
 failed=0
+
+# shellcheck disable=SC2086  # lists
 for version in "${versions[@]}"; do
-  echo "==== PostgreSQL $version"
-  started=$SECONDS
-  set +e # or the subshell wouldn't have it either
-  (set -e; run_version "$version") 2>&1 | tee "$log"
-  set -e
-  # what didn't get to count its tests is a failed one
-  tally=$(grep -Ex '[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1 || true)
-  read -r good _ bad _ <<<"${tally:-0 passed, 1 failed}"
-  report+=("PostgreSQL $version: $good passed, $bad failed in $((SECONDS - started)) s")
-  passed=$((passed + good))
-  failed=$((failed + bad))
+  start "$version" $together
 done
-echo "==== all versions"
+wait
+# shellcheck disable=SC2086
+for version in "${versions[@]}"; do
+  start "$version" $alone
+  wait
+done
+for version in "${versions[@]}"; do
+  finish "$version"
+done
+echo "==== all versions, after $SECONDS s"
 printf '%s\n' "${report[@]}"
 echo "$passed passed, $failed failed"
 ((failed == 0))

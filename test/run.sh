@@ -3,9 +3,9 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell docs unit regress isolation tap timed pgtap demo; all of
-#   them by default; and upgrade, which needs PostgreSQL 15 beside a newer one,
-#   sanitize, valgrind
+#   suites: compile shell docs unit regress isolation tap timed pgtap demo matrix;
+#   all of them by default. And upgrade, which needs PostgreSQL 15 beside a newer
+#   one, sanitize, valgrind.
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -16,8 +16,8 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
 # The user that runs the suites may not be allowed to be where we are.
 cd /
-all_suites=(compile shell docs unit regress isolation tap timed pgtap demo)
-# which need more than one PostgreSQL: run when they are asked for
+all_suites=(compile shell docs unit regress isolation tap timed pgtap demo matrix)
+# run only when they are asked for
 more_suites=(upgrade sanitize valgrind)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
@@ -333,6 +333,16 @@ suite_demo() {
   else
     tally demo 0 1
   fi
+}
+
+# All of this again, on other versions.
+suite_matrix() {
+  local sudo='' version good bad
+  [[ $EUID == 0 ]] || sudo=sudo
+  logged $sudo env PG_CONFIG="$pg_config" "$repo/test/matrix.sh" 17 18 || true
+  while read -r _ version good _ bad _; do
+    tally "on $version" "$good" "$bad"
+  done < <(grep -E '^PostgreSQL [0-9]+ +[0-9]+ passed, [0-9]+ failed$' "$log" || echo '- 17+18 0 passed, 1 failed')
 }
 
 # --------
