@@ -88,7 +88,7 @@ make_root() {
   if [[ $1 == 19 ]]; then
     install_experimental "$root.new"
   else
-    in_root "$root.new" /mnt/deploy/install-packages.sh test
+    in_root "$root.new" /mnt/deploy/install-packages.sh sanitize
     install_old "$root.new"
   fi
   in_root "$root.new" apt-get clean
@@ -146,6 +146,8 @@ run_version() {
   exec 9>"$root.lock"
   flock 9
   make_root "$1"
+  # the folder may be older than what the tests need
+  [[ $1 == 19 ]] || in_root "$root" /mnt/deploy/install-packages.sh sanitize
   in_root "$root" PG_CONFIG="/usr/lib/postgresql/$1/bin/pg_config" /mnt/test/run.sh "${@:2}"
 }
 
