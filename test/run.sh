@@ -26,9 +26,9 @@ limit=600
 # but for the TAP tests, which are many servers one after the other.
 tap_limit=2400
 
-# TAP tests with bounds of milliseconds: they want the machine for themselves.
-timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/402_replication_wait.pl
-  test/t/404_replication_scale.pl)
+# TAP tests that measure closely: they want the machine for themselves.
+timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/401_replication_standby.pl
+  test/t/402_replication_wait.pl test/t/403_replication_clocks.pl test/t/404_replication_scale.pl)
 
 passed=0
 failed=0
