@@ -24,14 +24,17 @@ our $clock = '2026-03-10 12:00:00+00';
 
 # A started server with the extension preloaded. Options: conf, more lines of
 # postgresql.conf; streaming, for standbys; libraries, instead of sagaz_ha;
-# start, which can be off.
+# start, which can be off; install_path, of another PostgreSQL; checksums, which
+# can be off (they are on since 18).
 sub sagaz_server
 {
 	my ($name, %option) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		$option{install_path} ? (install_path => $option{install_path}) : ());
 	my $libraries = $option{libraries} // 'sagaz_ha';
 
-	$node->init(allows_streaming => $option{streaming} // 0);
+	$node->init(allows_streaming => $option{streaming} // 0,
+		no_data_checksums => !($option{checksums} // 1));
 	$node->append_conf('postgresql.conf', qq{
 shared_preload_libraries = '$libraries'
 sagaz_ha.clock = '$clock'
