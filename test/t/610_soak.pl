@@ -502,7 +502,7 @@ my $rows = history('true');
 my %lines;
 foreach my $line (log_lines($primary, $offset{primary}, qr/sagaz_ha/))
 {
-	next if $line =~ /parameter "sagaz_ha.clock" changed|logging memory contexts|LOG:  level: |Grand total: /;
+	next if $line =~ /parameter "sagaz_ha.clock" changed|logging memory contexts|LOG:  level: |Grand total: |STATEMENT: /;
 	$line =~ s/^.*?\] (?:.*?)(LOG|FATAL|WARNING|ERROR|DETAIL|HINT|CONTEXT|STATEMENT):  /$1: /;
 	$line =~ s/(events|audit)_\w+/*/g;
 	$line =~ s/'[^']*'|\d+|".*?"/#/g;
