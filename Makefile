@@ -31,8 +31,7 @@ endif
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-
-.PHONY: demo demo-up demo-status demo-down demo-install test pgxn help
+.PHONY: demo demo-up demo-status demo-down demo-install test test-matrix test-sanitize pgxn help
 
 # What PGXN takes: the last commit, and nothing else.
 DISTVERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
@@ -60,6 +59,16 @@ test:
 	@PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh test
 	@PG_CONFIG='$(PG_CONFIG)' test/run.sh $(SUITES)
 
+# every PostgreSQL version that there is, in Debian folders of their own
+test-matrix:
+	@PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh test
+	@$(SUDO) env PG_CONFIG='$(PG_CONFIG)' test/matrix.sh $(VERSIONS)
+
+# not Debian 12's PostgreSQL 15, which hangs in bindtextdomain() under AddressSanitizer
+test-sanitize:
+	@deploy/install-packages.sh test
+	@$(SUDO) env SUITES='sanitize valgrind' SUITES_ALONE= test/matrix.sh 17
+
 help:
 	@echo "make, make install  build and install for the PostgreSQL of PG_CONFIG=pg_config"
 	@echo "make installcheck   regress, isolation and TAP tests of the installed extension"
@@ -69,3 +78,6 @@ help:
 	@echo "make test           install what is needed (Debian), build, and run every suite;"
 	@echo "                    SUITES='unit regress' runs only some"
 	@echo "make pgxn           the release for PGXN: sagaz_ha-$(DISTVERSION).zip"
+	@echo "make test-matrix    the same on PostgreSQL 15, 17, 18 and 19, each in a Debian folder"
+	@echo "                    (debootstrap, as root); VERSIONS='17 18' runs only some"
+	@echo "make test-sanitize  AddressSanitizer, UBSan and valgrind"

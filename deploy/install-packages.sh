@@ -1,15 +1,22 @@
 #!/bin/bash
 # Installs what building sagaz_ha (build), showing the stack around it too (demo),
-# or testing it all too (test) needs, on Debian and its relatives. Installs only
-# what isn't there already, wherever that came from.
+# testing the extension (suites) or everything (test), or testing with sanitizers
+# and valgrind (sanitize) needs, on Debian and its relatives. Installs only what
+# isn't there already, wherever that came from.
 #
-# usage: deploy/install-packages.sh build|demo|test
+# usage: deploy/install-packages.sh build|demo|suites|test|sanitize
 # PG_CONFIG chooses one of several PostgreSQL installations.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=${PG_CONFIG:-pg_config}
-want=${1:?usage: install-packages.sh build|demo|test}
+want=${1:?usage: install-packages.sh build|demo|suites|test|sanitize}
+case $want in
+  build) levels='build' ;;
+  demo) levels='build demo' ;;
+  suites | test | sanitize) levels="build demo suites $want" ;;
+  *) echo "install-packages: there is no $want" >&2; exit 2 ;;
+esac
 
 # For whom, what, and Debian's packages of it: %v is PostgreSQL's major version,
 # and a package with ? is one that not every release has. What begins with / is
@@ -27,12 +34,12 @@ demo  python3                                python3
 demo  curl                                   curl
 demo  -hiredis                               libhiredis-dev
 demo  -libpq                                 libpq-dev
-test  -IPC::Run                              libipc-run-perl
-test  prove                                  perl
-test  pg_prove                               libtap-parser-sourcehandler-pgtap-perl
-test  /%s/extension/pgtap.control            postgresql-%v-pgtap
-test  shellcheck                             shellcheck
-test  faketime                               faketime
+suites -IPC::Run                              libipc-run-perl
+suites prove                                  perl
+suites pg_prove                               libtap-parser-sourcehandler-pgtap-perl
+suites /%s/extension/pgtap.control            postgresql-%v-pgtap
+suites shellcheck                             shellcheck
+suites faketime                               faketime
 test  jq                                     jq
 test  unzip                                  unzip
 test  pgxn                                   pgxnclient
@@ -50,6 +57,7 @@ test  docker                                 docker.io docker-cli?
 test  docker-compose                         docker-compose
 test  iptables                               iptables
 test  debootstrap                            debootstrap
+sanitize valgrind                            valgrind
 NEEDS
 }
 
@@ -70,11 +78,7 @@ is_there() {
 missing() {
   local whom what packages
   while read -r whom what packages; do
-    case $want/$whom in
-      build/build | demo/build | demo/demo | test/*)
-        is_there "$what" || echo "$what $packages"
-        ;;
-    esac
+    [[ " $levels " != *" $whom "* ]] || is_there "$what" || echo "$what $packages"
   done < <(needs)
 }
 

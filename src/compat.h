@@ -8,9 +8,13 @@
 
 #include "postgres.h"
 
+/* 19's parsenodes.h needs it, and doesn't include it */
+#include <limits.h>
+
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "replication/walreceiver.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -74,6 +78,38 @@ sagaz_no_transaction_timeout(void)
 {
 #if PG_VERSION_NUM >= 170000
 	SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+#endif
+}
+
+/* Asks the WAL receiver for a sign of life; whether it hasn't given it yet. */
+static inline void
+sagaz_ask_receiver(void)
+{
+#if PG_VERSION_NUM >= 190000
+	WalRcvRequestApplyReply();
+#else
+	WalRcvForceReply();
+#endif
+}
+
+static inline bool
+sagaz_receiver_asked(void)
+{
+#if PG_VERSION_NUM >= 190000
+	return WalRcv->apply_reply_requested;
+#else
+	return WalRcv->force_reply;
+#endif
+}
+
+/* A state of its own since 19; before, it is streaming to nobody. */
+static inline bool
+sagaz_receiver_connects(WalRcvState state)
+{
+#if PG_VERSION_NUM >= 190000
+	return state == WALRCV_CONNECTING;
+#else
+	return false;
 #endif
 }
 

@@ -92,7 +92,7 @@ missing_standby(void)
 		"   AND (r.pid IS NULL OR r.backend_start > clock_timestamp() - interval '1 second')"
 		" LIMIT 1";
 
-	if (shared_state == NULL || shared_state->launcher_pid == 0 ||
+	if (shared_state == NULL ||
 		TimestampDifferenceExceeds(shared_state->launcher_since, GetCurrentTimestamp(),
 								   Min(COMEBACK_TIME, sagaz_standby_drain_timeout) * 1000))
 		return NULL;
@@ -171,7 +171,7 @@ drain_has_standbys(void)
 	SPI_connect();
 	if (SPI_execute(standbys_sql, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look at the standbys");
-	found = SPI_processed > 0;
+	found = SPI_processed > 0 || missing_standby() != NULL;
 	SPI_finish();
 	return found;
 }

@@ -252,7 +252,8 @@ anybody_has_locked(List *relids)
 		int			count;
 
 		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(cell));
-		(void) GetLockConflicts(&tag, AccessExclusiveLock, &count);
+		/* the guard's transaction, and so what is allocated in it, never ends */
+		pfree(GetLockConflicts(&tag, AccessExclusiveLock, &count));
 		if (count > 0)
 			return true;
 	}

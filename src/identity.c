@@ -9,6 +9,7 @@
  */
 #include "identity.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"

@@ -113,13 +113,18 @@ _PG_init(void)
 							   NULL,
 							   &sagaz_stop_at, "",
 							   PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
-	if (process_shared_preload_libraries_in_progress)
+	replication_define_gucs();
+
+	/*
+	 * Not while pg_upgrade runs the server: on the old one nothing may change
+	 * once it is dumped, and the new one is still being filled.
+	 */
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{
 		shared_init();
 		launcher_register();
 		guard_register();
+		replication_init();
 	}
-	replication_define_gucs();
-	replication_init();
 	MarkGUCPrefixReserved("sagaz_ha");
 }

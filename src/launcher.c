@@ -155,6 +155,7 @@ leave_shared_memory(int code, Datum arg)
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->launcher_pid = 0;
 	shared_state->launcher_latch = NULL;
+	shared_state->launcher_since = GetCurrentTimestamp();
 	LWLockRelease(shared_state->lock);
 }
 

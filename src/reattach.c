@@ -192,7 +192,8 @@ reattach(Oid partition, Oid parent)
 				 errmsg("the bounds of table \"%s\" are not known", get_rel_name(partition)),
 				 errdetail("It has no CHECK constraint that implies both of them."),
 				 errhint("Use ALTER TABLE ... ATTACH PARTITION ... FOR VALUES FROM ... TO ....")));
-	display = partition_bound_display(info.key_type, &bound);
+	/* beyond SPI_finish(), which frees everything of this function */
+	display = MemoryContextStrdup(context, partition_bound_display(info.key_type, &bound));
 	identity_restore(&saved);
 
 	identity_assume(&saved, info.owner);
@@ -212,5 +213,5 @@ reattach(Oid partition, Oid parent)
 	fence_lower(partition);
 	identity_restore(&saved);
 	SPI_finish();
-	return MemoryContextStrdup(context, display);
+	return display;
 }

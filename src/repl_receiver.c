@@ -10,6 +10,7 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -151,10 +152,10 @@ receiver_reacts(const StandbyView *view)
 	if (view->receiver.pid == 0 || view->receiver.state != WALRCV_STREAMING ||
 		view->now - view->contact < USECS_PER_SEC)
 		return true;
-	WalRcvForceReply();
-	for (turn = 0; turn < PROBE_TURNS && WalRcv->force_reply; turn++)
+	sagaz_ask_receiver();
+	for (turn = 0; turn < PROBE_TURNS && sagaz_receiver_asked(); turn++)
 		pg_usleep(PROBE_USEC);
-	return !WalRcv->force_reply;
+	return !sagaz_receiver_asked();
 }
 
 static void
@@ -288,6 +289,8 @@ staleness_bound(const StandbyView *view, TimeOffset *bound)
 static const char *
 receiver_state_name(const ReplReceiver *receiver)
 {
+	if (sagaz_receiver_connects(receiver->state))
+		return "connecting";
 	switch (receiver->state)
 	{
 		case WALRCV_STOPPED:

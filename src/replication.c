@@ -81,11 +81,10 @@ startup_shmem(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/* To be called while shared_preload_libraries is processed. */
 void
 replication_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = request_shmem;
 	prev_shmem_startup_hook = shmem_startup_hook;

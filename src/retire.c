@@ -79,7 +79,8 @@ is_attached(const ParentInfo *info, Oid partition)
 /*
  * Whether the history says that we are retiring it, and since when; or since
  * when it has to wait. What failed or had to wait meanwhile, or a freeze that
- * was just under way, doesn't change that.
+ * was just under way, doesn't change that. Nor does a KEEP beside a fence: who
+ * gives a retirement up lowers that, but a pass by hand only says what it saw.
  */
 static bool
 is_retiring(Oid partition, TimestampTz *since)
@@ -94,14 +95,15 @@ is_retiring(Oid partition, TimestampTz *since)
 		"               FROM sagaz_ha.partition_history AS h"
 		"              WHERE h.partition = $1 AND h.action NOT IN ('ERROR', 'FREEZE')"
 		"                AND (h.action <> 'DEFER' OR h.details LIKE '" RETIRING "%')"
+		"                AND NOT (h.action = 'KEEP' AND $2)"
 		"              ORDER BY h.id DESC LIMIT 1) AS state ON true";
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	Oid			types[2] = {OIDOID, BOOLOID};
+	Datum		values[2] = {ObjectIdGetDatum(partition), BoolGetDatum(fence_is_up(partition))};
 	bool		retiring = false;
 	bool		isnull;
 
 	SPI_connect();
-	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read partition history");
 	if (SPI_processed > 0)
 	{

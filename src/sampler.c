@@ -103,7 +103,7 @@ probe_receiver(const ReplReceiver *receiver, TimestampTz now)
 		repl_shared->frozen_since = 0;
 		return;
 	}
-	if (repl_shared->probed_at == 0 || !WalRcv->force_reply ||
+	if (repl_shared->probed_at == 0 || !sagaz_receiver_asked() ||
 		repl_shared->message_received > repl_shared->probed_at)
 	{
 		repl_shared->answers = repl_shared->probed_at != 0;
@@ -112,7 +112,7 @@ probe_receiver(const ReplReceiver *receiver, TimestampTz now)
 	}
 	else if (repl_shared->answers && repl_shared->frozen_since == 0)
 		repl_shared->frozen_since = repl_shared->probed_at;
-	WalRcvForceReply();
+	sagaz_ask_receiver();
 }
 
 /* The upstream's end as it was on another timeline is nothing to wait for. */

@@ -17,6 +17,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* A launcher that ended is back within a second; not after so many, in s. */
+#define RESTART_TIME	60
+
 SharedState *shared_state = NULL;
 
 static shmem_request_hook_type previous_request_hook = NULL;
@@ -47,6 +50,7 @@ attach_memory(void)
 	if (!found)
 	{
 		memset(shared_state, 0, sizeof(SharedState));
+		shared_state->launcher_since = GetCurrentTimestamp();
 		shared_state->lock = &GetNamedLWLockTranche("sagaz_ha")[0].lock;
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -72,7 +76,10 @@ shared_find_database(Oid database)
 	return NULL;
 }
 
-/* Whether a worker does maintenance in this database. */
+/*
+ * Whether a worker does maintenance in this database; or will, when a launcher
+ * that is being restarted, or has not looked for databases yet, finds it.
+ */
 bool
 shared_is_served(Oid database)
 {
@@ -81,7 +88,11 @@ shared_is_served(Oid database)
 	if (shared_state == NULL || !sagaz_enabled)
 		return false;
 	LWLockAcquire(shared_state->lock, LW_SHARED);
-	served = shared_state->launcher_pid != 0 && shared_find_database(database) != NULL;
+	if (shared_state->launcher_pid != 0)
+		served = shared_state->rescan || shared_find_database(database) != NULL;
+	else
+		served = !TimestampDifferenceExceeds(shared_state->launcher_since,
+											 GetCurrentTimestamp(), RESTART_TIME * 1000);
 	LWLockRelease(shared_state->lock);
 	return served;
 }

@@ -84,7 +84,7 @@ typedef struct SharedState
 	LWLock	   *lock;			/* protects all that follows */
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
-	TimestampTz launcher_since;
+	TimestampTz launcher_since; /* when it began, or when it ended */
 	bool		rescan;			/* look for databases now */
 	Hold		holds[SHARED_MAX_HOLDS];
 	DatabaseState databases[SHARED_MAX_DATABASES];

@@ -3,8 +3,10 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell docs unit regress isolation tap pgtap demo deploy compose
-#   package; all of them by default
+#   suites: compile shell docs unit regress isolation tap timed pgtap demo deploy
+#   compose package; all of them by default. And matrix, which is these on other
+#   versions; upgrade, which needs PostgreSQL 15 beside a newer one; sanitize,
+#   valgrind.
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -15,7 +17,9 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
 # The user that runs the suites may not be allowed to be where we are.
 cd /
-all_suites=(compile shell docs unit regress isolation tap pgtap demo deploy compose package)
+all_suites=(compile shell docs unit regress isolation tap timed pgtap demo deploy compose package)
+# run only when they are asked for
+more_suites=(matrix upgrade sanitize valgrind)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
@@ -23,6 +27,10 @@ limit=600
 # but for those of many servers one after the other.
 tap_limit=2400
 deploy_limit=1200
+
+# TAP tests that measure closely: they want the machine for themselves.
+timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/401_replication_standby.pl
+  test/t/402_replication_wait.pl test/t/403_replication_clocks.pl test/t/404_replication_scale.pl)
 
 passed=0
 failed=0
@@ -58,8 +66,9 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 # Locale and time zone are the same everywhere, and nothing else is inherited.
+more_env=()
 as_user() {
-  local clean=(env -i "HOME=$work" "PATH=$PATH" "TMPDIR=${TMPDIR:-/tmp}" LC_ALL=C.UTF-8)
+  local clean=(env -i "HOME=$work" "PATH=$PATH" "TMPDIR=${TMPDIR:-/tmp}" LC_ALL=C.UTF-8 "${more_env[@]}")
   if [[ $EUID == 0 ]]; then
     runuser -u "$user" -- "${clean[@]}" "$@"
   else
@@ -204,25 +213,107 @@ suite_isolation() {
   tally_regress isolation "$(count_files test/specs spec)"
 }
 
-suite_tap() {
+# prove_files SUITE FILE...: TAP tests, by their names in the tree.
+prove_files() {
   local limit=$tap_limit
   local status=0
-  logged pgxs installcheck REGRESS= ISOLATION= PROVE_FLAGS=--verbose || status=$?
+  logged pgxs installcheck REGRESS= ISOLATION= PROVE_FLAGS=--verbose "PROVE_TESTS=${*:2}" || status=$?
   if ((status != 0)); then
     find "$tree/tmp_check/log" -name 'regress_log_*' -exec tail -n 50 {} + 2>/dev/null || true
   fi
-  tally_tap tap "$status"
+  tally_tap "$1" "$status"
+}
+
+suite_tap() {
+  local files
+  mapfile -t files < <(cd "$tree" && printf '%s\n' test/t/*.pl | grep -vxFf <(printf '%s\n' "${timed[@]}"))
+  prove_files tap "${files[@]}"
+}
+
+suite_timed() {
+  prove_files timed "${timed[@]}"
+}
+
+# From PostgreSQL 15, which is beside this one, to this one.
+suite_upgrade() {
+  local old
+  old=$(dirname "$(dirname "$("$pg_config" --bindir)")")/15/bin/pg_config
+  copy_tree "$work/old"
+  # its headers are no C23, which new compilers take by default
+  logged as_user make -C "$work/old" --no-print-directory PG_CONFIG="$old" with_llvm=no \
+    COPT=-std=gnu17 -j2 all &&
+    logged as_root make -C "$work/old" --no-print-directory PG_CONFIG="$old" with_llvm=no install || return 1
+  prove_files upgrade test/upgrade/pg_upgrade.pl
+}
+
+# With AddressSanitizer and UndefinedBehaviorSanitizer in the extension. They
+# have to be in the server first; what they find ends the process.
+suite_sanitize() {
+  local asan report
+  asan=$(cc -print-file-name=libasan.so)
+  logged pgxs clean && logged pgxs -j2 with_llvm=no \
+    COPT='-fsanitize=address,undefined -fno-sanitize-recover=all' all &&
+    logged as_root make -C "$tree" --no-print-directory PG_CONFIG="$pg_config" with_llvm=no install ||
+    return 1
+  # the server frees little before it ends, which is no leak
+  more_env=("LD_PRELOAD=$asan" "UBSAN_OPTIONS=print_stacktrace=1"
+    "ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:log_path=$work/asan.report")
+  suite_regress
+  suite_isolation
+  prove_files sanitize test/t/{13_transactions,300_worker,330_in_nobodys_way,380_upkeep,400_replication_primary,540_reattach}.pl
+  more_env=()
+  for report in "$work"/asan.report.*; do
+    [[ ! -f $report ]] || { cat "$report"; tally "$(basename "$report")" 0 1; }
+  done
+  pgxs clean && build_and_install
 }
 
 # A cluster for the suites that bring none of their own.
-start_server() {
-  local bin
-  bin=$("$pg_config" --bindir)
-  as_user "$bin/initdb" --pgdata="$work/pgtap" --auth=trust --username=postgres \
+make_cluster() {
+  as_user "$("$pg_config" --bindir)/initdb" --pgdata="$work/$1" --auth=trust --username=postgres \
     --encoding=UTF8 --no-sync >/dev/null &&
-    as_user tee -a "$work/pgtap/postgresql.conf" <"$tree/test/regress.conf" >/dev/null &&
-    as_user "$bin/pg_ctl" --pgdata="$work/pgtap" --log="$work/pgtap.log" --silent --wait \
-      --options="-c listen_addresses='' -c unix_socket_directories='$work' -p 5432" start
+    as_user tee -a "$work/$1/postgresql.conf" <"$tree/test/regress.conf" >/dev/null &&
+    as_user tee -a "$work/$1/postgresql.conf" >/dev/null <<EOF
+listen_addresses = ''
+unix_socket_directories = '$work'
+port = 5432
+EOF
+}
+
+start_server() {
+  make_cluster pgtap &&
+    as_user "$("$pg_config" --bindir)/pg_ctl" --pgdata="$work/pgtap" --log="$work/pgtap.log" \
+      --silent --wait start
+}
+
+# A pass of the worker under valgrind. What counts is what has our source in its
+# stack, and isn't one of the server's own ways that the suppressions list.
+suite_valgrind() {
+  local bin status=0
+  bin=$("$pg_config" --bindir)
+  make_cluster valgrind || return 1
+  as_user tee "$work/under_valgrind" >/dev/null <<EOF
+#!/bin/sh
+exec valgrind --trace-children=yes --quiet --fullpath-after= --num-callers=40 \\
+  --suppressions='$tree/test/valgrind.supp' \\
+  --log-file='$work/valgrind.%p' '$bin/postgres' -c shared_preload_libraries=sagaz_ha "\$@"
+EOF
+  as_user chmod +x "$work/under_valgrind"
+  logged as_user "$bin/pg_ctl" --pgdata="$work/valgrind" -p "$work/under_valgrind" \
+    --log="$work/valgrind.log" --wait --timeout="$limit" start &&
+    logged as_user timeout "$limit" "$bin/psql" -Xq -h "$work" -U postgres -d postgres \
+      -f "$tree/test/valgrind.sql" &&
+    logged as_user "$bin/pg_ctl" --pgdata="$work/valgrind" --mode=fast --wait --timeout="$limit" stop ||
+    status=$?
+  # none at all would mean that valgrind didn't run
+  cat "$work"/valgrind.[0-9]* >"$log" || status=1
+  if ((status != 0)) || grep -F -B 20 -A 20 "$tree/src/" "$log"; then
+    stop_servers
+    cat "$work/valgrind.log" "$log"
+    tally valgrind 0 1
+  else
+    tally valgrind 1 0
+  fi
 }
 
 suite_pgtap() {
@@ -274,13 +365,23 @@ suite_package() {
   tally_tap package "$status"
 }
 
+# All of this again, on other versions.
+suite_matrix() {
+  local sudo='' version good bad
+  [[ $EUID == 0 ]] || sudo=sudo
+  logged $sudo env PG_CONFIG="$pg_config" "$repo/test/matrix.sh" 17 18 || true
+  while read -r _ version good _ bad _; do
+    tally "on $version" "$good" "$bad"
+  done < <(grep -E '^PostgreSQL [0-9]+ +[0-9]+ passed, [0-9]+ failed$' "$log" || echo '- 17+18 0 passed, 1 failed')
+}
+
 # --------
 
 suites=("$@")
 [[ $# -gt 0 ]] || suites=("${all_suites[@]}")
 for suite in "${suites[@]}"; do
-  if [[ " ${all_suites[*]} " != *" $suite "* ]]; then
-    echo "no such suite: $suite; there are: ${all_suites[*]}" >&2
+  if [[ " ${all_suites[*]} ${more_suites[*]} " != *" $suite "* ]]; then
+    echo "no such suite: $suite; there are: ${all_suites[*]} ${more_suites[*]}" >&2
     exit 2
   fi
 done

@@ -107,8 +107,9 @@ started_here() {
 
 # signal_tree SIGNAL PID
 signal_tree() {
-  local child
-  for child in $(ps -o pid= --ppid "$2"); do
+  local child children=()
+  read -ra children 2>/dev/null <"/proc/$2/task/$2/children" || true
+  for child in "${children[@]}"; do
     signal_tree "$1" "$child"
   done
   kill "-$1" "$2" 2>/dev/null || true

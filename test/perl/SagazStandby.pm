@@ -81,15 +81,20 @@ sub manage
 # \q because servers that are started meanwhile keep the pipe open.
 # A session that reads a table in a transaction and goes on for some seconds;
 # returns once it has read. At the end it reads again.
+# With a primary, it counts at its very end what was dropped there.
 sub reading_transaction
 {
-	my ($node, $table, $seconds) = @_;
+	my ($node, $table, $seconds, $primary) = @_;
 	my %session = (out => '', err => '', name => $node->name);
+	my $look = defined $primary
+	  ? sprintf(q{\! psql -XAtq -d "%s" -c "%s"}, $primary->connstr('postgres'), dropped_sql($table, q{'dropped ' ||}))
+	  : '';
 	my $script = qq{
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT 'read ' || count(*) FROM $table;
 SELECT pg_sleep($seconds);
 SELECT 'again ' || count(*) FROM $table;
+$look
 COMMIT;
 \\q
 };
@@ -107,6 +112,7 @@ sub reading_ended
 	my ($session, $rows, $name) = @_;
 
 	finish $session->{run};
+	$session->{dropped} = $1 if $session->{out} =~ s/^dropped (\d+)\n//m;
 	is("$session->{err}$session->{out}", "read $rows\n\nagain $rows\n",
 		"$name: the transaction on $session->{name} isn't cancelled and sees the same rows to its end");
 	return;
@@ -219,12 +225,18 @@ sub waits_for
 	return;
 }
 
+sub dropped_sql
+{
+	my ($table, $prefix) = @_;
+
+	return "SELECT $prefix count(*) FROM sagaz_ha.partition_history WHERE table_name = '$table' AND action = 'DROP'";
+}
+
 sub dropped_count
 {
 	my ($node, $table) = @_;
 
-	return $node->safe_psql('postgres', qq{SELECT count(*) FROM sagaz_ha.partition_history
-		WHERE table_name = '$table' AND action = 'DROP'});
+	return $node->safe_psql('postgres', dropped_sql($table, ''));
 }
 
 1;

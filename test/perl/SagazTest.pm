@@ -16,7 +16,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   sagaz_server configure sessions_of take_table add_partitions
   partitions_of expected_partitions is_partitions is_consistent
-  stop_at stopped_at let_go when elapsed log_since log_lines is_within
+  stop_at stopped_at let_go when elapsed log_since log_lines is_within memory_of
 );
 
 # One day in the middle of nowhere: tests move it, real time never does.
@@ -24,14 +24,17 @@ our $clock = '2026-03-10 12:00:00+00';
 
 # A started server with the extension preloaded. Options: conf, more lines of
 # postgresql.conf; streaming, for standbys; libraries, instead of sagaz_ha;
-# start, which can be off.
+# start, which can be off; install_path, of another PostgreSQL; checksums, which
+# can be off (they are on since 18).
 sub sagaz_server
 {
 	my ($name, %option) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		$option{install_path} ? (install_path => $option{install_path}) : ());
 	my $libraries = $option{libraries} // 'sagaz_ha';
 
-	$node->init(allows_streaming => $option{streaming} // 0);
+	$node->init(allows_streaming => $option{streaming} // 0,
+		no_data_checksums => !($option{checksums} // 1));
 	$node->append_conf('postgresql.conf', qq{
 shared_preload_libraries = '$libraries'
 sagaz_ha.clock = '$clock'
@@ -250,6 +253,27 @@ sub log_lines
 	my ($node, $offset, $pattern) = @_;
 
 	return grep { /$pattern/ } split /\n/, log_since($node, $offset);
+}
+
+# The pid of the one process of a type, and the bytes of its memory that are in
+# use, as it says itself.
+sub memory_of
+{
+	my ($node, $type) = @_;
+	my $pid = $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'");
+	my $offset = -s $node->logfile;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $used;
+
+	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	while (!defined $used)
+	{
+		($used) = log_since($node, $offset) =~ /\[$pid\].*Grand total: .* (\d+) used/;
+		die "$type says nothing of its memory" if time > $deadline;
+		usleep(50_000) unless defined $used;
+	}
+	return ($pid, $used);
 }
 
 # How many sessions of a kind there are.

@@ -61,7 +61,10 @@ BEGIN; SELECT try('SET LOCAL datestyle = ''Postgres, YMD'''); COMMIT;
 BEGIN; SELECT try('SET LOCAL intervalstyle = ''sql_standard'''); COMMIT;
 BEGIN; SELECT try('SET LOCAL intervalstyle = ''iso_8601'''); COMMIT;
 BEGIN; SELECT try('SET LOCAL search_path = '''''); COMMIT;
-BEGIN; SELECT try('SET LOCAL standard_conforming_strings = off; SET LOCAL escape_string_warning = off'); COMMIT;
+-- always on since 19
+BEGIN; SELECT try(CASE WHEN current_setting('server_version_num')::int < 190000
+  THEN 'SET LOCAL standard_conforming_strings = off; SET LOCAL escape_string_warning = off'
+  ELSE '' END); COMMIT;
 BEGIN; SELECT try('SET LOCAL backslash_quote = off'); COMMIT;
 BEGIN; SELECT try('SET LOCAL enable_partition_pruning = off; SET LOCAL constraint_exclusion = off'); COMMIT;
 BEGIN; SELECT try('SET LOCAL transform_null_equals = on'); COMMIT;

@@ -99,7 +99,9 @@ DROP TABLE saga_executions, saga_outbox, saga_audit_log, saga_steps, consumer_in
 -- In another schema: what the specification names goes there
 CREATE SCHEMA "Elsewhere";
 CREATE EXTENSION sagaz_ha SCHEMA "Elsewhere";
+\set VERBOSITY terse
 SELECT * FROM maintain_all_partitions();
+\set VERBOSITY default
 SELECT action, table_name, partition_name FROM "Elsewhere".maintain_all_partitions() ORDER BY partition_name LIMIT 2;
 SELECT count(*) FROM "Elsewhere".saga_outbox;
 SELECT table_name, partition_count, newest_partition FROM "Elsewhere".get_partition_statistics();

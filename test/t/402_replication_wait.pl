@@ -36,8 +36,10 @@ $standby->reload;
 
 my $token = write_and_token();
 is($standby->safe_psql('postgres', "CALL sagaz_ha.wait_for_replay('$token'); $rows"), '1', 'plain');
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
 $token = write_and_token();
 is(ask($standby, "sagaz_ha.has_replayed('$token')"), 'f', 'has_replayed: not yet');
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 is($standby->safe_psql('postgres', "BEGIN; SELECT 1; CALL sagaz_ha.wait_for_replay('$token'); $rows; COMMIT"), "1\n2", 'in BEGIN');
 is(ask($standby, "sagaz_ha.has_replayed('$token')"), 't', 'has_replayed: now');
 $token = write_and_token();

@@ -219,5 +219,21 @@ is($node->safe_psql('postgres', qq{SELECT action || ' ' || details FROM sagaz_ha
 $node->safe_psql('postgres', "UPDATE outbox SET status = 'PUBLISHED' WHERE status = 'PENDING'");
 is_partitions($node, 'postgres', 'outbox', -3, 1, 'until it is finished');
 
+# A pass by hand that still sees an unfinished row, just when the worker begins,
+# doesn't make the worker forget that the detach is its own.
+stop_at($node, 'announce:after_commit');
+$day += 10;
+$name = $node->safe_psql('postgres', qq{
+	SELECT sagaz_ha.create_partition('outbox', sagaz_ha.clock() - interval '$day days');
+	UPDATE sagaz_ha.partition_policy SET premake = premake});
+stopped_at($node, 'announce:after_commit');
+$node->safe_psql('postgres', qq{
+	INSERT INTO outbox (created_at, status) VALUES (sagaz_ha.clock() - interval '$day days', 'PENDING');
+	SELECT maintain_all_partitions();
+	UPDATE outbox SET status = 'PUBLISHED' WHERE status = 'PENDING'});
+let_go($node);
+is_partitions($node, 'postgres', 'outbox', -3, 1, 'a KEEP by hand meanwhile: it is retired');
+is_consistent($node, 'postgres', 'outbox', 'and dropped, not left without a parent');
+
 $node->stop('fast');
 done_testing();

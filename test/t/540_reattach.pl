@@ -56,6 +56,9 @@ foreach my $action (qw(detach archive))
 	$node->safe_psql('postgres', "SELECT sagaz_ha.reattach_partition('$name')");
 	is($node->safe_psql('postgres', "SELECT count(*) FROM $table"), '6', "$action: reattached, all rows are back");
 	is($node->safe_psql('postgres', "SELECT obj_description('public.${table}_y2026m03d05'::regclass) IS NULL"), 't', "$action: without the comment");
+	is($node->safe_psql('postgres', qq{SELECT details FROM sagaz_ha.partition_history
+		WHERE partition_name = '${table}_y2026m03d05' AND action = 'ATTACH'}),
+		'rows from 2026-03-05 00:00:00+00 to 2026-03-06 00:00:00+00', "$action: history says so");
 	my $passes = q{(SELECT passes FROM sagaz_ha.maintenance_status() WHERE process = 'worker' AND database = 'postgres')};
 	my $before = $node->safe_psql('postgres', "SELECT $passes");
 	$node->safe_psql('postgres', 'UPDATE sagaz_ha.partition_policy SET premake = premake');
