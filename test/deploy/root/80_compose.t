@@ -1,7 +1,8 @@
 #!/bin/bash
 # The compose stack for real: built, started, broken, and every command of the
-# specification's page run on it. Needs root, docker-compose, and a Docker
-# daemon: the one that answers already, or else one of its own. Writes TAP.
+# specification's page run on it; then profile failover, of which the primary is
+# killed. Needs root, docker-compose, and a Docker daemon: the one that answers
+# already, or else one of its own. Writes TAP.
 #
 # usage: prove -v test/deploy/root/80_compose.t      with docker.io, docker-compose,
 #   debootstrap, iptables, psql and redis-tools
@@ -98,7 +99,9 @@ stop_daemon() {
 }
 
 cleanup() {
-  [[ -z ${started:-} ]] || compose down --volumes --timeout 5 >/dev/null 2>&1 || true
+  rm -f "$work/load"
+  [[ -z ${started:-} ]] ||
+    compose --profile pair --profile failover down --volumes --timeout 5 >/dev/null 2>&1 || true
   [[ -z $daemon ]] || stop_daemon
   rm -rf --one-file-system "$work"
 }
@@ -123,6 +126,12 @@ container() {
 # inspect SERVICE TEMPLATE
 inspect() {
   docker inspect --format "$2" "$(container "$1")"
+}
+
+# Sets services to those that were started, but for init, which ends.
+list_services() {
+  mapfile -t services < <(containers --all --format '{{.Label "com.docker.compose.service"}}' |
+    grep -v '^postgres-init$' | sort)
 }
 
 healthy() {
@@ -199,13 +208,13 @@ prepare() {
   export POSTGRES_PRIMARY_PORT=$((5432 + offset)) POSTGRES_REPLICA_PORT=$((5433 + offset)) \
     PGBOUNCER_RW_PORT=$((6432 + offset)) PGBOUNCER_RO_PORT=$((6433 + offset)) \
     REDIS_PORT=$((6379 + offset)) PROMETHEUS_PORT=$((9090 + offset)) PGPASSWORD=postgres
-  mapfile -t services < <(compose config --services | grep -Ev '^(postgres-init|grafana)$')
 }
 
 test_start() {
   started=yes
   # an image of before may be there, in a daemon that is not ours
   ok "up -d builds the image and starts the stack" compose up -d --build
+  list_services
   ok "all ${#services[@]} services get healthy, and init ends" all_healthy_within 180
   ok "init's log tells what it made" bash -c "cd deploy && docker-compose logs --no-color postgres-init |
     grep -c 'CREATE.*saga_outbox_y' && docker-compose logs --no-color postgres-init | grep 'init: done'"
@@ -337,9 +346,138 @@ test_page() {
   # the page's last commands are down and down -v
   include env PATH="$PWD/$page/compose:$PATH" DEPLOY="$PWD/deploy" \
     SAGAZ_PORT_OFFSET="$offset" PG_BIN="$(dirname "$(command -v psql)")" perl "$page/page.pl"
+  nothing_left
+}
+
+nothing_left() {
   ok "nothing is left of the stack" fails_with '' bash -c "
     docker ps --all --quiet --filter label=com.docker.compose.project=$project | grep . ||
     docker volume ls --quiet | grep '^${project}_'"
+}
+
+# -------- failover
+
+# Writes row after row, and notes when each was acknowledged, its id, and by which
+# server. It ends when $work/load is gone.
+writer() {
+  local row
+  while [[ -e $work/load ]]; do
+    if row=$(through 6432 "INSERT INTO saga_executions (saga_name, status) VALUES ('failover', 'SUCCESS')
+        RETURNING id, host(inet_server_addr())" 2>>"$work/writer.log"); then
+      echo "$EPOCHREALTIME|${row%%$'\n'*}" >>"$work/acked"
+    fi
+  done
+}
+
+acked_more_than() {
+  (($(wc -l <"$work/acked") > $1))
+}
+
+# Prints when the first row was acknowledged after TIME by a server other than ADDRESS.
+# first_ack TIME ADDRESS
+first_ack() {
+  awk -F'|' -v since="$1" -v old="$2" '
+    $1 > since && $3 != old { print $1; found = 1; exit } END { exit !found }' "$work/acked"
+}
+
+# no_row_lost SERVICE: it has every row that was acknowledged before it was asked
+no_row_lost() {
+  cut -d'|' -f2 "$work/acked" | sort >"$work/noted"
+  sql "$1" "SELECT id FROM saga_executions WHERE saga_name = 'failover'" | sort >"$work/there"
+  comm -23 "$work/noted" "$work/there" >"$work/lost"
+  echo "lost: $(wc -l <"$work/lost") of $(wc -l <"$work/noted")"
+  [[ ! -s $work/lost ]]
+}
+
+leads() {
+  docker exec "$(container "$1")" scripts/healthcheck http http://localhost:8008/primary 2>/dev/null
+}
+
+# Sets leader.
+find_leader() {
+  for leader in patroni-1 patroni-2 patroni-3; do
+    if leads "$leader"; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+# A leader, a synchronous standby, and another one.
+three_nodes() {
+  compose exec -T patroni-1 patronictl list >"$work/list" 2>&1 || compose exec -T patroni-2 patronictl list >"$work/list"
+  cat "$work/list"
+  [[ $(grep -cE 'Leader +\| running|Sync Standby +\| streaming|Replica +\| streaming' "$work/list") == 3 ]] &&
+    grep -q Sync "$work/list"
+}
+
+# Nothing is sent to the standbys any more. A commit that is acknowledged after
+# that would be lost with the leader, so none may be.
+stop_senders() {
+  local before
+  docker exec "$(container "$leader")" bash -c 'psql -XAt -U postgres -d sagaz -c "SELECT pid FROM pg_stat_replication" |
+    xargs kill -STOP'
+  before=$(wc -l <"$work/acked")
+  within 20 senders_are_missed "$before"
+}
+
+senders_are_missed() {
+  sql_is t "$leader" "SELECT count(*) > 0 FROM pg_stat_activity
+    WHERE wait_event = 'SyncRep' AND query LIKE 'INSERT INTO saga_executions%'" || acked_more_than $(($1 + 20))
+}
+
+# Patroni 4 would keep slots on standbys that nobody reads (config/patroni).
+no_slot_warning() {
+  local node
+  for node in patroni-1 patroni-2 patroni-3; do
+    sql_is 0 "$node" "SELECT count(*) FROM sagaz_ha.replication_health() WHERE summary ~ 'slot'" || return 1
+  done
+}
+
+test_failover_start() {
+  ok "profile failover starts" compose --profile failover up -d
+  list_services
+  ok "... its ${#services[@]} services get healthy, and init ends" all_healthy_within 240
+  ok "... with three nodes, one of them synchronous" within 60 three_nodes
+  ok "... and without the pair" test -z "$(container postgres-primary)$(container postgres-replica)"
+  ok "the pair can't be started beside it" fails_with 'already allocated' \
+    compose --profile pair up -d postgres-primary
+  ok "... and leaves nothing" compose --profile pair rm --force --stop postgres-primary
+  ok "only Patroni reaches etcd" fails_with '' compose exec -T redis bash -c '</dev/tcp/etcd-1/2379'
+  ok "what is written by its primary's port" through 5432 \
+    "INSERT INTO saga_executions (saga_name, status) VALUES ('seen', 'SUCCESS')"
+  ok "... is read by that of its standbys" within 30 through_is '1|t' 5433 \
+    "SELECT count(*), pg_is_in_recovery() FROM saga_executions WHERE saga_name = 'seen'"
+}
+
+test_failover() {
+  local old address killed_at first writer
+  touch "$work/load" "$work/acked"
+  writer &
+  writer=$!
+  ok "the rw pool takes writes" within 30 acked_more_than 20
+  find_leader || true
+  old=$leader
+  address=$(tail -n 1 "$work/acked" | cut -d'|' -f3)
+  ok "$old sends nothing any more to its standbys" stop_senders
+  killed_at=$EPOCHREALTIME
+  ok "docker kill $old, the primary" docker kill "$(container "$old")"
+  within 60 first_ack "$killed_at" "$address" >"$work/first" || true
+  first=$(first_ack "$killed_at" "$address" || echo "$((${killed_at%.*} + 999))")
+  ok "... writes go on after $(awk -v a="$first" -v b="$killed_at" 'BEGIN { printf "%.1f", a - b }') s, within 30" \
+    awk -v a="$first" -v b="$killed_at" 'BEGIN { exit a - b > 30 }'
+  ok "... on another node" within 10 find_leader
+  ok "... no acknowledged row is lost" no_row_lost "$leader"
+  ok "up -d brings $old back" compose --profile failover up -d
+  ok "... as a standby" within 120 three_nodes
+  ok "... with every row" within 30 no_row_lost "$old"
+  ok "... and all is healthy" all_healthy_within 60
+  ok "... and no node warns of a slot" within 30 no_slot_warning
+  rm "$work/load"
+  wait "$writer"
+  ok "none is lost of all $(wc -l <"$work/acked")" no_row_lost "$leader"
+  ok "down" compose --profile failover down --volumes
+  nothing_left
 }
 
 prepare
@@ -351,5 +489,7 @@ test_neighbours
 test_changes
 test_failures
 test_page
+test_failover_start
+test_failover
 echo "1..$count"
 ((failures == 0))
