@@ -302,7 +302,7 @@ export function poolsFit(m, { postgresql, patroni }) {
 export function operatorValues(m, { postgresql, pools }) {
   const wrong = [];
   // these are the operator's, or about the socket and the log that it has
-  const fixed = ["unix_socket_permissions", "password_encryption", "wal_level", "hot_standby", "log_line_prefix", "log_timezone"];
+  const fixed = ["archive_command", "archive_mode", "unix_socket_permissions", "password_encryption", "wal_level", "hot_standby", "log_line_prefix", "log_timezone"];
   const given = m.of("Cluster")[0]?.spec.postgresql.parameters;
   for (const [k, v] of Object.entries(given ? postgresql : {})) {
     if (!fixed.includes(k) && given[k] !== v) wrong.push(`${k} is ${v} in postgresql.conf and ${given[k]} in the Cluster`);
