@@ -189,17 +189,17 @@ sub stop_at
 	return;
 }
 
-# Waits for a worker that stopped at the point; its pid.
+# Waits for a worker that stopped at the point, in any database unless one is
+# named; its pid.
 sub stopped_at
 {
-	my ($node, $point) = @_;
+	my ($node, $point, $database) = @_;
+	my $stopped = "FROM sagaz_ha.maintenance_status() WHERE waiting_for = 'stop point $point' AND pid IS NOT NULL"
+	  . (defined $database ? " AND database = '$database'" : '');
 
-	$node->poll_query_until('postgres', qq{
-		SELECT EXISTS (SELECT FROM sagaz_ha.maintenance_status()
-			WHERE waiting_for = 'stop point $point' AND pid IS NOT NULL)})
+	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT $stopped)")
 	  or die "no worker stopped at $point";
-	return $node->safe_psql('postgres', qq{
-		SELECT pid FROM sagaz_ha.maintenance_status() WHERE waiting_for = 'stop point $point'});
+	return $node->safe_psql('postgres', "SELECT pid $stopped");
 }
 
 sub let_go

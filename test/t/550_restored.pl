@@ -231,10 +231,10 @@ $standby->stop('fast');
 
 $primary->start;
 stop_at($primary, 'fence:after_commit', 'sagaz_ha.clock' => '2026-03-13 12:00:00+00');
-stopped_at($primary, 'fence:after_commit');
+stopped_at($primary, 'fence:after_commit', 'postgres');
 $primary->backup('fenced');
 stop_at($primary, 'detach:after_first_commit');
-stopped_at($primary, 'detach:after_first_commit');
+stopped_at($primary, 'detach:after_first_commit', 'postgres');
 $primary->backup('pending');
 $primary->stop('immediate');
 
