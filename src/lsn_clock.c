@@ -131,14 +131,15 @@ lsn_clock_shift(LsnClock *clock, TimeOffset step)
 
 /*
  * When did WAL beyond lsn appear? end_at and end_lsn are the end as known
- * now, after the last sample. False when there is no WAL beyond lsn. Between
- * two samples the time is taken to go with the bytes; the first byte after a
- * sample may have come at any time until the next, so half-way. The end as
- * known now is dated by itself. Not exact: it was then or earlier.
+ * now, after the last sample; end_after is when it wasn't known yet: of a quiet
+ * upstream there may be no sample for long. False when there is no WAL beyond
+ * lsn. Between two samples the time is taken to go with the bytes; the first
+ * byte after a sample may have come at any time until the next, so half-way.
+ * The end as known now is dated by itself. Not exact: it was then or earlier.
  */
 bool
 lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
-				 TimestampTz end_at, XLogRecPtr end_lsn,
+				 TimestampTz end_after, TimestampTz end_at, XLogRecPtr end_lsn,
 				 TimestampTz *at, bool *exact)
 {
 	int			k = first_beyond(clock, lsn);
@@ -152,7 +153,7 @@ lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
 	else if (end_lsn > lsn)
 	{
 		beyond.lsn = end_lsn;
-		beyond.after = 0;
+		beyond.after = end_after;
 		beyond.since = end_at;
 	}
 	else

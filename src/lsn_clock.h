@@ -49,7 +49,7 @@ extern void lsn_clock_add(LsnClock *clock, TimestampTz after, TimestampTz at,
 extern void lsn_clock_truncate(LsnClock *clock, XLogRecPtr lsn);
 extern void lsn_clock_shift(LsnClock *clock, TimeOffset step);
 extern bool lsn_clock_passed(const LsnClock *clock, XLogRecPtr lsn,
-							 TimestampTz end_at, XLogRecPtr end_lsn,
+							 TimestampTz end_after, TimestampTz end_at, XLogRecPtr end_lsn,
 							 TimestampTz *at, bool *exact);
 extern bool lsn_clock_covered(const LsnClock *clock, XLogRecPtr lsn,
 							  TimestampTz *at);

@@ -122,7 +122,7 @@ read_samples(StandbyView *view)
 	end = shared->clock.n > 0 ?
 		shared->clock.e[shared->clock.n - 1].lsn : InvalidXLogRecPtr;
 	view->upstream_end = Max(view->upstream_end, end);
-	view->behind = lsn_clock_passed(&shared->clock, view->applied,
+	view->behind = lsn_clock_passed(&shared->clock, view->applied, shared->sampled_at,
 									view->contact, view->upstream_end,
 									&view->beyond_at, &view->beyond_exact);
 	view->covered = lsn_clock_covered(&shared->clock, view->applied,

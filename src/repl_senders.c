@@ -70,8 +70,8 @@ shape_sampled(const SenderView *view, const ReplSender *sender,
 	if (!XLogRecPtrIsInvalid(view->apply))
 	{
 		exact = true;
-		if (lsn_clock_passed(&repl_shared->clock, view->apply, now, end,
-							 &beyond_at, &exact))
+		if (lsn_clock_passed(&repl_shared->clock, view->apply,
+							 repl_shared->sampled_at, now, end, &beyond_at, &exact))
 			lag = Max(now - beyond_at, 0);
 		else
 			exact = true;
@@ -164,7 +164,7 @@ date_lsn(XLogRecPtr lsn, TimestampTz *at, bool *exact)
 	LWLockAcquire(repl_shared->lock, LW_SHARED);
 	/* beyond lsn - 1: at lsn or beyond */
 	found = lsn_clock_passed(&repl_shared->clock, lsn - 1,
-							 0, InvalidXLogRecPtr, at, exact);
+							 0, 0, InvalidXLogRecPtr, at, exact);
 	LWLockRelease(repl_shared->lock);
 	return found;
 }

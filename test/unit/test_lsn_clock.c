@@ -28,7 +28,7 @@ passed(XLogRecPtr lsn, bool *exact)
 {
 	TimestampTz at = 0;
 
-	if (!lsn_clock_passed(&clock_, lsn, 0, InvalidXLogRecPtr, &at, exact))
+	if (!lsn_clock_passed(&clock_, lsn, 0, 0, InvalidXLogRecPtr, &at, exact))
 		return 0;
 	return at;
 }
@@ -51,14 +51,18 @@ test_empty(void)
 	double		speed;
 
 	lsn_clock_reset(&clock_);
-	ok(!lsn_clock_passed(&clock_, 10, 0, InvalidXLogRecPtr, &at, &exact),
+	ok(!lsn_clock_passed(&clock_, 10, 0, 0, InvalidXLogRecPtr, &at, &exact),
 	   "empty: nothing is beyond");
 	ok(!lsn_clock_covered(&clock_, 10, &at), "empty: nothing is covered");
 	ok(!lsn_clock_speed(&clock_, BEGIN, SECOND, &speed), "empty: no speed");
 	lsn_clock_add(&clock_, 0, BEGIN, InvalidXLogRecPtr);
 	ok(clock_.n == 0, "an invalid position is no sample");
-	ok(lsn_clock_passed(&clock_, 10, BEGIN, 20, &at, &exact) && at == BEGIN && !exact,
+	ok(lsn_clock_passed(&clock_, 10, 0, BEGIN, 20, &at, &exact) && at == BEGIN && !exact,
 	   "empty: the end as known now dates itself, not exactly");
+	lsn_clock_add(&clock_, 0, BEGIN, 100);
+	ok(lsn_clock_passed(&clock_, 150, BEGIN + 9 * SECOND, BEGIN + 10 * SECOND, 200, &at, &exact) &&
+	   at >= BEGIN + 9 * SECOND && at <= BEGIN + 10 * SECOND,
+	   "a quiet upstream writes again: what came is not dated into the pause");
 }
 
 static void
