@@ -138,6 +138,22 @@ nominal_local(const Calendar *cal, CalTime t)
 	return cal_from_local(cal, midnight) == t ? midnight : local;
 }
 
+/*
+ * t + n * unit. In two halves, because it is more than an int64 holds from one
+ * end of time to the other.
+ */
+static bool
+add_multiple(CalTime t, int64_t unit, int64_t n, CalTime *result)
+{
+	int64_t		half;
+	int64_t		rest;
+
+	return !__builtin_mul_overflow(unit, n / 2, &half) &&
+		!__builtin_mul_overflow(unit, n - n / 2, &rest) &&
+		!__builtin_add_overflow(t, half, &t) &&
+		!__builtin_add_overflow(t, rest, result) && cal_is_finite(*result);
+}
+
 /* t + n * span. False, and no result, when that isn't a finite timestamp. */
 bool
 cal_add(const Calendar *cal, CalTime t, const CalSpan *span, int64_t n,
@@ -157,14 +173,12 @@ cal_add(const Calendar *cal, CalTime t, const CalSpan *span, int64_t n,
 			 part < -INT64_C(5000000) || part > INT64_C(5000000) ||
 			 !add_months(sum, part, &sum)))
 			return false;
-		if (__builtin_mul_overflow((int64_t) span->days, n, &part) ||
-			__builtin_mul_overflow(part, CAL_DAY, &part) ||
-			__builtin_add_overflow(sum, part, &sum) || !cal_is_finite(sum))
+		if (__builtin_mul_overflow((int64_t) span->days, CAL_DAY, &part) ||
+			!add_multiple(sum, part, n, &sum))
 			return false;
 		sum = cal_from_local(cal, sum);
 	}
-	if (__builtin_mul_overflow(span->usec, n, &part) ||
-		__builtin_add_overflow(sum, part, &sum) || !cal_is_finite(sum))
+	if (!add_multiple(sum, span->usec, n, &sum))
 		return false;
 	*result = sum;
 	return true;

@@ -229,6 +229,9 @@ static void
 test_add(void)
 {
 	const AddCase cases[] = {
+		{"hours from one end of time to the other", CAL_FIRST, &six_hours, 436814110,
+		CAL_FIRST + INT64_C(218407055) * six_hours.usec + INT64_C(218407055) * six_hours.usec},
+		{"days from the other end to the one", CAL_END - CAL_DAY, &one_day, -109203527, CAL_FIRST},
 		{"31 January + 1 month", date(2025, 1, 31), &one_month, 1, date(2025, 2, 28)},
 		{"31 January + 2 months", date(2025, 1, 31), &one_month, 2, date(2025, 3, 31)},
 		{"31 January + 3 months", date(2025, 1, 31), &one_month, 3, date(2025, 4, 30)},
