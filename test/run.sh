@@ -3,10 +3,10 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell docs unit regress isolation tap timed pgtap demo deploy
-#   compose package; all of them by default. And matrix, which is these on other
-#   versions; upgrade, which needs PostgreSQL 15 beside a newer one; sanitize,
-#   valgrind.
+#   suites: compile shell docs unit regress isolation tap soak pgtap demo matrix
+#   timed matrix_timed deploy compose package; all of them by default. matrix and
+#   matrix_timed are these on PostgreSQL 17 and 18. And upgrade, which needs
+#   PostgreSQL 15 beside a newer one; sanitize, valgrind.
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -17,9 +17,10 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
 # The user that runs the suites may not be allowed to be where we are.
 cd /
-all_suites=(compile shell docs unit regress isolation tap timed pgtap demo deploy compose package)
+all_suites=(compile shell docs unit regress isolation tap soak pgtap demo matrix
+  timed matrix_timed deploy compose package)
 # run only when they are asked for
-more_suites=(matrix upgrade sanitize valgrind)
+more_suites=(upgrade sanitize valgrind)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
@@ -59,6 +60,7 @@ stop_servers() {
 }
 
 cleanup() {
+  [[ -z $matrix_pid ]] || kill "$matrix_pid" 2>/dev/null || true
   stop_servers
   rm -rf "$work"
 }
@@ -234,6 +236,13 @@ suite_timed() {
   prove_files timed "${timed[@]}"
 }
 
+# In the TAP suite it is short.
+suite_soak() {
+  more_env=(SAGAZ_SECONDS=300)
+  prove_files soak test/t/610_soak.pl
+  more_env=()
+}
+
 # From PostgreSQL 15, which is beside this one, to this one.
 suite_upgrade() {
   local old
@@ -365,14 +374,38 @@ suite_package() {
   tally_tap package "$status"
 }
 
-# All of this again, on other versions.
-suite_matrix() {
-  local sudo='' version good bad
-  [[ $EUID == 0 ]] || sudo=sudo
-  logged $sudo env PG_CONFIG="$pg_config" "$repo/test/matrix.sh" 17 18 || true
+# The other versions: their tests mostly wait, as ours do, so they begin before
+# ours and run beside them. Those that measure come after.
+matrix_pid=
+start_matrix() {
+  matrix -u SUITES SUITES_ALONE= >"$work/matrix.log" 2>&1 &
+  matrix_pid=$!
+}
+
+# matrix VARIABLE=VALUE...: on the other versions, with these for test/matrix.sh
+matrix() {
+  local sudo=()
+  [[ $EUID == 0 ]] || sudo=(sudo)
+  "${sudo[@]}" env "$@" PG_CONFIG="$pg_config" "$repo/test/matrix.sh" 17 18
+}
+
+# tally_matrix SUITE: what the log of a run on other versions says.
+tally_matrix() {
+  local version good bad
   while read -r _ version good _ bad _; do
-    tally "on $version" "$good" "$bad"
+    tally "$1 $version" "$good" "$bad"
   done < <(grep -E '^PostgreSQL [0-9]+ +[0-9]+ passed, [0-9]+ failed$' "$log" || echo '- 17+18 0 passed, 1 failed')
+}
+
+suite_matrix() {
+  wait "$matrix_pid" || true
+  logged cat "$work/matrix.log"
+  tally_matrix matrix
+}
+
+suite_matrix_timed() {
+  logged matrix SUITES= SUITES_ALONE=timed || true
+  tally_matrix timed
 }
 
 # --------
@@ -388,6 +421,7 @@ done
 
 [[ $EUID != 0 ]] || chown "$user" "$work"
 echo "== build and install for $("$pg_config" --version)"
+[[ " ${suites[*]} " != *' matrix '* ]] || start_matrix
 built=true
 build_and_install || built=false
 for suite in "${suites[@]}"; do
