@@ -18,16 +18,22 @@
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
+#include "utils/guc.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 
 static Oid	begun_as = InvalidOid;
 static Oid	session_user;
 static int	session_context;
+static bool only_first = false;
 static volatile bool *committed = NULL;
 
+/*
+ * The role is left before the first commit. When only that was wanted, the next
+ * transaction ends in the wait with which it begins: as soon as it can.
+ */
 static void
-leave_role(XactEvent event, void *arg)
+at_transaction_end(XactEvent event, void *arg)
 {
 	if (!OidIsValid(begun_as))
 		return;
@@ -36,8 +42,9 @@ leave_role(XactEvent event, void *arg)
 	else if (event == XACT_EVENT_COMMIT)
 	{
 		begun_as = InvalidOid;
-		if (committed != NULL)
-			*committed = true;
+		*committed = true;
+		if (only_first)
+			SetConfigOption("lock_timeout", "1", PGC_USERSET, PGC_S_SESSION);
 	}
 	else if (event == XACT_EVENT_ABORT)
 		begun_as = InvalidOid;
@@ -62,7 +69,7 @@ run_portal(const char *sql)
 }
 
 static void
-execute(const char *sql, Oid role, bool only_first, volatile bool *first_committed)
+execute(const char *sql, Oid role, volatile bool *first_committed)
 {
 	MemoryContext context = CurrentMemoryContext;
 
@@ -89,7 +96,7 @@ execute(const char *sql, Oid role, bool only_first, volatile bool *first_committ
  * far as that, what it did since is undone.
  */
 ErrorData *
-toplevel_execute(const char *sql, Oid role, bool only_first, bool *first_committed)
+toplevel_execute(const char *sql, Oid role, bool first, bool *first_committed)
 {
 	static bool registered = false;
 	MemoryContext context = CurrentMemoryContext;
@@ -98,12 +105,13 @@ toplevel_execute(const char *sql, Oid role, bool only_first, bool *first_committ
 
 	if (!registered)
 	{
-		RegisterXactCallback(leave_role, NULL);
+		RegisterXactCallback(at_transaction_end, NULL);
 		registered = true;
 	}
+	only_first = first;
 	PG_TRY();
 	{
-		execute(sql, role, only_first, &did_commit);
+		execute(sql, role, &did_commit);
 	}
 	PG_CATCH();
 	{

@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-extern ErrorData *toplevel_execute(const char *sql, Oid role, bool only_first,
+extern ErrorData *toplevel_execute(const char *sql, Oid role, bool first,
 								   bool *first_committed);
 
 #endif							/* SAGAZ_TOPLEVEL_H */
