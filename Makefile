@@ -31,7 +31,7 @@ endif
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo demo-up demo-status demo-down demo-install test test-matrix test-sanitize pgxn help
+.PHONY: demo demo-up demo-status demo-down demo-install test test-matrix test-sanitize bench pgxn help
 
 # What PGXN takes: the last commit, and nothing else.
 DISTVERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
@@ -69,6 +69,13 @@ test-sanitize:
 	@deploy/install-packages.sh test
 	@$(SUDO) env SUITES='sanitize valgrind' SUITES_ALONE= test/matrix.sh 17
 
+# half an hour on a machine that does nothing else; writes bench/RESULTS.md
+bench:
+	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh bench
+	$(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' all
+	$(SUDO) $(MAKE) --silent --no-print-directory PG_CONFIG='$(PG_CONFIG)' install
+	@PG_CONFIG='$(PG_CONFIG)' bench/run.sh
+
 help:
 	@echo "make, make install  build and install for the PostgreSQL of PG_CONFIG=pg_config"
 	@echo "make installcheck   regress, isolation and TAP tests of the installed extension"
@@ -81,3 +88,4 @@ help:
 	@echo "make test-matrix    the same on PostgreSQL 15, 17, 18 and 19, each in a Debian folder"
 	@echo "                    (debootstrap, as root); VERSIONS='17 18' runs only some"
 	@echo "make test-sanitize  AddressSanitizer, UBSan and valgrind"
+	@echo "make bench          ours and its peers, measured: writes bench/RESULTS.md"

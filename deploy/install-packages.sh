@@ -1,19 +1,20 @@
 #!/bin/bash
 # Installs what building sagaz_ha (build), showing the stack around it too (demo),
-# testing the extension (suites) or everything (test), or testing with sanitizers
-# and valgrind (sanitize) needs, on Debian and its relatives. Installs only what
-# isn't there already, wherever that came from.
+# testing the extension (suites) or everything (test), testing with sanitizers and
+# valgrind (sanitize), or the benchmarks and their peers (bench) need, on Debian
+# and its relatives. Installs only what isn't there already, wherever that came from.
 #
-# usage: deploy/install-packages.sh build|demo|suites|test|sanitize
+# usage: deploy/install-packages.sh build|demo|suites|test|sanitize|bench
 # PG_CONFIG chooses one of several PostgreSQL installations.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=${PG_CONFIG:-pg_config}
-want=${1:?usage: install-packages.sh build|demo|suites|test|sanitize}
+want=${1:?usage: install-packages.sh build|demo|suites|test|sanitize|bench}
 case $want in
   build) levels='build' ;;
   demo) levels='build demo' ;;
+  bench) levels='build demo bench' ;;
   suites | test | sanitize) levels="build demo suites $want" ;;
   *) echo "install-packages: there is no $want" >&2; exit 2 ;;
 esac
@@ -58,6 +59,7 @@ test  docker-compose                         docker-compose
 test  iptables                               iptables
 test  debootstrap                            debootstrap
 sanitize valgrind                            valgrind
+bench /%s/extension/pg_partman.control       gnuplot-nox postgresql-%v-partman postgresql-%v-timescaledb?
 NEEDS
 }
 
