@@ -329,7 +329,8 @@ foreach my $lasting (@lasting)
 	my ($pid_now, $used_now) = memory_of($node{$where}, $type);
 
 	is($pid_now, $pid, "$where: the $type lives on");
-	cmp_ok($used_now, '<=', $used + 16384, "$where: and takes no more memory");
+	# the server's own list of open files grows by 16 kB at a time
+	cmp_ok($used_now, '<=', $used + 32768, "$where: and takes no more memory");
 	note("$where $type: $used bytes, after $calm_passes passes $used_now");
 }
 
@@ -363,7 +364,8 @@ note(join ', ', map { "$_: " . @{ $out{$_} } } sort keys %out);
 cmp_ok(scalar @{ $out{$_} }, '>=', $seconds / 4, "$_: statements succeed") foreach qw(insert late audit finish open);
 foreach my $name (qw(reader_primary reader_standby reader_standby_short))
 {
-	is_deeply([ grep { !/^same\|/ } @{ $out{$name} } ], [], "$name: nothing unfinished is ever missing, and a snapshot stays");
+	# a session killed between a result and its end: psql shows the bare count
+	is_deeply([ grep { !/^same\||^\d+$/ } @{ $out{$name} } ], [], "$name: nothing unfinished is ever missing, and a snapshot stays");
 	cmp_ok(scalar @{ $out{$name} }, '>=', $seconds / 20, "$name: transactions come to their end");
 }
 
@@ -373,12 +375,12 @@ my $of_kills = join '|', 'server closed the connection', 'probably means the ser
   'Is the server running', 'could not receive', 'administrator command', 'crash of another server process',
   'commanded this server process', 'exited abnormally', 'In a moment you should', 'no connection to the server';
 my %may = (
-	late => qr/no partition of relation "events" found for row|Partition key of the failing row/,
+	late => qr/no partition of relation "events" found for row/,
 	# after a crash, which loses the slot's xmin; and beside anybody's pruning
 	reader_standby => qr/canceling statement due to conflict with recovery|row versions that must be removed|shared buffer pin/,
 	insert => qr/^$/, audit => qr/^$/, caller => qr/^$/, reader_primary => qr/^$/);
 $may{reader_standby_short} = $may{reader_standby};
-my $refused = qr/is being retired and takes no more writes|All its rows are older than|Write the row with a newer time/;
+my $refused = qr/is being retired and takes no more writes/;
 foreach my $name (sort keys %err)
 {
 	my $may = $may{$name} // $refused;
@@ -387,8 +389,9 @@ foreach my $name (sort keys %err)
 	$may = qr/$may|$refused/ if $name eq 'late';
 	foreach my $line (split /\n/, $err{$name})
 	{
-		(my $message = $line) =~ s/^psql\S* //;
-		next if $message =~ /$of_kills/ || $message !~ /\S/;
+		# other lines belong to the message above them
+		(my $message = $line) =~ s/^psql\S* // or next;
+		next if $message =~ /$of_kills/;
 		$seen{$message}++ unless $message =~ $may;
 	}
 	is_deeply(\%seen, {}, "$name: nothing is refused but to who is late");
