@@ -40,9 +40,21 @@ cpu_of_workers() {
 
 # passes and upkeep runs that have ended, and where the WAL ends
 state_of_server() {
-  sql postgres --field-separator=' ' --command="SELECT coalesce(sum(passes), 0),
-      pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
+  sql postgres --field-separator=' ' --command="SELECT coalesce(sum(passes), 0), pg_current_wal_insert_lsn()
     FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
+}
+
+# wal_bytes FROM TO: but for what the background writer logs by itself. What is
+# between has to be on disk for pg_waldump.
+wal_bytes() {
+  sql postgres --command="CHECKPOINT"
+  if [[ $1 == "$2" ]]; then
+    echo 0
+  else
+    server "$bin/pg_waldump" --path="$dir/primary/pg_wal" --start="$1" --end="$2" |
+      awk '!/RUNNING_XACTS/ { sub(/.*\(rec\/tot\): */, ""); split($0, len, /[\/,]/); n += len[2] }
+        END { print n + 0 }'
+  fi
 }
 
 have_passed() {
@@ -76,7 +88,8 @@ measure() {
   launcher_then=$(cpu_of "$launcher_pid")
   workers_then=$(cpu_of_workers)
   read -r passes_then wal_then < <(state_of_server)
-  awk -v databases="$1" -v passes=$((passes_then - passes)) -v wal=$((wal_then - wal)) \
+  wal=$(wal_bytes "$wal" "$wal_then")
+  awk -v databases="$1" -v passes=$((passes_then - passes)) -v wal="$wal" \
     -v launcher="$launcher" -v launcher_then="$launcher_then" \
     -v workers="$workers" -v workers_then="$workers_then" -v memory="$(private_memory_of "$launcher_pid")" \
     -v window="$window" -v naptime="$naptime" 'BEGIN {

@@ -53,6 +53,7 @@ $plots
 PLOT
 }
 
+failed=()
 {
   echo "# Results"
   echo
@@ -63,7 +64,8 @@ PLOT
     echo
     echo '```'
     # shellcheck disable=SC2086  # none, or several
-    "$here/$script.sh" ${arguments[$script]:-} | tee /dev/stderr
+    "$here/$script.sh" ${arguments[$script]:-} | tee "$RESULTS/output" || failed+=("$script")
+    cat "$RESULTS/output" >&2
     echo '```'
     if [[ $script == stall ]]; then
       draw_latency
@@ -72,3 +74,4 @@ PLOT
   done
 } >"$RESULTS/RESULTS.md"
 mv "$RESULTS/RESULTS.md" "$here/RESULTS.md"
+[[ ${#failed[@]} == 0 ]] || { echo "run: failed: ${failed[*]}" >&2; exit 1; }
