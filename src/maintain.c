@@ -4,8 +4,8 @@
  *
  * Invariant: every creation of every table comes before the first drop of
  * any, and whether rows are unfinished is looked at before the first lock that
- * a writer could notice. Each action is a subtransaction: what fails is
- * reported, and the rest goes on.
+ * a writer could notice. Each action is a transaction or a subtransaction: what
+ * fails is reported, and the rest goes on.
  */
 #include "maintain.h"
 
@@ -304,12 +304,60 @@ create_step(void *arg)
 }
 
 static void
+create_all_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+	ListCell   *cell;
+
+	foreach(cell, step->table->creates)
+	{
+		CHECK_FOR_INTERRUPTS();
+		step->bound = (PlanBound *) lfirst(cell);
+		create_step(step);
+	}
+}
+
+static void
+collect_entry(const JournalEntry *entry, void *arg)
+{
+	List	  **entries = (List **) arg;
+	JournalEntry *copy = (JournalEntry *) palloc(sizeof(JournalEntry));
+
+	*copy = *entry;
+	*entries = lappend(*entries, copy);
+}
+
+/*
+ * All partitions in one subtransaction, because the end of each looks at every
+ * lock of the transaction and every new file. Tells of them when they are there
+ * to stay; false if they aren't.
+ */
+static bool
+create_together(const Pass *pass, TablePlan *table)
+{
+	List	   *entries = NIL;
+	Pass		quiet = *pass;
+	Step		step = {.pass = &quiet, .table = table};
+	ListCell   *cell;
+
+	quiet.emit = collect_entry;
+	quiet.arg = &entries;
+	if (pass->attempt(create_all_step, &step) != NULL)
+		return false;
+	foreach(cell, entries)
+		pass->emit((JournalEntry *) lfirst(cell), pass->arg);
+	return true;
+}
+
+static void
 create_partitions(Pass *pass, TablePlan *table)
 {
 	Step		step = {.pass = pass, .table = table};
 	int			done = 0;
 	ListCell   *cell;
 
+	if (!pass->background && create_together(pass, table))
+		return;
 	if (table->creates != NIL)
 		progress_phase("creating", table->table_name);
 	foreach(cell, table->creates)
