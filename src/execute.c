@@ -211,8 +211,8 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 	require_place(info, schema, name);
 	if (OidIsValid(info->default_relid))
 		execute_lock_at_once(info->default_relid, AccessExclusiveLock);
-	lock_all_at_once(partition_foreign_keys(info->relid, false), ShareRowExclusiveLock);
-	lock_all_at_once(partition_foreign_keys(info->relid, true), ShareRowExclusiveLock);
+	lock_all_at_once(partition_referenced_tables(info->relid), ShareRowExclusiveLock);
+	lock_all_at_once(partition_referencing_tables(info->relid), ShareRowExclusiveLock);
 
 	run(create);
 	created = get_relname_relid(name, schema);
@@ -307,7 +307,7 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 		execute_lock_at_once(info->default_relid, AccessExclusiveLock);
 	lock_all_at_once(referencing, AccessExclusiveLock);
 	if (strcmp(policy->retention_action, "drop") != 0 || referencing != NIL)
-		lock_all_at_once(partition_foreign_keys(info->relid, false), AccessExclusiveLock);
+		lock_all_at_once(partition_referenced_tables(info->relid), AccessExclusiveLock);
 	execute_lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 }
@@ -408,7 +408,7 @@ execute_retire(const Policy *policy, Oid partition, RetireResult *result)
 	index = find_partition(&info, partition);
 	if (index >= 0)
 	{
-		List	   *referencing = partition_foreign_keys(info.relid, true);
+		List	   *referencing = partition_referencing_tables(info.relid);
 		bool		drop = strcmp(policy->retention_action, "drop") == 0;
 		int64		unfinished;
 

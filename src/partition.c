@@ -11,7 +11,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -225,12 +227,9 @@ partition_require_parent(Relation rel, ParentInfo *info)
 				 errhint("%s", problem.hint)));
 }
 
-/*
- * Tables that the parent's foreign keys reference or, the other way round,
- * tables whose foreign keys reference the parent.
- */
+/* Tables that the parent's foreign keys reference. */
 List *
-partition_foreign_keys(Oid parent, bool referenced)
+partition_referenced_tables(Oid parent)
 {
 	Relation	constraints = table_open(ConstraintRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -238,23 +237,72 @@ partition_foreign_keys(Oid parent, bool referenced)
 	HeapTuple	tuple;
 	List	   *result = NIL;
 
-	/* no index leads with confrelid: that way round is a scan of the catalog */
-	ScanKeyInit(&key,
-				referenced ? Anum_pg_constraint_confrelid : Anum_pg_constraint_conrelid,
+	ScanKeyInit(&key, Anum_pg_constraint_conrelid,
 				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(parent));
-	scan = systable_beginscan(constraints,
-							  referenced ? InvalidOid : ConstraintRelidTypidNameIndexId,
-							  !referenced, NULL, 1, &key);
+	scan = systable_beginscan(constraints, ConstraintRelidTypidNameIndexId, true,
+							  NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_constraint row = (Form_pg_constraint) GETSTRUCT(tuple);
 
 		if (row->contype == CONSTRAINT_FOREIGN)
-			result = list_append_unique_oid(result,
-											referenced ? row->conrelid : row->confrelid);
+			result = list_append_unique_oid(result, row->confrelid);
 	}
 	systable_endscan(scan);
 	table_close(constraints, AccessShareLock);
+	return result;
+}
+
+/* The table that a foreign key of another table belongs to, or InvalidOid. */
+static Oid
+referencing_table(Oid constraint, Oid referenced)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	Form_pg_constraint row;
+	Oid			result = InvalidOid;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	row = (Form_pg_constraint) GETSTRUCT(tuple);
+	if (row->contype == CONSTRAINT_FOREIGN && row->confrelid == referenced)
+		result = row->conrelid;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * Tables whose foreign keys reference the parent. No index of pg_constraint
+ * leads with confrelid, and each partition has several rows there; but a foreign
+ * key depends on the columns that it references, and few things do.
+ */
+List *
+partition_referencing_tables(Oid parent)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *result = NIL;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid,
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid,
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(parent));
+	ScanKeyInit(&keys[2], Anum_pg_depend_refobjsubid,
+				BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(0));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 3, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
+		Oid			table = InvalidOid;
+
+		if (row->classid == ConstraintRelationId)
+			table = referencing_table(row->objid, parent);
+		if (OidIsValid(table))
+			result = list_append_unique_oid(result, table);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
 	return result;
 }
 

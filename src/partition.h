@@ -41,7 +41,9 @@ extern bool partition_read_parent(Relation rel, ParentInfo *info,
 								  ParentProblem *problem);
 extern void partition_require_parent(Relation rel, ParentInfo *info);
 extern CalTime partition_key_time(Oid key_type, Datum value);
-extern List *partition_foreign_keys(Oid parent, bool referenced);
+extern char *partition_differing_column(Oid parent, Oid partition);
+extern List *partition_referenced_tables(Oid parent);
+extern List *partition_referencing_tables(Oid parent);
 extern char *partition_name(Relation parent, const Calendar *cal,
 							CalTime start, const CalSpan *span);
 extern char *partition_bound_literal(Oid key_type, CalTime value);

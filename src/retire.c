@@ -241,8 +241,8 @@ announce_step(void *arg)
 	step->name = partition_display_name(step->partition);
 	step->gone = !is_attached(info, step->partition);
 	step->exclusive = OidIsValid(info->default_relid) ||
-		partition_foreign_keys(info->relid, false) != NIL ||
-		partition_foreign_keys(info->relid, true) != NIL;
+		partition_referenced_tables(info->relid) != NIL ||
+		partition_referencing_tables(info->relid) != NIL;
 	if (!step->gone && !step->exclusive && !is_retiring(step->partition, &since))
 		maintain_report(step->pass, step->table, ACTION_DEFER, step->partition, step->name,
 						RETIRING ": waiting for transactions that may see it");
