@@ -349,7 +349,7 @@ BEGIN
   ), failing AS (
     SELECT h.table_name, count(*) AS failures, max(h.details) AS details
       FROM (SELECT DISTINCT ON (h.table_name, coalesce(h.partition_name, ''))
-                   h.table_name, h.partition_name, h.action, h.details
+                   h.table_name, h.partition, h.partition_name, h.action, h.details
               FROM sagaz_ha.partition_history AS h
              ORDER BY h.table_name, coalesce(h.partition_name, ''), h.id DESC) AS h
      -- What no pass would try any more has been solved another way. CASE, so
@@ -358,6 +358,9 @@ BEGIN
                 EXISTS (SELECT FROM sagaz_ha.plan_partition_maintenance() AS p
                          WHERE p.table_name = h.table_name
                            AND p.partition_name IS NOT DISTINCT FROM h.partition_name)
+                -- no pass plans to finish a detach: it is the first that it does
+                OR EXISTS (SELECT FROM coverage AS c
+                            WHERE c.table_name = h.table_name AND c.pending_detach = h.partition)
            END
      GROUP BY h.table_name
   )

@@ -446,6 +446,36 @@ attach_again(const ParentInfo *info, Oid partition)
 				 partition_qualified_name(partition),
 				 partition_bound_literal(info->key_type, info->pending_bound.lower),
 				 partition_bound_literal(info->key_type, info->pending_bound.upper)));
+	fence_lower(partition);
+}
+
+static void
+stop_at_column(Oid partition, const char *column)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the detach of partition \"%s\" can't be finished, because column \"%s\" was changed in its table meanwhile",
+					get_rel_name(partition), column),
+			 errhint("Change it back until the partition is detached: a column that was added has to be dropped.")));
+}
+
+/*
+ * The column on account of which the server won't finish the detach, or NULL.
+ * With one, the partition can only be dropped, while nobody uses the table: not
+ * where standbys follow, whose replay would wait for everybody who does.
+ */
+static char *
+column_in_the_way(const Policy *policy, const ParentInfo *info, Oid partition, bool retire)
+{
+	char	   *column = SAGAZ_FINALIZE_WANTS_SAME_COLUMNS ?
+		partition_differing_column(info->relid, partition) : NULL;
+
+	if (column == NULL)
+		return NULL;
+	if (!retire || strcmp(policy->retention_action, "drop") != 0 || drain_has_standbys())
+		stop_at_column(partition, column);
+	execute_lock_at_once(info->relid, AccessExclusiveLock);
+	return column;
 }
 
 /*
@@ -463,6 +493,7 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	Relation	parent;
 	ParentInfo	info;
 	char	   *blocker;
+	char	   *column;
 	int64		unfinished = 0;
 
 	result->outcome = RETIRE_GONE;
@@ -482,20 +513,23 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("waiting for %s", blocker)));
+	column = column_in_the_way(policy, &info, partition, retire);
 	execute_lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 
 	identity_assume(&caller, info.owner);
 	/* snapshots that do see the detach are waited for too, and may be long */
 	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
-	run(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
-				 partition_qualified_name(info.relid), partition_qualified_name(partition)));
+	if (column == NULL)
+		run(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
+					 partition_qualified_name(info.relid), partition_qualified_name(partition)));
 	if (retire)
 		unfinished = execute_count_unfinished(policy, info.owner, partition);
+	if (column != NULL && unfinished > 0)
+		stop_at_column(partition, column);
 	if (unfinished > 0)
 	{
 		attach_again(&info, partition);
-		fence_lower(partition);
 		keep(unfinished, context, result);
 	}
 	else if (retire)

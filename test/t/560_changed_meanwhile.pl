@@ -1,0 +1,80 @@
+# What is changed while a detach is pending. Such a partition isn't altered with
+# its table, and can't be altered by itself.
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use IPC::Run qw(finish);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SagazStandby;
+use SagazTest;
+use Test::More;
+
+my $node = sagaz_server('main', conf => "sagaz_ha.naptime = 1s\n");
+$node->safe_psql('postgres', 'CREATE EXTENSION sagaz_ha; CREATE ROLE ann');
+
+my $pending = q{EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending AND inhparent = '%s'::regclass)};
+my $errors = q{SELECT coalesce(string_agg(status || ' ' || details, ''), '')
+	FROM sagaz_ha.partition_health() WHERE check_name = 'errors' AND table_name = '%s'};
+
+# A partition expires while somebody reads it; then, with its detach pending,
+# something is changed, and the reader ends.
+sub change
+{
+	my ($table, $policy, $change) = @_;
+
+	expired_table($node, $table, -4, 0);
+	# of the partition, or the change would wait for it
+	my $session = reading_transaction($node, "${table}_y2026m03d06", 600);
+	$node->safe_psql('postgres',
+		"SELECT sagaz_ha.manage_partitions('$table', '1 day', 3, '3 days', $policy)");
+	ok(defined when($node, 'postgres', sprintf $pending, $table), "$table: a detach is pending");
+	$node->safe_psql('postgres', $change);
+	$node->safe_psql('postgres',
+		q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'});
+	finish $session->{run};
+	return;
+}
+
+sub is_detached
+{
+	my ($table) = @_;
+
+	is_partitions($node, 'postgres', $table, -3, 3, "$table: the detach is finished");
+	is($node->safe_psql('postgres', sprintf $errors, $table), 'ok none', "$table: without an error");
+	return;
+}
+
+my %changes = (
+	added => 'ALTER TABLE %s ADD COLUMN note text NOT NULL DEFAULT $$x$$',
+	renamed => 'ALTER TABLE %s RENAME COLUMN payload TO body',
+	other_type => 'ALTER TABLE %s ALTER COLUMN payload TYPE varchar(100)',
+	dropped => 'ALTER TABLE %s DROP COLUMN payload');
+foreach my $table (sort keys %changes)
+{
+	change($table, q{unfinished_when => 'NOT done'}, sprintf $changes{$table}, $table);
+	is_detached($table);
+}
+
+# It isn't dropped, so the server has to detach it. Since 18 it can't; then
+# that is said, with what to do.
+change('kept', q{retention_action => 'detach'}, 'ALTER TABLE kept ADD COLUMN note text');
+ok(defined when($node, 'postgres', sprintf "(NOT $pending OR ($errors) LIKE 'critical%%')", 'kept', 'kept'),
+	'kept: it is detached, or an error');
+like($node->safe_psql('postgres', sprintf $errors, 'kept'),
+	qr/^ok none$|^critical 55000: .*column "note" was changed.*HINT: Change it back/, 'kept: the error says why');
+$node->safe_psql('postgres', 'ALTER TABLE kept DROP COLUMN note');
+is_detached('kept');
+
+# What a pass fails at first, before anything that it plans, is an error as well.
+change('given', q{unfinished_when => 'NOT done'}, 'ALTER TABLE given OWNER TO ann');
+ok(defined when($node, 'postgres', '(' . sprintf($errors, 'given') . ") LIKE 'critical 42501: permission denied for table%'"),
+	"given: that the new owner may not read the partition is an error");
+$node->safe_psql('postgres', 'ALTER TABLE given OWNER TO postgres');
+is_detached('given');
+
+$node->stop('fast');
+done_testing();
