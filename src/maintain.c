@@ -356,7 +356,8 @@ create_partitions(Pass *pass, TablePlan *table)
 	int			done = 0;
 	ListCell   *cell;
 
-	if (!pass->background && create_together(pass, table))
+	if (!pass->background && list_length(table->creates) > 1 &&
+		create_together(pass, table))
 		return;
 	if (table->creates != NIL)
 		progress_phase("creating", table->table_name);
