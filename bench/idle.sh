@@ -106,7 +106,7 @@ note "making a cluster"
 # autovacuum off: its workers are the postmaster's children too
 cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.naptime = $naptime" \
   "autovacuum = off" "checkpoint_timeout = 1h" "max_wal_size = 8GB" "bgwriter_delay = 20ms" \
-  "max_worker_processes = 20"
+  "max_worker_processes = 20" "wal_keep_size = 1GB"
 postmaster=$(head -n 1 "$dir/primary/postmaster.pid")
 # the launcher leaves templates alone
 database_create idle_template

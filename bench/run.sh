@@ -37,6 +37,7 @@ draw_latency() {
     count=$((count + 1))
     plots+="set title '$series' offset 0,-0.8; plot '$RESULTS/stall.$series.series' using 1:2 with dots lc rgb '#b03030' notitle;"
   done
+  [[ $count != 0 ]] || return 0
   gnuplot <<PLOT
 set terminal svg size 800,$((count * 130 + 40)) font 'sans-serif,11' background 'white'
 set output '$here/latency.svg'

@@ -59,7 +59,8 @@ test  docker-compose                         docker-compose
 test  iptables                               iptables
 test  debootstrap                            debootstrap
 sanitize valgrind                            valgrind
-bench /%s/extension/pg_partman.control       gnuplot-nox postgresql-%v-partman postgresql-%v-timescaledb?
+bench gnuplot                                gnuplot-nox
+bench /%s/extension/pg_partman.control       postgresql-%v-partman postgresql-%v-timescaledb?
 NEEDS
 }
 

@@ -31,17 +31,6 @@ typedef const char *const SagazOptionNamespace;
 typedef char *SagazOptionNamespace;
 #endif
 
-/*
- * DETACH … FINALIZE fails since 18 when the parent got a column, or a column
- * another type, since the detach began: a partition whose detach is pending
- * isn't altered with its parent, and can't be altered by itself.
- */
-#if PG_VERSION_NUM >= 180000
-#define SAGAZ_FINALIZE_WANTS_SAME_COLUMNS	true
-#else
-#define SAGAZ_FINALIZE_WANTS_SAME_COLUMNS	false
-#endif
-
 static inline bool
 sagaz_owns_relation(Oid relid, Oid roleid)
 {

@@ -175,3 +175,15 @@ drain_has_standbys(void)
 	SPI_finish();
 	return found;
 }
+
+/* Whether anybody streams from here, even without feedback. Inside SPI, as anybody. */
+bool
+drain_is_followed(void)
+{
+	if (SPI_execute("SELECT FROM pg_stat_replication"
+					" UNION ALL "
+					"SELECT FROM pg_replication_slots WHERE slot_type = 'physical'",
+					true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the standbys");
+	return SPI_processed > 0;
+}

@@ -12,5 +12,6 @@
 extern char *drain_blocker(Oid partition, TimestampTz since);
 extern char *drain_lock_holders(Oid relid);
 extern bool drain_has_standbys(void);
+extern bool drain_is_followed(void);
 
 #endif							/* SAGAZ_DRAIN_H */

@@ -32,11 +32,41 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 /* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
 #define FINALIZE_LOCK_TIMEOUT	"50"
+
+/* Runs a step in a subtransaction. Returns NULL, or the error that undid it. */
+ErrorData *
+execute_attempt(void (*step) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		step(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
 
 static void
 run(const char *sql)
@@ -439,43 +469,75 @@ execute_retire(const Policy *policy, Oid partition, RetireResult *result)
 }
 
 static void
-attach_again(const ParentInfo *info, Oid partition)
+run_step(void *arg)
 {
-	run(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-				 partition_qualified_name(info->relid),
-				 partition_qualified_name(partition),
-				 partition_bound_literal(info->key_type, info->pending_bound.lower),
-				 partition_bound_literal(info->key_type, info->pending_bound.upper)));
-	fence_lower(partition);
-}
-
-static void
-stop_at_column(Oid partition, const char *column)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the detach of partition \"%s\" can't be finished, because column \"%s\" was changed in its table meanwhile",
-					get_rel_name(partition), column),
-			 errhint("Change it back until the partition is detached: a column that was added has to be dropped.")));
+	run((const char *) arg);
 }
 
 /*
- * The column on account of which the server won't finish the detach, or NULL.
- * With one, the partition can only be dropped, while nobody uses the table: not
- * where standbys follow, whose replay would wait for everybody who does.
+ * Runs what fails if a table and its partition aren't alike: one whose detach is
+ * pending isn't altered with its table. Returns that error, undone, or NULL.
  */
-static char *
-column_in_the_way(const Policy *policy, const ParentInfo *info, Oid partition, bool retire)
+static ErrorData *
+run_unless_different(char *sql)
 {
-	char	   *column = SAGAZ_FINALIZE_WANTS_SAME_COLUMNS ?
-		partition_differing_column(info->relid, partition) : NULL;
+	ErrorData  *error = execute_attempt(run_step, sql);
 
-	if (column == NULL)
-		return NULL;
-	if (!retire || strcmp(policy->retention_action, "drop") != 0 || drain_has_standbys())
-		stop_at_column(partition, column);
-	execute_lock_at_once(info->relid, AccessExclusiveLock);
-	return column;
+	/* the server calls it internal that a constraint isn't there */
+	if (error != NULL && error->sqlerrcode != ERRCODE_DATATYPE_MISMATCH &&
+		error->sqlerrcode != ERRCODE_INTERNAL_ERROR)
+		ReThrowError(error);
+	return error;
+}
+
+static ErrorData *
+finalize(const ParentInfo *info, Oid partition)
+{
+	/* snapshots that do see the detach are waited for too, and may be long */
+	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
+	return run_unless_different(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
+										 partition_qualified_name(info->relid),
+										 partition_qualified_name(partition)));
+}
+
+static ErrorData *
+attach_again(const ParentInfo *info, Oid partition)
+{
+	ErrorData  *different =
+		run_unless_different(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+									  partition_qualified_name(info->relid),
+									  partition_qualified_name(partition),
+									  partition_bound_literal(info->key_type, info->pending_bound.lower),
+									  partition_bound_literal(info->key_type, info->pending_bound.upper)));
+
+	if (different == NULL)
+		fence_lower(partition);
+	return different;
+}
+
+/*
+ * Whether a partition may be dropped with its detach pending: only if nobody
+ * uses the table, and nobody's replay would wait for those who do there.
+ */
+static bool
+may_drop_pending(const Policy *policy, const ParentInfo *info)
+{
+	return strcmp(policy->retention_action, "drop") == 0 && !drain_is_followed() &&
+		ConditionalLockRelationOid(info->relid, AccessExclusiveLock) &&
+		(!OidIsValid(info->default_relid) ||
+		 ConditionalLockRelationOid(info->default_relid, AccessExclusiveLock));
+}
+
+static void
+stop_as_different(Oid partition, const ErrorData *different)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the detach of partition \"%s\" can't be finished, because its table was changed meanwhile",
+					get_rel_name(partition)),
+			 errdetail("%s%s%s", different->message, different->detail ? ": " : "",
+					   different->detail ? different->detail : ""),
+			 errhint("Change the table back until the partition is detached: what was added has to be dropped.")));
 }
 
 /*
@@ -493,7 +555,7 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 	Relation	parent;
 	ParentInfo	info;
 	char	   *blocker;
-	char	   *column;
+	ErrorData  *different;
 	int64		unfinished = 0;
 
 	result->outcome = RETIRE_GONE;
@@ -513,25 +575,22 @@ execute_finalize(const Policy *policy, Oid partition, bool retire,
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("waiting for %s", blocker)));
-	column = column_in_the_way(policy, &info, partition, retire);
 	execute_lock_at_once(partition, AccessExclusiveLock);
 	lock_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 
 	identity_assume(&caller, info.owner);
-	/* snapshots that do see the detach are waited for too, and may be long */
-	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
-	if (column == NULL)
-		run(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
-					 partition_qualified_name(info.relid), partition_qualified_name(partition)));
+	different = finalize(&info, partition);
 	if (retire)
 		unfinished = execute_count_unfinished(policy, info.owner, partition);
-	if (column != NULL && unfinished > 0)
-		stop_at_column(partition, column);
+	if (different == NULL && unfinished > 0)
+		different = attach_again(&info, partition);
+	else if (retire && unfinished == 0 && different != NULL && may_drop_pending(policy, &info))
+		different = NULL;
+	if (different != NULL)
+		stop_as_different(partition, different);
+
 	if (unfinished > 0)
-	{
-		attach_again(&info, partition);
 		keep(unfinished, context, result);
-	}
 	else if (retire)
 		end_detached(policy, partition,
 					 partition_bound_display(info.key_type, &info.pending_bound),

@@ -25,6 +25,7 @@ typedef struct RetireResult
 	char	   *details;
 } RetireResult;
 
+extern ErrorData *execute_attempt(void (*step) (void *arg), void *arg);
 extern void execute_lock_at_once(Oid relid, LOCKMODE mode);
 extern Oid	execute_create(const Policy *policy, const PlanBound *bound);
 extern int64 execute_count_unfinished(const Policy *policy, Oid owner, Oid partition);

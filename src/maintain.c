@@ -10,7 +10,6 @@
 #include "maintain.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "drain.h"
 #include "execute.h"
 #include "fence.h"
@@ -22,8 +21,6 @@
 #include "sagaz_ha.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 /* Why an expired partition without unfinished rows stays. */
 #define BROUGHT_BACK	"brought back by reattach_partition()"
@@ -33,6 +30,12 @@
 #define HELD_END		"; sagaz_ha.resume_drops() lets them go on"
 #define HELD_CLOCK		HELD "no partition was there for the current time, so the clock may be wrong, or maintenance was off for long" HELD_END
 #define HELD_RESTORED	HELD "the server was started from a backup, which may be for the rows that have expired" HELD_END
+
+typedef struct Attempt
+{
+	MaintainStep step;
+	void	   *arg;
+} Attempt;
 
 /*
  * Whether the session's own query was cancelled, or ran out of time. A table's
@@ -45,36 +48,26 @@ is_cancelled(const ErrorData *error)
 		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
+/* A lock that somebody keeps on one table must not hold up all the others. */
+static void
+attempted_step(void *arg)
+{
+	Attempt    *attempt = (Attempt *) arg;
+
+	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
+	attempt->step(attempt->arg);
+}
+
 /*
  * Runs a step in a subtransaction. Returns NULL, or the error that undid it.
- * Being cancelled is no failure of the step and goes on up. A lock that
- * somebody keeps on one table must not hold up all the others.
+ * Being cancelled is no failure of the step and goes on up.
  */
 ErrorData *
 maintain_attempt(MaintainStep step, void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	Attempt		attempt = {step, arg};
+	ErrorData  *error = execute_attempt(attempted_step, &attempt);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
-		step(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	if (error != NULL && is_cancelled(error))
 		ReThrowError(error);
 	return error;

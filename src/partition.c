@@ -137,33 +137,6 @@ bound_time(Oid key_type, PartitionRangeDatumKind kind, Datum value)
 	return partition_key_time(key_type, value);
 }
 
-/* A column of the parent that the partition doesn't have like that, or NULL. */
-char *
-partition_differing_column(Oid parent, Oid partition)
-{
-	Relation	rel = table_open(parent, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	char	   *differing = NULL;
-
-	for (int i = 0; i < desc->natts && differing == NULL; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-		HeapTuple	tuple;
-
-		if (column->attisdropped)
-			continue;
-		tuple = SearchSysCacheAttName(partition, NameStr(column->attname));
-		if (!HeapTupleIsValid(tuple) ||
-			((Form_pg_attribute) GETSTRUCT(tuple))->atttypid != column->atttypid ||
-			((Form_pg_attribute) GETSTRUCT(tuple))->atttypmod != column->atttypmod)
-			differing = pstrdup(NameStr(column->attname));
-		if (HeapTupleIsValid(tuple))
-			ReleaseSysCache(tuple);
-	}
-	table_close(rel, AccessShareLock);
-	return differing;
-}
-
 /* The parent's partition with a pending detach; there can be only one. */
 static Oid
 find_pending(Oid parent)

@@ -41,7 +41,6 @@ extern bool partition_read_parent(Relation rel, ParentInfo *info,
 								  ParentProblem *problem);
 extern void partition_require_parent(Relation rel, ParentInfo *info);
 extern CalTime partition_key_time(Oid key_type, Datum value);
-extern char *partition_differing_column(Oid parent, Oid partition);
 extern List *partition_referenced_tables(Oid parent);
 extern List *partition_referencing_tables(Oid parent);
 extern char *partition_name(Relation parent, const Calendar *cal,

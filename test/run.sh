@@ -5,8 +5,8 @@
 # usage: test/run.sh [suite...]
 #   suites: compile shell docs unit regress isolation tap soak pgtap demo matrix
 #   timed matrix_timed deploy compose package; all of them by default. matrix and
-#   matrix_timed are these on PostgreSQL 17 and 18. And upgrade, which needs
-#   PostgreSQL 15 beside a newer one; sanitize, valgrind.
+#   matrix_timed are for those of PostgreSQL 15, 17 and 18 that this one isn't.
+#   And upgrade, which needs PostgreSQL 15 beside a newer one; sanitize, valgrind.
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -60,7 +60,7 @@ stop_servers() {
 }
 
 cleanup() {
-  [[ -z $matrix_pid ]] || kill "$matrix_pid" 2>/dev/null || true
+  [[ -z $matrix_pid ]] || as_root kill -KILL -- "-$matrix_pid" 2>/dev/null || true
   stop_servers
   rm -rf "$work"
 }
@@ -378,15 +378,21 @@ suite_package() {
 # ours and run beside them. Those that measure come after.
 matrix_pid=
 start_matrix() {
+  # a process group of its own, which can be ended as a whole
+  set -m
   matrix -u SUITES SUITES_ALONE= >"$work/matrix.log" 2>&1 &
   matrix_pid=$!
+  set +m
 }
 
 # matrix VARIABLE=VALUE...: on the other versions, with these for test/matrix.sh
 matrix() {
-  local sudo=()
+  local sudo=() version others=()
   [[ $EUID == 0 ]] || sudo=(sudo)
-  "${sudo[@]}" env "$@" PG_CONFIG="$pg_config" "$repo/test/matrix.sh" 17 18
+  for version in 15 17 18; do
+    [[ $("$pg_config" --version) == "PostgreSQL $version"* ]] || others+=("$version")
+  done
+  "${sudo[@]}" env "$@" PG_CONFIG="$pg_config" "$repo/test/matrix.sh" "${others[@]}"
 }
 
 # tally_matrix SUITE: what the log of a run on other versions says.
@@ -394,11 +400,12 @@ tally_matrix() {
   local version good bad
   while read -r _ version good _ bad _; do
     tally "$1 $version" "$good" "$bad"
-  done < <(grep -E '^PostgreSQL [0-9]+ +[0-9]+ passed, [0-9]+ failed$' "$log" || echo '- 17+18 0 passed, 1 failed')
+  done < <(grep -E '^PostgreSQL [0-9]+ +[0-9]+ passed, [0-9]+ failed$' "$log" || echo '- others 0 passed, 1 failed')
 }
 
 suite_matrix() {
   wait "$matrix_pid" || true
+  matrix_pid=
   logged cat "$work/matrix.log"
   tally_matrix matrix
 }
@@ -421,9 +428,9 @@ done
 
 [[ $EUID != 0 ]] || chown "$user" "$work"
 echo "== build and install for $("$pg_config" --version)"
-[[ " ${suites[*]} " != *' matrix '* ]] || start_matrix
 built=true
 build_and_install || built=false
+[[ $built == false || " ${suites[*]} " != *' matrix '* ]] || start_matrix
 for suite in "${suites[@]}"; do
   echo "== $suite"
   # without a build, an older installation would be tested

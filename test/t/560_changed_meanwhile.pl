@@ -24,7 +24,8 @@ my $errors = q{SELECT coalesce(string_agg(status || ' ' || details, ''), '')
 # something is changed, and the reader ends.
 sub change
 {
-	my ($table, $policy, $change) = @_;
+	my ($table, $policy, $change, %option) = @_;
+	my $passes = q{(SELECT sum(passes) FROM sagaz_ha.maintenance_status() WHERE process = 'worker')};
 
 	expired_table($node, $table, -4, 0);
 	# of the partition, or the change would wait for it
@@ -33,6 +34,12 @@ sub change
 		"SELECT sagaz_ha.manage_partitions('$table', '1 day', 3, '3 days', $policy)");
 	ok(defined when($node, 'postgres', sprintf $pending, $table), "$table: a detach is pending");
 	$node->safe_psql('postgres', $change);
+	if ($option{next_pass})
+	{
+		# the one that is running has the policy of its beginning
+		my $before = $node->safe_psql('postgres', "SELECT $passes");
+		ok(defined when($node, 'postgres', "$passes > $before"), "$table: that pass has ended");
+	}
 	$node->safe_psql('postgres',
 		q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'});
 	finish $session->{run};
@@ -52,7 +59,9 @@ my %changes = (
 	added => 'ALTER TABLE %s ADD COLUMN note text NOT NULL DEFAULT $$x$$',
 	renamed => 'ALTER TABLE %s RENAME COLUMN payload TO body',
 	other_type => 'ALTER TABLE %s ALTER COLUMN payload TYPE varchar(100)',
-	dropped => 'ALTER TABLE %s DROP COLUMN payload');
+	dropped => 'ALTER TABLE %s DROP COLUMN payload',
+	checked => 'ALTER TABLE %s ADD CONSTRAINT positive CHECK (id > 0)',
+	not_null => q{UPDATE %1$s SET payload = ''; ALTER TABLE %1$s ALTER COLUMN payload SET NOT NULL});
 foreach my $table (sort keys %changes)
 {
 	change($table, q{unfinished_when => 'NOT done'}, sprintf $changes{$table}, $table);
@@ -65,9 +74,19 @@ change('kept', q{retention_action => 'detach'}, 'ALTER TABLE kept ADD COLUMN not
 ok(defined when($node, 'postgres', sprintf "(NOT $pending OR ($errors) LIKE 'critical%%')", 'kept', 'kept'),
 	'kept: it is detached, or an error');
 like($node->safe_psql('postgres', sprintf $errors, 'kept'),
-	qr/^ok none$|^critical 55000: .*column "note" was changed.*HINT: Change it back/, 'kept: the error says why');
+	qr/^ok none$|^critical 55000: .*its table was changed.*"note".*HINT: Change the table back/, 'kept: the error says why');
 $node->safe_psql('postgres', 'ALTER TABLE kept DROP COLUMN note');
 is_detached('kept');
+
+# It has to be attached again, for a row that is unfinished after all.
+change('needed', q{unfinished_when => 'NOT done'}, q{ALTER TABLE needed ADD COLUMN note text;
+	SELECT sagaz_ha.manage_partitions('needed', '1 day', 3, '3 days', unfinished_when => 'done')}, next_pass => 1);
+ok(defined when($node, 'postgres', '(' . sprintf($errors, 'needed') . ") LIKE 'critical 55000: %its table was changed%'"),
+	'needed: that it can be neither detached nor attached is an error');
+$node->safe_psql('postgres', 'ALTER TABLE needed DROP COLUMN note');
+ok(defined when($node, 'postgres', '(' . sprintf($errors, 'needed') . ") = 'ok none'"), 'needed: the error is gone');
+is($node->safe_psql('postgres', sprintf('SELECT NOT %s', sprintf $pending, 'needed')), 't', 'needed: nothing is pending');
+is_partitions($node, 'postgres', 'needed', -4, 3, 'needed: it is attached again');
 
 # What a pass fails at first, before anything that it plans, is an error as well.
 change('given', q{unfinished_when => 'NOT done'}, 'ALTER TABLE given OWNER TO ann');
