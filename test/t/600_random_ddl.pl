@@ -275,13 +275,13 @@ is($node->safe_psql('postgres', q{
 	-- in a partition that is detached, or whose detach can't be finished
 	WHERE NOT EXISTS (SELECT FROM pg_class c WHERE relkind = 'r'
 		AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid AND NOT inhdetachpending)
-		AND relname ~ '^(storm1_y|odd |left )'
+		AND relname ~ '^(storm1_|odd |left )'
 		AND (xpath('/table/row/found/text()', query_to_xml(format(
 			'SELECT count(*) AS found FROM %s WHERE id = %s', c.oid::regclass, id), false, false, '')))[1]::text <> '0')}),
 	'', 'no unfinished row is lost')
   or diag $node->safe_psql('postgres', q{SELECT id, created_at FROM acknowledged WHERE NOT done;
-	SELECT inhrelid::regclass, inhparent::regclass, inhdetachpending, pg_get_expr(relpartbound, inhrelid)
-	FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE relkind = 'r';
+	SELECT oid::regclass, inhparent::regclass, inhdetachpending, pg_get_expr(relpartbound, oid)
+	FROM pg_class LEFT JOIN pg_inherits ON oid = inhrelid WHERE relkind = 'r' AND relnamespace <> 'pg_catalog'::regnamespace;
 	SELECT * FROM sagaz_ha.partition_history WHERE action <> 'CREATE' ORDER BY id});
 note $node->safe_psql('postgres', q{SELECT action || ' ' || count(*) FROM sagaz_ha.partition_history GROUP BY action ORDER BY action});
 $node->stop;
