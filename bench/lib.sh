@@ -262,7 +262,7 @@ say_conditions() {
   echo
   echo "command   bench/${command_line% }"
   echo "machine   $(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
-    "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo), $(uname -sr)"
+    "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo), $(uname -sr | sed "s/-.*//")"
   echo "load      $(cut -d' ' -f1-3 /proc/loadavg) (1, 5 and 15 minutes, at the end)"
   echo "versions  $("$bin/postgres" --version), sagaz_ha $(version_of sagaz_ha) ($commit)"
   for peer in "$@"; do
