@@ -329,8 +329,7 @@ foreach my $lasting (@lasting)
 	my ($pid_now, $used_now) = memory_of($node{$where}, $type);
 
 	is($pid_now, $pid, "$where: the $type lives on");
-	# the server's own list of open files grows by 16 kB at a time
-	cmp_ok($used_now, '<=', $used + 32768, "$where: and takes no more memory");
+	cmp_ok($used_now, '<=', $used + 16384, "$where: and takes no more memory");
 	note("$where $type: $used bytes, after $calm_passes passes $used_now");
 }
 
