@@ -36,6 +36,7 @@ timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/401_replication_st
 passed=0
 failed=0
 report=()
+failures=()
 
 # -------- who runs what, and where
 
@@ -101,11 +102,15 @@ copy_tree() {
 
 # -------- counting
 
-# tally SUITE PASSED FAILED
+# tally SUITE PASSED FAILED: and keeps what the log says of failures, for the end.
 tally() {
+  local line
   report+=("$(printf '%-10s %4d passed, %d failed' "$1" "$2" "$3")")
   passed=$((passed + $2))
   failed=$((failed + $3))
+  (($3 == 0)) || while read -r line; do
+    failures+=("$1: $line")
+  done < <(grep -aE '^(not ok [0-9]+|test .* FAILED)|Failed tests?:|Non-zero exit' "$log" | tail -n 20)
 }
 
 # Counts the test points of a log in TAP, as prove --verbose or a bare program
@@ -443,6 +448,6 @@ for suite in "${suites[@]}"; do
 done
 
 echo "== $("$pg_config" --version)"
-printf '%s\n' "${report[@]}"
+printf '%s\n' "${report[@]}" "${failures[@]}"
 echo "$passed passed, $failed failed"
 ((failed == 0))

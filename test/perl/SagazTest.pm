@@ -7,6 +7,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use List::Util qw(sum);
 use PostgreSQL::Test::BackgroundPsql;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -17,6 +18,7 @@ our @EXPORT = qw(
   sagaz_server configure sessions_of take_table add_partitions
   partitions_of expected_partitions is_partitions is_consistent
   stop_at stopped_at let_go when elapsed log_since log_lines is_within memory_of
+  takes_no_more
 );
 
 # One day in the middle of nowhere: tests move it, real time never does.
@@ -256,7 +258,8 @@ sub log_lines
 }
 
 # The pid of the one process of a type, and the bytes of its memory that are in
-# use, as it says itself, without the server's list of files, which grows by leaps.
+# use, by context, as it says itself, without the server's list of files, which
+# grows by leaps.
 sub memory_of
 {
 	my ($node, $type) = @_;
@@ -264,19 +267,31 @@ sub memory_of
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'");
 	my $offset = -s $node->logfile;
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	my $used;
+	my ($log, %used);
 
 	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
-	while (!defined $used)
+	while (($log = log_since($node, $offset)) !~ /\[$pid\].*Grand total: /)
 	{
-		my $log = log_since($node, $offset);
-
-		($used) = $log =~ /\[$pid\].*Grand total: .* (\d+) used/;
-		$used -= $1 if defined $used && $log =~ /\[$pid\].*; smgr relation table: .* (\d+) used/;
 		die "$type says nothing of its memory" if time > $deadline;
-		usleep(50_000) unless defined $used;
+		usleep(50_000);
 	}
-	return ($pid, $used);
+	$used{$1} += $2 while $log =~ /\[$pid\].*level: \d+; ([^:]*): .* (\d+) used/g;
+	delete $used{'smgr relation table'};
+	return ($pid, \%used);
+}
+
+# takes_no_more(NODE, TYPE, USED, BYTES, NAME): than it used before, and some bytes
+sub takes_no_more
+{
+	my ($node, $type, $used, $bytes, $name) = @_;
+	my (undef, $now) = memory_of($node, $type);
+	my ($sum, $sum_now) = map { sum(values %$_) } $used, $now;
+
+	ok($sum_now <= $sum + $bytes, $name)
+	  or diag(join "\n", map { "$_: " . ($used->{$_} // 0) . " bytes, now " . ($now->{$_} // 0) }
+		grep { ($used->{$_} // 0) != ($now->{$_} // 0) } sort keys %{ { %$used, %$now } });
+	note("$name: $sum bytes, now $sum_now");
+	return;
 }
 
 # How many sessions of a kind there are.
