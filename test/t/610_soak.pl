@@ -12,6 +12,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use IPC::Run qw(start finish);
+use List::Util qw(min);
 use POSIX qw(strftime);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -347,10 +348,11 @@ note('history: ' . $primary->safe_psql('postgres',
 	FROM (SELECT table_name, action, count(*) AS n FROM sagaz_ha.partition_history GROUP BY 1, 2) AS h}));
 
 # By rate, so that this can't pass by doing nothing: a partition of events is
-# due each 10.8 s, and of audit each 43 s; some are kept.
+# due each 10.8 s, and of audit each 43 s. Of events many are kept: who finishes
+# rows is later than who writes them, and may be much later on a slow machine.
 my $hours = (time - $begin) * $speed / 3600;
 cmp_ok(history(q{table_name = 'events' AND action = 'CREATE'}), '>=', $hours / 3, 'events: partitions were made');
-cmp_ok(history(q{table_name = 'events' AND action = 'DROP'}), '>=', 2 + $hours / 6, 'events: and dropped');
+cmp_ok(history(q{table_name = 'events' AND action = 'DROP'}), '>=', 1 + $hours / 24, 'events: and some dropped');
 cmp_ok(history(q{table_name = 'events' AND action = 'KEEP'}), '>=', 1, 'events: or kept');
 cmp_ok(history(q{table_name = 'audit' AND action = 'DETACH'}), '>=', 4 + $hours / 12 / 2, 'audit: partitions were archived');
 
@@ -444,6 +446,7 @@ $primary->safe_psql('postgres', $finish =~ s/all_of_them/true/r =~ s/LIMIT 10//r
 settles(q{NOT EXISTS (SELECT FROM sagaz_ha.plan_partition_maintenance())
 	AND NOT EXISTS (SELECT FROM sagaz_ha.partitions() WHERE state = 'expired' OR state = 'detaching')},
 	'when all is finished, all is retired');
+cmp_ok(history(q{table_name = 'events' AND action = 'DROP'}), '>=', $hours / 3, 'events: dropped as they were made');
 is_consistent($primary, 'postgres', 'events', 'events: bounds, history and catalogs agree');
 is($primary->safe_psql('postgres', q{
 	SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND NOT relispartition
@@ -491,11 +494,12 @@ sub call_everything
 	return $session->query_safe($used);
 }
 
+# A cache of the server's grows or shrinks by leaps; what isn't freed grows each time.
 call_everything(10);
-my $session_used = call_everything(10);
-my $session_now = call_everything(100);
-cmp_ok($session_now, '<=', $session_used + 16384, 'a session that calls everything 100 times takes no more memory');
-note("session: $session_used bytes, then $session_now");
+my @session_used = map { call_everything(40) } 0 .. 3;
+cmp_ok(min(map { $session_used[$_] - $session_used[ $_ - 1 ] } 1 .. $#session_used), '<=', 4096,
+	'a session that calls everything over and over takes no more memory');
+note("session: @session_used bytes");
 $session->quit;
 
 # -------- logs
