@@ -234,6 +234,10 @@ failure_step(void *arg)
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 	char	   *details = defer ? pstrdup(error->message) : maintain_error_details(error);
 
+	/* somebody dropped it meanwhile, which is why it failed */
+	if (get_rel_name(step->table->policy->parent) == NULL ||
+		(OidIsValid(step->partition) && get_rel_name(step->partition) == NULL))
+		return;
 	if (defer)
 	{
 		step->pass->deferred = true;
@@ -245,7 +249,10 @@ failure_step(void *arg)
 					step->partition, step->name, details);
 }
 
-/* A lock that could not be had is for later; all else is an error. */
+/*
+ * A lock that could not be had is for later; all else is an error, unless there
+ * is nothing left that it is about.
+ */
 void
 maintain_report_failure(Pass *pass, const TablePlan *table, Oid partition,
 						const char *partition_name, const ErrorData *error)

@@ -285,6 +285,18 @@ detach(Step *step)
 	return committed ? step->pass->attempt(note_detached_step, step) : error;
 }
 
+/* Whether somebody dropped, detached or renamed it since it was announced. */
+static void
+recheck_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+	ParentInfo *info = &step->table->info;
+
+	refresh(step->table);
+	step->gone = (!is_attached(info, step->partition) && info->pending_relid != step->partition) ||
+		strcmp(partition_display_name(step->partition), step->name) != 0;
+}
+
 /* Retires one expired partition as far as it goes now; false: it waits. */
 static bool
 retire_partition(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
@@ -315,12 +327,14 @@ retire_partition(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 		error = detach(&step);
 		stop_point("detach:after_first_commit");
 	}
-	if (error != NULL)
-	{
+	if (error == NULL)
+		return finish_pending(pass, table);
+	/* then the next pass does what is to be done with it now */
+	if (step.name != NULL && pass->attempt(recheck_step, &step) == NULL && step.gone)
+		pass->deferred = true;
+	else
 		maintain_report_failure(pass, table, expired->relid, step.name, error);
-		return true;
-	}
-	return finish_pending(pass, table);
+	return true;
 }
 
 void

@@ -83,6 +83,28 @@ let_go($node);
 ok(when($node, 'postgres', "EXISTS (SELECT FROM sagaz_ha.partition_history
 	WHERE partition_name = '$partition' AND action = 'DETACH')"), 'a detach of somebody else is recorded');
 is($sql->("SELECT count(*) FROM $partition"), 1, 'and its table stays');
+my $errors = q{SELECT count(*) FROM sagaz_ha.partition_history WHERE action = 'ERROR'};
+is($sql->($errors), 0, 'and it is no error');
+
+# One that somebody, maybe another pass, drops or renames meanwhile.
+my %change = (DROP => 'DROP TABLE %s', RENAME => 'ALTER TABLE %s RENAME TO %1$s_renamed');
+foreach my $point (qw(announce:after_commit fence:after_commit detach:before detach:after_first_commit))
+{
+	foreach my $change (sort keys %change)
+	{
+		(my $table = lc "${change}_at_$point") =~ s/\W/_/g;
+
+		stop_at($node, $point);
+		take_table($node, 'postgres', $table, days => [ -4, 1 ], premake => 1, unfinished_when => 'NOT done');
+		stopped_at($node, $point);
+		$partition = $sql->("SELECT partition_name FROM sagaz_ha.partition_history
+			WHERE table_name = '$table' AND action = 'DEFER'");
+		$sql->(sprintf $change{$change}, $partition);
+		let_go($node);
+		is_partitions($node, 'postgres', $table, -3, 1, "$change at $point: the worker goes on");
+		is($sql->($errors), 0, "$change at $point: and it is no error");
+	}
+}
 
 # A fence that could not be lowered at once is lowered later.
 stop_at($node, 'announce:after_commit');
