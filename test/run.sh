@@ -110,7 +110,7 @@ tally() {
   failed=$((failed + $3))
   (($3 == 0)) || while read -r line; do
     failures+=("$1: $line")
-  done < <(grep -aE '^(not ok [0-9]+|test .* FAILED)|Failed tests?:|Non-zero exit' "$log" | tail -n 20)
+  done < <(grep -aE '^not ok [0-9]+|^test .* FAILED|\(Wstat: ' "$log" | tail -n 20)
 }
 
 # Counts the test points of a log in TAP, as prove --verbose or a bare program
