@@ -78,8 +78,27 @@ foreach my $point (@points)
 	is($session->{err}, '', "killed at $point: its query isn't cancelled");
 }
 
+# The standby comes back just while it is asked for: late, so that it is.
+configure($standby, 'wal_retrieve_retry_interval' => '5s');
+unfinished_table('asked');
+stop_at($node, 'detach:before');
+manage($node, 'asked', ', unfinished_when => $$NOT done$$');
+stopped_at($node, 'detach:before');
+my $reader = reading_transaction($standby, 'asked', 10);
+$node->stop('immediate');
+$node->append_conf('postgresql.auto.conf', "sagaz_ha.stop_at = 'drain:asked'");
+$node->start;
+stopped_at($node, 'drain:asked');
+is($node->safe_psql('postgres', 'SELECT xmin IS NULL FROM pg_replication_slots'), 't', 'asked: nothing is known of the standby');
+ok(defined when($node, 'postgres', '(SELECT xmin IS NOT NULL FROM pg_replication_slots)'), 'asked: and then it is');
+let_go($node);
+is_retired($node, 'asked', 'asked');
+reading_ended($reader, 9, 'asked');
+configure($standby, 'wal_retrieve_retry_interval' => undef);
+
 is_deeply([ log_lines($standby, $offset, qr/recovery conflict on lock|User was holding a relation lock/) ], [],
-	'no lock of a drop ever waited for a query on the standby');
+	'no lock of a drop ever waited for a query on the standby')
+  or diag(log_since($standby, $offset), join "\n", log_lines($node, 0, qr/sagaz_ha: |received|ready/));
 
 # -------- the standby is killed while it is waited for
 
@@ -125,12 +144,12 @@ foreach my $point (qw(fence:after_commit detach:after_first_commit finalize:befo
 	$session = $standby->background_psql('postgres');
 	is($session->query_safe("BEGIN; SELECT count(*) FROM $table"), $point =~ /finalize|first/ ? '8' : '9',
 		"promoted at $point: a session reads the standby");
+	# before it is promoted: its worker finishes that at once
+	is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_inherits WHERE inhdetachpending}),
+		$point =~ /^fence/ ? '0' : '1', "promoted at $point: what was pending is pending there");
 	$node->stop('immediate');
 	$standby->promote;
 	$node = $standby;
-	is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_inherits WHERE inhdetachpending}),
-		'1', "promoted at $point: what was pending is pending")
-	  if $point =~ /^finalize/;
 	is($session->query_safe("SELECT count(*) > 4 FROM $table"), 't', 'and goes on');
 	$session->query_safe('COMMIT');
 	$session->quit;
