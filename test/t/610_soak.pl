@@ -12,7 +12,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use IPC::Run qw(start finish);
-use List::Util qw(min sum);
+use List::Util qw(sum);
 use POSIX qw(strftime);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -442,11 +442,13 @@ note("kept: $kept partitions of events");
 is($primary->safe_psql('postgres', q{SELECT count(DISTINCT p.partition) FROM sagaz_ha.partitions() AS p, events AS e
 	WHERE p.table_name = 'events' AND p.state = 'expired' AND e.tableoid = p.partition AND e.status = 'PENDING'}),
 	$kept, 'exactly those are kept that have unfinished rows');
+cmp_ok($kept + history(q{table_name = 'events' AND action = 'DROP'}), '>=', $hours / 3,
+	'all others were dropped as they were made');
 $primary->safe_psql('postgres', $finish =~ s/all_of_them/true/r =~ s/LIMIT 10//r);
 settles(q{NOT EXISTS (SELECT FROM sagaz_ha.plan_partition_maintenance())
 	AND NOT EXISTS (SELECT FROM sagaz_ha.partitions() WHERE state = 'expired' OR state = 'detaching')},
 	'when all is finished, all is retired');
-cmp_ok(history(q{table_name = 'events' AND action = 'DROP'}), '>=', $hours / 3, 'events: dropped as they were made');
+cmp_ok(history(q{table_name = 'events' AND action = 'DROP'}), '>=', $hours / 3, 'events: and in the end they are as well');
 is_consistent($primary, 'postgres', 'events', 'events: bounds, history and catalogs agree');
 is($primary->safe_psql('postgres', q{
 	SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND NOT relispartition
@@ -494,12 +496,11 @@ sub call_everything
 	return $session->query_safe($used);
 }
 
-# A cache of the server's grows or shrinks by leaps; what isn't freed grows each time.
 call_everything(10);
-my @session_used = map { call_everything(40) } 0 .. 3;
-cmp_ok(min(map { $session_used[$_] - $session_used[ $_ - 1 ] } 1 .. $#session_used), '<=', 4096,
-	'a session that calls everything over and over takes no more memory');
-note("session: @session_used bytes");
+my $session_used = call_everything(10);
+my $session_now = call_everything(100);
+cmp_ok($session_now, '<=', $session_used + 16384, 'a session that calls everything 100 times takes no more memory');
+note("session: $session_used bytes, then $session_now");
 $session->quit;
 
 # -------- logs
@@ -529,9 +530,9 @@ my @conflicts = log_lines($standby, $offset{standby}, qr/User was holding a rela
 is_deeply(\@conflicts, [], 'no query on the standby was cancelled because of a lock');
 my $cancelled = () = log_lines($standby, $offset{standby}, qr/row versions that must be removed/);
 # The slot has no xmin at first, and loses it with a crash. Then both readers may
-# be cancelled, and again, until the next feedback.
+# be cancelled, until the next feedback.
 my $crashes = sum(0, @killed{ grep { /^primary .*(KILL|immediate)/ } keys %killed });
-cmp_ok($cancelled, '<=', 4 * (1 + $crashes),
+cmp_ok($cancelled, '<=', 2 * (1 + $crashes),
 	'only those for rows that were vacuumed when a crash of the primary had lost their xmin');
 note("cancelled for rows: $cancelled, after $crashes crashes of the primary");
 foreach my $name (sort keys %node)
