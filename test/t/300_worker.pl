@@ -88,7 +88,7 @@ is( $node->safe_psql('postgres', q{
 
 my $ended = elapsed(
 	sub {
-		configure($node, 'sagaz_ha.enabled' => 'off', 'sagaz_ha.stop_at' => undef);
+		configure($node, 'sagaz_ha.enabled' => 'off');
 		when($node, 'postgres', q{NOT EXISTS (
 			SELECT FROM pg_stat_activity WHERE backend_type = 'sagaz_ha worker')});
 	});
@@ -96,6 +96,7 @@ is_within($ended, 2, 'sagaz_ha.enabled = off ends a running pass');
 is($node->safe_psql('postgres',
 		q{SELECT phase FROM sagaz_ha.maintenance_status() WHERE process = 'launcher'}),
 	'disabled', 'and the launcher says so');
+let_go($node);
 $node->safe_psql('one', q{SELECT sagaz_ha.manage_partitions('events', '1 day', 8, '2 days')});
 $node->safe_psql('one', 'SELECT maintain_all_partitions()');
 is_partitions($node, 'one', 'events', -2, 8, 'while it is off, the foreground works');
