@@ -94,7 +94,7 @@ missing_standby(void)
 		"  LEFT JOIN pg_stat_replication AS r ON r.pid = s.active_pid"
 		" WHERE s.slot_type = 'physical' AND s.xmin IS NULL AND s.restart_lsn IS NOT NULL"
 		"   AND s.wal_status IS DISTINCT FROM 'lost'"
-		"   AND (r.pid IS NULL OR r.backend_start > clock_timestamp() - interval '1 second')"
+		"   AND (r.pid IS NULL OR r.backend_start > clock_timestamp() - interval '5 seconds')"
 		" LIMIT 1";
 
 	if (shared_state == NULL ||

@@ -282,6 +282,7 @@ detach(Step *step)
 	error = toplevel_execute(step->sql, step->table->info.owner, true, &committed);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	hold_release();
+	step->detached = committed;
 	return committed ? step->pass->attempt(note_detached_step, step) : error;
 }
 
@@ -315,17 +316,22 @@ retire_partition(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 	if (error == NULL && table->policy->unfinished_when != NULL)
 	{
 		error = pass->attempt(fence_step, &step);
-		stop_point("fence:after_commit");
+		if (error == NULL)
+		{
+			stop_point("fence:after_commit");
 
-		/* now it can't change any more: whoever wrote has committed */
-		if (error == NULL && maintain_keep_unfinished(pass, table, expired))
-			return true;
+			/* now it can't change any more: whoever wrote has committed */
+			if (maintain_keep_unfinished(pass, table, expired))
+				return true;
+		}
 	}
 	if (error == NULL)
 	{
 		stop_point("detach:before");
 		error = detach(&step);
-		stop_point("detach:after_first_commit");
+		/* else a lock couldn't be had: that's for the next pass */
+		if (step.detached)
+			stop_point("detach:after_first_commit");
 	}
 	if (error == NULL)
 		return finish_pending(pass, table);

@@ -27,7 +27,7 @@ warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-mis
 limit=600
 # but for those of many servers one after the other.
 tap_limit=2400
-deploy_limit=1200
+deploy_limit=2400
 
 # TAP tests that measure closely: they want the machine for themselves.
 timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/401_replication_standby.pl

@@ -1,5 +1,6 @@
 -- One retirement by the worker, and everything that reads: for valgrind.
 \set ON_ERROR_STOP on
+SET timezone = 'UTC';
 CREATE EXTENSION sagaz_ha;
 SELECT count(*) > 0 FROM maintain_all_partitions();
 CREATE TABLE t (at timestamptz NOT NULL, done boolean NOT NULL DEFAULT true) PARTITION BY RANGE (at);
@@ -13,11 +14,11 @@ DECLARE
 BEGIN
   FOR i IN 1 .. 600 LOOP
     SELECT count(*) FILTER (WHERE action = 'DROP') INTO seen FROM sagaz_ha.partition_history WHERE table_name = 't';
-    EXIT WHEN seen = 4;
+    EXIT WHEN seen >= 4;
     COMMIT;
     PERFORM pg_sleep(0.5);
   END LOOP;
-  IF seen <> 4 THEN
+  IF seen NOT IN (4, 5) THEN -- 5: it was midnight meanwhile
     RAISE 'the worker dropped % partitions instead of 4', seen;
   END IF;
 END $$;

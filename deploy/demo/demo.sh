@@ -57,10 +57,10 @@ expect() {
 # Waits until a condition is true on the primary, or on the port that is given.
 # wait_until WHAT CONDITION [PORT]
 wait_until() {
-  local deadline=$((SECONDS + 60))
+  local deadline=$((SECONDS + 120))
   until [[ $(value "SELECT $2" "${3:-$POSTGRES_PRIMARY_PORT}") == t ]]; do
     if ((SECONDS >= deadline)); then
-      echo "demo: not within 60 s: $1" >&2
+      echo "demo: not within 120 s: $1" >&2
       "$stack" status >&2 || true
       exit 1
     fi

@@ -107,7 +107,7 @@ clean_environment() {
   export PG_BIN=$bin CONFIG_DIR=$dir/deploy/config SOCKET_DIR=$dir/socket LISTEN_ADDRESSES=127.0.0.1
   export PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=${port[postgres-primary]}
   export REPLICA_HOST=127.0.0.1 REPLICA_PORT=${port[postgres-replica]}
-  export PATH=$PATH:/usr/sbin LC_ALL=C.UTF-8 HOME=$dir TMPDIR=/tmp WAIT_SECONDS=60
+  export PATH=$PATH:/usr/sbin LC_ALL=C.UTF-8 HOME=$dir TMPDIR=/tmp WAIT_SECONDS=${WAIT_SECONDS:-120}
 }
 
 as_user() {
@@ -143,7 +143,7 @@ free_offset() {
     done
     echo "$try"
     return
-  done < <(seq 10000 100 22000 | shuf)
+  done < <(seq 10000 150 22000 | shuf)
   die "no free ports; set SAGAZ_PORT_OFFSET"
 }
 
@@ -152,11 +152,11 @@ start() {
     die "port ${port[$1]} for $1 is in use: end what listens there, or set SAGAZ_PORT_OFFSET to something else than $offset"
   fi
   (
+    # where pid_of knows it by, from its first moment on
     cd "$dir"
-    exec >>"$dir/log/$1" 2>&1 </dev/null
-    as_user setsid "$dir/deploy/demo/stack.sh" become "$1"
-  ) &
-  echo $! >"$dir/run/$1"
+    as_user setsid "$dir/deploy/demo/stack.sh" become "$1" >>"$dir/log/$1" 2>&1 </dev/null &
+    echo $! >"$dir/run/$1"
+  )
 }
 
 # wait_healthy SERVICE

@@ -300,7 +300,7 @@ play() {
   started=$(on "$leader" 'SELECT extract(epoch FROM pg_postmaster_start_time())')
   lose_node "$2" "$old"
   poll $((limit + 30)) first_ack "$killed_at" "$started" || true
-  first=$(first_ack "$killed_at" "$started" || echo "$killed_at + 999" | bc)
+  first=$(first_ack "$killed_at" "$started" || echo "$((${killed_at%.*} + 999))")
   took=$(awk -v a="$first" -v b="$killed_at" 'BEGIN { printf "%.1f", a - b }')
   ok "$(awk -v t="$took" -v l="$limit" 'BEGIN { print !(t <= l) }')" \
     "round $1, $2: writes go on after $took s, within $limit s"
@@ -312,7 +312,7 @@ play() {
     ok "$([[ $leader != "$old" ]]; echo $?)" "round $1, $2: node$leader is the primary, node$old was"
   fi
   ok "$(poll 30 worker_runs; echo $?)" "round $1, $2: the worker runs on it"
-  ok "$(poll 60 drain_is_finished; echo $?)" "round $1, $2: the detach that was under way is finished"
+  ok "$(poll 120 drain_is_finished; echo $?)" "round $1, $2: the detach that was under way is finished"
   ok "$(kept_row_is_seen; echo $?)" "round $1, $2: a partition with an unfinished row is kept"
   bring_back "$2" "$old"
   poll 90 complete || back=$?
@@ -321,7 +321,7 @@ play() {
   is "$(lost_on "$leader")" 0 "round $1, $2: no acknowledged row is lost of $(wc -l <"$dir/noted")"
   lsn=$(on "$leader" 'SELECT pg_current_wal_lsn()')
   for i in 1 2 3; do
-    [[ $i == "$leader" ]] || poll 30 caught_up "$i" "$lsn" || true
+    [[ $i == "$leader" ]] || poll 90 caught_up "$i" "$lsn" || true
   done
   is "$(lost_on "$old")" 0 "round $1, $2: node$old has them all"
   times+=("$2 $took")
@@ -342,13 +342,13 @@ if etcd --help 2>&1 | grep -q enable-v2; then
 fi
 echo "1..$((rounds * checks_per_round + 1))"
 start_cluster
-must "a primary with two standbys" 90 complete
+must "a primary with two standbys" 240 complete
 say "three nodes after $SECONDS s"
 PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=$rw "$repo/deploy/scripts/init" >"$dir/init.log" 2>&1 ||
   { cat "$dir/init.log"; exit 1; }
-patch '{"postgresql": {"parameters": {"sagaz_ha.naptime": 1}}}'
+must "a naptime of 1 s" 60 patch '{"postgresql": {"parameters": {"sagaz_ha.naptime": 1}}}'
 if [[ ${SAGAZ_SYNC:-} == false ]]; then
-  patch '{"synchronous_mode": false}'
+  must "a mode" 60 patch '{"synchronous_mode": false}'
   must "asynchronous replication" 20 holds "$leader" "current_setting('synchronous_standby_names') = ''"
 fi
 pool "SELECT sagaz_ha.create_partition('saga_outbox', now() - interval '60 days');

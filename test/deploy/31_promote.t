@@ -155,7 +155,7 @@ test_frozen_primary() {
 
 test_dead_primary() {
   kill -KILL "$(head -n 1 "$dir/one/data/postmaster.pid")"
-  poll 10 holds two "NOT EXISTS (SELECT FROM pg_stat_wal_receiver)"
+  poll 60 holds two "NOT EXISTS (SELECT FROM pg_stat_wal_receiver)"
   promote one two
   is "$status" 0 'failover from a dead primary'
   is "$(written_to)" "${port[two]}" 'the pool leads to two'
@@ -164,10 +164,11 @@ test_dead_primary() {
 
 test_force() {
   on one 'SELECT pg_wal_replay_pause()' >/dev/null
-  poll 10 holds one "pg_get_wal_replay_pause_state() = 'paused'"
+  poll 60 holds one "pg_get_wal_replay_pause_state() = 'paused'"
   on two "INSERT INTO saga_outbox (topic, payload, status) VALUES ('received', '{}', 'PENDING')"
-  poll 10 holds one "pg_last_wal_receive_lsn() >= '$(on two 'SELECT pg_current_wal_lsn()')'"
+  poll 60 holds one "pg_last_wal_receive_lsn() >= '$(on two 'SELECT pg_current_wal_lsn()')'"
   kill -KILL "$(head -n 1 "$dir/two/data/postmaster.pid")"
+  poll 60 server_is_gone "$dir/two/data/postmaster.pid"
   promote two one
   refused 'the primary is dead, and replay paused' 'replay_running' one
   promote two one --force

@@ -8,6 +8,8 @@
 # several PostgreSQL installations. KILLS=20 is how many relays are killed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+# shellcheck source=test/deploy/port.sh
+source test/deploy/port.sh
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/relay.XXXXXX")
 kills=${KILLS:-20}
@@ -62,10 +64,6 @@ wait_for() {
 }
 
 # -------- servers
-
-free_port() {
-  perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1)->sockport'
-}
 
 # start NAME COMMAND...: in the background, as leader of a group
 start() {
@@ -206,7 +204,7 @@ test_locked_row() {
 
 test_other_day() {
   sql "INSERT INTO saga_outbox (topic, payload, created_at) SELECT 'other', '{}', now() + interval '3 days'"
-  wait_for 30 "an event of another day" none_pending
+  wait_for 120 "an event of another day" none_pending
   is "an event of another day is found too" "$(redis XLEN outbox:other)" 1
 }
 
@@ -258,7 +256,7 @@ kill_relays() {
       $((kills / 2))) stop primary QUIT; start_primary ;;
       $((kills * 3 / 4))) stop pool KILL; start_pool ;;
     esac
-    wait_for 30 "events that are published" published_more
+    wait_for 90 "events that are published" published_more
     # somewhere within a batch
     sleep "0.0$((RANDOM % 10))"
     victim=$((RANDOM % 4 + 1))

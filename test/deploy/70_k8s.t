@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 
 echo "1..$((${#kinds[@]} * 15))"
 cp -r "$tree/test/deploy/k8s" "$work/check"
-npm_said=$(cd "$work/check" && HOME=$work npm ci --no-audit --no-fund --loglevel=error 2>&1) || {
+npm_said=$(cd "$work/check" && HOME=$work npm ci --fetch-retries=5 --no-audit --no-fund --loglevel=error 2>&1) || {
   echo "Bail out! npm can't fetch the schemas: $npm_said"
   exit 1
 }

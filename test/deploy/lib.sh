@@ -3,6 +3,8 @@
 # in a directory of their own. Sourced by them.
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=test/deploy/port.sh
+source "$repo/test/deploy/port.sh"
 
 # Makes the directory, and what is started in it goes with it. Servers have their
 # data in NAME/data.
@@ -113,13 +115,4 @@ signal_tree() {
     signal_tree "$1" "$child"
   done
   kill "-$1" "$2" 2>/dev/null || true
-}
-
-# Below the ports that the kernel gives to clients: what is started again must
-# find its port free again.
-free_port() {
-  perl -MIO::Socket::INET -e 'for (1 .. 1000) {
-    my $port = 17000 + int(rand(14000));
-    IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $port, Listen => 1) or next;
-    print $port; exit } exit 1'
 }
