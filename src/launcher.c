@@ -217,12 +217,16 @@ scan_databases(void)
 	HeapTuple	tuple;
 	List	   *found = NIL;
 
+	/* before the snapshot: who commits after that asks again */
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	shared_state->rescan = false;
+	LWLockRelease(shared_state->lock);
+
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	shared_state->rescan = false;
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
 		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);

@@ -217,9 +217,11 @@ finish_pending(Pass *pass, TablePlan *table)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	stop_point("finalize:after_commit");
 	if (error == NULL)
+	{
+		stop_point("finalize:after_commit");
 		return true;
+	}
 	maintain_report_failure(pass, table, step.partition, step.name, error);
 	pass->waiting = true;
 	return false;

@@ -55,6 +55,8 @@ is($node->safe_psql('good', q{SELECT string_agg(table_name || ' ' || status, ', 
 
 # Hours of failure: nothing is said twice.
 more_passes('good', 2) or die 'no passes';
+when($node, 'good', q{count(*) = 12 FROM sagaz_ha.partition_history
+	WHERE action IN ('FREEZE', 'ANALYZE')}) or die 'upkeep is not through';
 my $offset = -s $node->logfile;
 my $history = $node->safe_psql('good', 'SELECT count(*) FROM sagaz_ha.partition_history');
 my $passes_before = passes('good');

@@ -11,13 +11,16 @@ use PostgreSQL::Test::Utils;
 use SagazTest;
 use Test::More;
 
-my $node = sagaz_server('main', conf => "sagaz_ha.naptime = 1s\n");
+# Off until the rows are there: a snapshot from before would keep them from
+# being frozen.
+my $node = sagaz_server('main', conf => "sagaz_ha.naptime = 1s\nsagaz_ha.enabled = off\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION sagaz_ha');
 
 # Rows enough to be worth a statistic; autovacuum is off, so it's nobody else's.
 take_table($node, 'postgres', 'events', days => [ -2, 0 ]);
 take_table($node, 'postgres', 'left_alone', days => [ -2, 0 ],
 	more => ', auto_analyze => false, auto_freeze => false');
+configure($node, 'sagaz_ha.enabled' => 'on');
 
 ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM pg_stats WHERE tablename = 'events' AND inherited)}),
 	'the parent has planner statistics');

@@ -63,8 +63,8 @@ pass('also with an asynchronous commit');
 
 # An LSN has a time.
 my $lsn = $primary->lsn('flush');
-$primary->safe_psql('postgres', 'INSERT INTO t VALUES (2)');
-until_true($primary, "abs(extract(epoch FROM now() - sagaz_ha.lsn_timestamp('$lsn'::pg_lsn + 1))) < 3", 'a new LSN is dated');
+my $at = $primary->safe_psql('postgres', 'INSERT INTO t VALUES (2) RETURNING clock_timestamp()');
+until_true($primary, "abs(extract(epoch FROM timestamptz '$at' - sagaz_ha.lsn_timestamp('$lsn'::pg_lsn + 1))) < 3", 'a new LSN is dated');
 is(ask($primary, "sagaz_ha.lsn_timestamp('FF/0') IS NULL"), 't', 'an LSN to come has no time');
 
 # What receives WAL but is no standby.
@@ -114,6 +114,7 @@ $primary->safe_psql('postgres', "ROLLBACK PREPARED 'for''gotten'");
 # A synchronous standby is missing: sessions that wait are counted.
 $primary->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
 $primary->reload;
+$primary->safe_psql('postgres', 'CHECKPOINT'); # its process puts that setting into force
 my $waiter = $primary->background_psql('postgres');
 $waiter->query_until(qr/go/, "\\echo go\nINSERT INTO t VALUES (3);\n");
 until_true($primary, "status = 'critical' AND sync_required = 1 AND sync_available = 0 AND sync_waiters = 1 FROM sagaz_ha.replication_health()", 'sync_waiters counted');

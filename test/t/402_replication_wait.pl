@@ -100,7 +100,7 @@ my ($wait_in, $wait_out, $look_in, $look_out) = ('', '', '', '');
 my @psql = ('psql', '-XAtq', '-d', $standby->connstr('postgres'));
 my $waiter = IPC::Run::start([@psql], \$wait_in, \$wait_out);
 my $looker = IPC::Run::start([@psql], \$look_in, \$look_out);
-my $n = 400;
+my $n = 1200;
 for (1 .. $n)
 {
 	my $t = $primary->safe_psql('postgres', "INSERT INTO t VALUES (0);\nSELECT sagaz_ha.commit_token()");
@@ -122,9 +122,9 @@ $standby->append_conf('postgresql.conf', "recovery_min_apply_delay = 0");
 $standby->reload;
 
 # A commit that is never replicated, and the promotion of the standby.
+my $kept = ask($primary, 'sagaz_ha.commit_token()');
 $primary->wait_for_catchup($standby);
 $standby->wait_for_catchup($leaf, 'replay', $standby->lsn('replay'));
-my $kept = ask($primary, 'sagaz_ha.commit_token()');
 kill 'STOP', postmaster_child($primary, 'walsender');
 my $lost = write_and_token();
 $waiting = IPC::Run::start(['psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $standby->connstr('postgres'), '-c', "CALL sagaz_ha.wait_for_replay('$lost', '60 s')"], '2>', \my $promoted);

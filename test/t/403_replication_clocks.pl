@@ -10,7 +10,8 @@ use SagazRepl;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $primary = primary('alpha');
+# The limits below are one such interval, and some time for a slow machine.
+my $primary = primary('alpha', conf => "sagaz_ha.sample_interval = 250ms\n");
 my $standby = standby($primary, 'beta', no_start => 1);
 
 # A library that shifts the wall clock. (libfaketime does not do on PostgreSQL

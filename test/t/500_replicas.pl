@@ -40,10 +40,12 @@ sub beside
 	}
 	my %offset = map { $_->name => -s $_->logfile } @all;
 	my $beat = heartbeat($primary, @all);
-	my @sessions = map { reading_transaction($_, $table, $seconds, $primary) } @$readers;
+	my $seen = $primary->basedir . "/seen_$name";
+	my @sessions = map { reading_transaction($_, $table, $seconds, $primary, $seen) } @$readers;
 	manage($primary, $table);
 	waits_for($primary, $table, $waits_for, $name);
 	$option{meanwhile}->($table) if $option{meanwhile};
+	append_to_file($seen, '');
 	reading_ended($_, 14, $name) foreach @sessions;
 	is(join(' ', map { $_->{dropped} } @sessions), join(' ', map { 0 } @sessions), "$name: nothing is dropped before they end")
 	  unless $option{drops_meanwhile};
@@ -109,7 +111,7 @@ $slotless->reload;
 # of real time, so here the clock has to go.
 $primary->safe_psql('postgres',
 	'SELECT sagaz_ha.stop_managing_partitions(parent) FROM sagaz_ha.partition_policy');
-configure($primary, 'sagaz_ha.clock' => '', 'sagaz_ha.standby_drain_timeout' => '8s');
+configure($primary, 'sagaz_ha.clock' => '', 'sagaz_ha.standby_drain_timeout' => '20s');
 expired_table($primary, 'gone', -4, 0);
 $primary->wait_for_catchup($slotted);
 $cascaded->stop;
@@ -127,7 +129,7 @@ ok($primary->poll_query_until('postgres', q{
 	FROM sagaz_ha.partition_health() WHERE check_name = 'standbys'}),
 	'gone: health names the slot');
 is_within(is_partitions($primary, 'postgres', 'gone', -3, 3, 'gone: after standby_drain_timeout, the drop goes on'),
-	12, 'gone: not much later');
+	24, 'gone: not much later');
 ok($primary->poll_query_until('postgres', q{
 	SELECT details ~ 'slotted: its standby is not connected' AND status = 'warning'
 	FROM sagaz_ha.partition_health() WHERE check_name = 'standbys'}),

@@ -86,7 +86,10 @@ $primary->safe_psql('postgres', q{
 	END $$});
 $primary->wait_for_catchup($standby);
 $beat = heartbeat($primary, $standby);
-$idle->query_until(qr/started/, "BEGIN ISOLATION LEVEL READ COMMITTED;\n\\echo started\nSELECT sleep_and_read(2);\n");
+$idle->query_until(qr/started/, "BEGIN ISOLATION LEVEL READ COMMITTED;\n\\echo started\nSELECT sleep_and_read(4);\n");
+# with a snapshot from before the detach
+$standby->poll_query_until('postgres', "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid")
+  or die 'it does not sleep';
 manage($primary, 'later');
 waits_for($primary, 'later', 'standby standby with an xmin', 'late lock');
 is($idle->query_safe('SELECT 1'), "6\n1", 'late lock: it reads the partition after the detach');

@@ -78,23 +78,23 @@ foreach my $point (@points)
 	is($session->{err}, '', "killed at $point: its query isn't cancelled");
 }
 
-# The standby comes back just while it is asked for: late, so that it is.
-configure($standby, 'wal_retrieve_retry_interval' => '5s');
+# The standby comes back just while it is asked for, and not before.
 unfinished_table('asked');
 stop_at($node, 'detach:before');
 manage($node, 'asked', ', unfinished_when => $$NOT done$$');
 stopped_at($node, 'detach:before');
 my $reader = reading_transaction($standby, 'asked', 10);
+configure($standby, 'primary_conninfo' => 'host=/nonexistent');
 $node->stop('immediate');
 $node->append_conf('postgresql.auto.conf', "sagaz_ha.stop_at = 'drain:asked'");
 $node->start;
 stopped_at($node, 'drain:asked');
 is($node->safe_psql('postgres', 'SELECT xmin IS NULL FROM pg_replication_slots'), 't', 'asked: nothing is known of the standby');
+configure($standby, 'primary_conninfo' => undef);
 ok(defined when($node, 'postgres', '(SELECT xmin IS NOT NULL FROM pg_replication_slots)'), 'asked: and then it is');
 let_go($node);
 is_retired($node, 'asked', 'asked');
 reading_ended($reader, 9, 'asked');
-configure($standby, 'wal_retrieve_retry_interval' => undef);
 
 is_deeply([ log_lines($standby, $offset, qr/recovery conflict on lock|User was holding a relation lock/) ], [],
 	'no lock of a drop ever waited for a query on the standby')
@@ -157,10 +157,10 @@ foreach my $point (qw(fence:after_commit detach:after_first_commit finalize:befo
 	$standby = standby_of($node, "after_$n", slot => "after_$n") if $point !~ /finalize/;
 }
 # who was promoted has no guard any more, and a launcher
-is($node->safe_psql('postgres', q{
+ok($node->poll_query_until('postgres', q{
 	SELECT string_agg(DISTINCT backend_type, ' ') FROM pg_stat_activity
-	WHERE backend_type IN ('sagaz_ha launcher', 'sagaz_ha standby guard', 'sagaz_ha standby launcher')}),
-	'sagaz_ha launcher', 'a promoted server has a launcher and no guards');
+	WHERE backend_type IN ('sagaz_ha launcher', 'sagaz_ha standby guard', 'sagaz_ha standby launcher')},
+	'sagaz_ha launcher'), 'a promoted server has a launcher and no guards');
 
 $node->stop('fast');
 done_testing();
