@@ -631,7 +631,7 @@ emit_launcher(ReturnSetInfo *rsinfo)
 	values[0] = CStringGetTextDatum("launcher");
 	values[1] = Int32GetDatum(shared_state->launcher_pid);
 	values[3] = CStringGetTextDatum(shared_state->launcher_pid == 0 ? "not running" :
-									sagaz_enabled ? "running" : "disabled");
+									shared_state->enabled ? "running" : "disabled");
 	values[5] = time_or_null(shared_state->launcher_since, &nulls[5]);
 	nulls[0] = nulls[3] = false;
 	nulls[1] = shared_state->launcher_pid == 0;

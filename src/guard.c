@@ -37,7 +37,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "replication/walreceiver.h"
 #include "sagaz_ha.h"
 #include "storage/ipc.h"
@@ -46,7 +45,6 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "tcop/tcopprot.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -191,9 +189,7 @@ sagaz_guards_main(Datum arg)
 	List	   *guarded = NIL;
 	ListCell   *cell;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
+	sagaz_take_signals();
 	if (!RecoveryInProgress())
 		proc_exit(0);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
@@ -376,9 +372,7 @@ sagaz_guard_main(Datum arg)
 	Oid			database;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
+	sagaz_take_signals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", "sagaz_ha standby guard", PGC_USERSET, PGC_S_SESSION);
 

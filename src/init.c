@@ -11,9 +11,11 @@
 #include "guard.h"
 #include "launcher.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "replication.h"
 #include "shared.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -72,6 +74,19 @@ sagaz_process_reload(void)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+}
+
+/*
+ * What every background process begins with. Until here a new one ignores
+ * SIGHUP, so settings may have changed since it was forked.
+ */
+void
+sagaz_take_signals(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	ConfigReloadPending = true;
+	BackgroundWorkerUnblockSignals();
 }
 
 void

@@ -28,7 +28,6 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -242,8 +241,12 @@ scan_databases(void)
 	{
 		DatabaseState *state = &shared_state->databases[i];
 
-		if (OidIsValid(state->database) && !list_member_oid(found, state->database) &&
-			state->work[WORKER_PASS].pid == 0 && state->work[WORKER_UPKEEP].pid == 0)
+		if (!OidIsValid(state->database) || list_member_oid(found, state->database))
+			continue;
+		/* it is forgotten when its workers have ended */
+		if (state->work[WORKER_PASS].pid != 0 || state->work[WORKER_UPKEEP].pid != 0)
+			shared_state->rescan = true;
+		else
 			state->database = InvalidOid;
 	}
 	LWLockRelease(shared_state->lock);
@@ -393,12 +396,19 @@ take_over_settings(void)
 {
 	sagaz_process_reload();
 	make_all_due();
-	if (sagaz_enabled)
-		return;
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	for (int i = 0; !sagaz_enabled && i < SHARED_MAX_DATABASES; i++)
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
+		{
+			pid_t		pid = shared_state->databases[i].work[kind].pid;
+
 			if (jobs[i][kind].handle != NULL)
 				TerminateBackgroundWorker(jobs[i][kind].handle);
+			else if (pid != 0)
+				kill(pid, SIGTERM); /* of a launcher before this one */
+		}
+	shared_state->enabled = sagaz_enabled;
+	LWLockRelease(shared_state->lock);
 }
 
 void
@@ -407,9 +417,7 @@ sagaz_launcher_main(Datum arg)
 	TimestampTz next_scan = 0;
 	TimestampTz previous = 0;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
+	sagaz_take_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("application_name", "sagaz_ha launcher", PGC_USERSET, PGC_S_SESSION);
 	sagaz_no_transaction_timeout();

@@ -24,5 +24,6 @@ extern TimestampTz sagaz_now(void);
 
 /* In a background process: takes over changed settings, if there are any. */
 extern void sagaz_process_reload(void);
+extern void sagaz_take_signals(void);
 
 #endif							/* SAGAZ_HA_H */

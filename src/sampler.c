@@ -16,12 +16,11 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "replication/walsender_private.h"
+#include "sagaz_ha.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
@@ -289,9 +288,7 @@ sagaz_sampler_main(Datum arg)
 {
 	TimestampTz next;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
+	sagaz_take_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_activity(STATE_RUNNING, "sampling the end of WAL");
 
@@ -307,11 +304,7 @@ sagaz_sampler_main(Datum arg)
 		TimestampTz now;
 
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		sagaz_process_reload();
 		now = GetCurrentTimestamp();
 		if (repl_shared->wanted || now >= next || now < next - (TimestampTz) repl_sample_interval * 1000)
 		{

@@ -85,6 +85,7 @@ typedef struct SharedState
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
 	TimestampTz launcher_since; /* when it began, or when it ended */
+	bool		enabled;		/* as the launcher has it: maintenance runs */
 	bool		rescan;			/* look for databases now */
 	Hold		holds[SHARED_MAX_HOLDS];
 	DatabaseState databases[SHARED_MAX_DATABASES];

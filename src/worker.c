@@ -15,12 +15,10 @@
 #include "maintain.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/interrupt.h"
 #include "progress.h"
 #include "retire.h"
 #include "sagaz_ha.h"
 #include "storage/ipc.h"
-#include "tcop/tcopprot.h"
 #include "upkeep.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -76,6 +74,9 @@ leave(int code, Datum arg)
 	my_work->pid = 0;
 	my_work->phase[0] = '\0';
 	my_work->table[0] = '\0';
+	/* the postmaster tells the launcher that started us, but no later one */
+	if (MyBgworkerEntry->bgw_notify_pid != shared_state->launcher_pid)
+		shared_wake_launcher();
 	LWLockRelease(shared_state->lock);
 }
 
@@ -240,11 +241,9 @@ sagaz_worker_main(Datum arg)
 	ErrorData  *error;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
 	if (!enter(database, kind))
 		proc_exit(0);
-	BackgroundWorkerUnblockSignals();
+	sagaz_take_signals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", kind_names[kind], PGC_USERSET, PGC_S_SESSION);
 	ignore_settings();

@@ -18,7 +18,7 @@ our @EXPORT = qw(
   sagaz_server configure sessions_of take_table add_partitions
   partitions_of expected_partitions is_partitions is_consistent
   stop_at stopped_at let_go when elapsed log_since log_lines is_within memory_of
-  takes_no_more
+  takes_no_more stop_maintenance
 );
 
 # One day in the middle of nowhere: tests move it, real time never does.
@@ -209,6 +209,22 @@ sub let_go
 	my ($node) = @_;
 
 	configure($node, 'sagaz_ha.stop_at' => undef);
+	# else it could find the next stop point before it has left this one
+	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM sagaz_ha.maintenance_status()
+		WHERE waiting_for LIKE 'stop point %' AND pid IS NOT NULL)}) or die 'a worker is not let go';
+	return;
+}
+
+# Ends maintenance: once the launcher says so, nobody is left at work.
+sub stop_maintenance
+{
+	my ($node) = @_;
+
+	configure($node, 'sagaz_ha.enabled' => 'off');
+	$node->poll_query_until('postgres', q{
+		SELECT EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE process = 'launcher' AND phase = 'disabled')
+			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type IN ('sagaz_ha worker', 'sagaz_ha upkeep'))})
+	  or die 'maintenance goes on';
 	return;
 }
 

@@ -63,7 +63,7 @@ is_partitions($node, 'other', 'x', 0, 1, 'a cancelled DROP DATABASE keeps no wor
 $session->quit;
 
 # A partition that waited for a lock in the foreground is known as ours later.
-configure($node, 'sagaz_ha.enabled' => 'off');
+stop_maintenance($node);
 take_table($node, 'postgres', 'deferred', days => [ -4, 1 ], premake => 1);
 my $reader = locker('deferred IN ACCESS SHARE');
 $sql->(q{SELECT * FROM sagaz_ha.maintain_partitions('deferred')});
@@ -77,7 +77,7 @@ stop_at($node, 'announce:after_commit');
 take_table($node, 'postgres', 'saved', days => [ -4, 1 ], premake => 1);
 stopped_at($node, 'announce:after_commit');
 my $partition = $sql->(q{SELECT partition_name FROM sagaz_ha.partition_history
-	WHERE table_name = 'saved' AND action = 'DEFER'});
+	WHERE table_name = 'saved' AND action = 'DEFER' AND partition_name IS NOT NULL});
 $sql->("ALTER TABLE saved DETACH PARTITION $partition");
 let_go($node);
 ok(when($node, 'postgres', "EXISTS (SELECT FROM sagaz_ha.partition_history
@@ -98,7 +98,7 @@ foreach my $point (qw(announce:after_commit fence:after_commit detach:before det
 		take_table($node, 'postgres', $table, days => [ -4, 1 ], premake => 1, unfinished_when => 'NOT done');
 		stopped_at($node, $point);
 		$partition = $sql->("SELECT partition_name FROM sagaz_ha.partition_history
-			WHERE table_name = '$table' AND action = 'DEFER'");
+			WHERE table_name = '$table' AND action = 'DEFER' AND partition_name IS NOT NULL");
 		$sql->(sprintf $change{$change}, $partition);
 		let_go($node);
 		is_partitions($node, 'postgres', $table, -3, 1, "$change at $point: the worker goes on");
@@ -112,7 +112,7 @@ take_table($node, 'postgres', 'fenced', days => [ -4, 1 ], premake => 1, unfinis
 stopped_at($node, 'announce:after_commit');
 $sql->("UPDATE fenced SET done = false WHERE created_at < sagaz_ha.clock() - interval '4 days'");
 $partition = $sql->(q{SELECT partition_name FROM sagaz_ha.partition_history
-	WHERE table_name = 'fenced' AND action = 'DEFER'});
+	WHERE table_name = 'fenced' AND action = 'DEFER' AND partition_name IS NOT NULL});
 stop_at($node, 'fence:after_commit');
 stopped_at($node, 'fence:after_commit');
 my $writer = locker("$partition IN ROW EXCLUSIVE");
@@ -140,7 +140,7 @@ is($sql->('UPDATE left_alone SET done = false RETURNING 1'), join("\n", (1) x 6)
 
 # A snapshot that is older than the detach, and has not touched the table yet.
 my $old = $node->background_psql('postgres');
-configure($node, 'sagaz_ha.enabled' => 'off');
+stop_maintenance($node);
 take_table($node, 'postgres', 'seen', days => [ -4, 1 ], premake => 1);
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 configure($node, 'sagaz_ha.enabled' => undef);
@@ -158,8 +158,10 @@ $old->quit;
 is_partitions($node, 'postgres', 'seen', -3, 1, 'and it is retired afterwards');
 
 # A pending detach that somebody else began, and that has to wait in our hands.
-configure($node, 'sagaz_ha.enabled' => 'off');
-take_table($node, 'postgres', 'others', days => [ -1, 1 ], premake => 1, retention => '100 days');
+# Without upkeep: its locks could be the first reason to wait, which is recorded.
+stop_maintenance($node);
+take_table($node, 'postgres', 'others', days => [ -1, 1 ], premake => 1, retention => '100 days',
+	more => ', auto_analyze => false, auto_freeze => false');
 $partition = $sql->(q{SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'others'::regclass});
 $old = locker('others IN ACCESS SHARE');
 my $older = $node->background_psql('postgres');
@@ -183,6 +185,8 @@ my $alter = locker('altered IN ACCESS EXCLUSIVE');
 take_table($node, 'postgres', 'beside', days => [ 0, 0 ], premake => 1);
 is_partitions($node, 'postgres', 'beside', 0, 1, 'a locked table stops no other');
 $alter->quit;
+when($node, 'postgres', q{NOT EXISTS (SELECT FROM pg_locks
+	WHERE relation = 'altered'::regclass AND mode = 'AccessExclusiveLock')}) or die 'still locked';
 
 $sql->(q{CREATE FUNCTION fail(boolean) RETURNS boolean LANGUAGE plpgsql STABLE
 	AS $$BEGIN RAISE EXCEPTION USING MESSAGE = repeat(E'\x01', 3000), ERRCODE = '57014'; END$$});
@@ -201,12 +205,14 @@ is_partitions($node, 'other', 'x', 0, 2, 'a database that is read-only by defaul
 
 # Tables that come and go, but have no policy, are no work.
 configure($node, 'sagaz_ha.naptime' => 60);
+# what the reload has made due, and what was due before, is over
 when($node, 'postgres', q{NOT EXISTS (SELECT FROM sagaz_ha.maintenance_status()
-	WHERE pid IS NOT NULL AND process <> 'launcher')});
+	WHERE process <> 'launcher' AND (pid IS NOT NULL OR next_pass IS NULL
+		OR next_pass < clock_timestamp() + interval '30 seconds'))}) or die 'no rest';
 my $passes = q{SELECT sum(passes) FROM sagaz_ha.maintenance_status() WHERE database = 'postgres'};
 my $before = $sql->($passes);
 $sql->('CREATE TEMPORARY TABLE t (); DROP TABLE t; SELECT pg_sleep(0.1);' x 20);
-cmp_ok($sql->($passes) - $before, '<=', 2, 'temporary tables wake no worker');
+is($sql->($passes) - $before, 0, 'temporary tables wake no worker');
 
 # The status of a database with another encoding.
 $sql->("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");

@@ -11,6 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SagazTest;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 # A nap this long never ends within the test: what happens has another reason.
 my $node = sagaz_server('main', conf => "sagaz_ha.naptime = 1h\n");
@@ -49,10 +50,19 @@ is_within(is_partitions($node, 'one', 'later', 0, 1, 'a second table'), 2, 'is a
 
 # -------- settings
 
+stop_at($node, 'create:before_commit');
+$node->safe_psql('two', q{SELECT sagaz_ha.manage_partitions('events', '1 day', 4, '3 days')});
+my $pid = stopped_at($node, 'create:before_commit', 'two');
+my $last_pass = q{SELECT last_pass FROM sagaz_ha.maintenance_status()
+	WHERE process = 'worker' AND database = 'postgres'};
+my $before = $node->safe_psql('postgres', $last_pass);
 configure($node, 'sagaz_ha.databases' => 'one, postgres');
+when($node, 'postgres', "($last_pass) > '$before'") or die 'the launcher takes no reload';
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000)");
 ok(defined when($node, 'postgres', q{NOT EXISTS (
 	SELECT FROM sagaz_ha.maintenance_status() WHERE database = 'two')}),
-	'a database that is not listed is forgotten');
+	'a database that is not listed is forgotten, once its worker has ended');
+let_go($node);
 $node->safe_psql('two', q{SELECT sagaz_ha.manage_partitions('events', '1 day', 7, '3 days')});
 $node->safe_psql('one', q{SELECT sagaz_ha.manage_partitions('events', '1 day', 7, '2 days')});
 is_partitions($node, 'one', 'events', -2, 7, 'a database that is listed is maintained');
@@ -63,7 +73,7 @@ is_within(is_partitions($node, 'two', 'events', -3, 7, 'when it is not limited a
 
 stop_at($node, 'create:before_commit');
 $node->safe_psql('one', q{SELECT sagaz_ha.manage_partitions('events', '1 day', 9, '2 days')});
-my $pid = stopped_at($node, 'create:before_commit');
+$pid = stopped_at($node, 'create:before_commit');
 is( $node->safe_psql('postgres', qq{
 	SELECT process, database, phase, table_name, partitions_done, partitions_total,
 		since > now() - interval '1 minute', last_pass < now(), coalesce(next_pass <= now(), true),
@@ -71,15 +81,15 @@ is( $node->safe_psql('postgres', qq{
 	FROM sagaz_ha.maintenance_status() WHERE pid = $pid}),
 	'worker|one|creating|events|0|2|t|t|t|t|t|',
 	'maintenance_status() shows what a worker is at');
-is( $node->safe_psql('postgres', qq{
+ok($node->poll_query_until('postgres', qq{
 	SELECT datname, backend_type, application_name, state, query, wait_event_type
-	FROM pg_stat_activity WHERE pid = $pid}),
-	'one|sagaz_ha worker|sagaz_ha worker|active|creating events|Extension',
+	FROM pg_stat_activity WHERE pid = $pid},
+	'one|sagaz_ha worker|sagaz_ha worker|active|creating events|Extension'),
 	'pg_stat_activity shows what a worker is at');
-is( $node->safe_psql('postgres', q{
+ok($node->poll_query_until('postgres', q{
 	SELECT datname, backend_type, application_name, state, wait_event_type, backend_xmin, backend_xid
-	FROM pg_stat_activity WHERE backend_type = 'sagaz_ha launcher'}),
-	'|sagaz_ha launcher|sagaz_ha launcher|idle|Extension||',
+	FROM pg_stat_activity WHERE backend_type = 'sagaz_ha launcher'},
+	'|sagaz_ha launcher|sagaz_ha launcher|idle|Extension||'),
 	'the launcher is idle and holds no snapshot');
 is( $node->safe_psql('postgres', q{
 	SELECT phase, pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'sagaz_ha launcher')
@@ -93,9 +103,28 @@ my $ended = elapsed(
 			SELECT FROM pg_stat_activity WHERE backend_type = 'sagaz_ha worker')});
 	});
 is_within($ended, 2, 'sagaz_ha.enabled = off ends a running pass');
-is($node->safe_psql('postgres',
-		q{SELECT phase FROM sagaz_ha.maintenance_status() WHERE process = 'launcher'}),
-	'disabled', 'and the launcher says so');
+ok(defined when($node, 'postgres', q{(SELECT phase = 'disabled'
+	FROM sagaz_ha.maintenance_status() WHERE process = 'launcher')}), 'and the launcher says so');
+
+# A worker whose launcher is gone.
+sub restart_launcher
+{
+	my $launcher = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'sagaz_ha launcher'};
+	my $old = $node->safe_psql('postgres', $launcher);
+
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($old, 5000)");
+	when($node, 'postgres', "($launcher) <> $old") or die 'no launcher';
+	return;
+}
+configure($node, 'sagaz_ha.enabled' => 'on');
+$pid = stopped_at($node, 'create:before_commit');
+restart_launcher();
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000)");
+is_within(elapsed(sub { stopped_at($node, 'create:before_commit') }), 2,
+	'when it ends, the new launcher starts another');
+restart_launcher();
+stop_maintenance($node);
+pass('sagaz_ha.enabled = off ends it as well');
 let_go($node);
 $node->safe_psql('one', q{SELECT sagaz_ha.manage_partitions('events', '1 day', 8, '2 days')});
 $node->safe_psql('one', 'SELECT maintain_all_partitions()');
@@ -107,7 +136,7 @@ is_within(is_partitions($node, 'one', 'events', -2, 10, 'when it is on again'), 
 
 my $passes = q{SELECT passes FROM sagaz_ha.maintenance_status()
 	WHERE process = 'worker' AND database = 'one'};
-my $before = $node->safe_psql('postgres', $passes);
+$before = $node->safe_psql('postgres', $passes);
 configure($node, 'sagaz_ha.naptime' => '1s');
 is_within(when($node, 'postgres', "($passes) > $before + 3"), 10, 'a shorter naptime takes a reload');
 configure($node, 'sagaz_ha.naptime' => undef);
@@ -135,10 +164,18 @@ $node->safe_psql('one', q{UPDATE heard SET done = true});
 $node->safe_psql('one', q{SELECT sagaz_ha.manage_partitions('heard', '1 day', 3, '3 days')});
 is_partitions($node, 'one', 'heard', -3, 3, 'and then is not');
 
-my @payloads = map { decode_json($_) }
-  $listener->query('SELECT 1') =~ /"sagaz_ha" with payload "(.*)" received/g;
-my %heard;
-$heard{"$_->{action} $_->{table}"}++ foreach @payloads;
+# a commit is seen before the session is told of its notifications
+my (@payloads, %heard);
+foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	my @new = map { decode_json($_) }
+	  $listener->query('SELECT 1') =~ /"sagaz_ha" with payload "(.*)" received/g;
+
+	push @payloads, @new;
+	$heard{"$_->{action} $_->{table}"}++ foreach @new;
+	last if ($heard{'DROP heard'} // 0) >= 2;
+	usleep(100_000);
+}
 is($heard{'CREATE heard'}, 3, 'each new partition is notified');
 is($heard{'KEEP heard'}, 2, 'each kept partition is notified once');
 is($heard{'DROP heard'}, 2, 'each dropped partition is notified');

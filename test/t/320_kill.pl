@@ -34,8 +34,10 @@ is_partitions($node, 'postgres', 'events', -3, 3, 'before the first kill');
 
 sub launcher_pid
 {
-	return $node->safe_psql('postgres',
-		q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'launcher'});
+	my $pid = q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'launcher'};
+
+	when($node, 'postgres', "($pid) IS NOT NULL") or die 'no launcher';
+	return $node->safe_psql('postgres', $pid);
 }
 
 sub wait_for_restart

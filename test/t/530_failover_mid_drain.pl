@@ -117,7 +117,7 @@ is_retired($node, 'waiting', 'standby killed');
 
 # A DEFER that the foreground left doesn't keep the worker from knowing later
 # that the pending detach is its own.
-configure($node, 'sagaz_ha.enabled' => 'off');
+stop_maintenance($node);
 unfinished_table('deferred');
 manage($node, 'deferred', ', unfinished_when => $$NOT done$$');
 $session = $node->background_psql('postgres');
