@@ -122,9 +122,11 @@ as_user() {
 # ours are in our directory.
 # pid_of SERVICE
 pid_of() {
-  local pid
+  local pid stat
   pid=$(cat "$dir/run/$1" 2>/dev/null) || return 1
-  [[ $(readlink "/proc/$pid/cwd") == "$dir"* && $(<"/proc/$pid/stat") != *') Z '* ]] || return 1
+  # not by $(<), which ends this shell when there is no such file any more
+  stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1
+  [[ $(readlink "/proc/$pid/cwd") == "$dir"* && $stat != *') Z '* ]] || return 1
   echo "$pid"
 }
 

@@ -287,8 +287,31 @@ stop_half_way() {
   orphans=()
 }
 
+# Redis ends just when somebody has looked at its directory for the second time.
+ends_when_looked_at() {
+  mkdir "$work/shim"
+  cat >"$work/shim/readlink" <<'EOF'
+#!/bin/bash
+/usr/bin/readlink "$@" || exit
+is_redis() {
+  [[ $1 == /proc/*/cwd && $(cat "${1%/cwd}/comm" 2>/dev/null) == redis-server ]]
+}
+is_redis "$1" || exit 0
+echo looked >>"$0.log"
+[[ $(wc -l <"$0.log") -gt 1 ]] || exit 0
+pid=${1//[^0-9]/}
+kill -KILL "$pid"
+for ((i = 0; i < 100; i++)); do
+  is_redis "$1" || exit 0
+  sleep 0.1
+done
+EOF
+  chmod +x "$work/shim/readlink"
+}
+
 test_down() {
-  succeeds 'down' "$stack" down
+  ends_when_looked_at
+  succeeds 'down, beside a process that ends by itself' env PATH="$work/shim:$PATH" "$stack" down
   is 'leaves no directory' "$(ls -d "$SAGAZ_STATE_DIR" 2>/dev/null)" ''
   is 'and no process' "$(processes)" ''
   succeeds 'down again' "$stack" down

@@ -95,6 +95,8 @@ answers_or_died() {
 stop_daemon() {
   kill "$daemon" 2>/dev/null || true
   wait "$daemon" || true
+  # the daemon's own, where the mounts around it aren't shared
+  ! mountpoint -q "$work/data" || umount -R "$work/data"
   [[ -n ${had_bridge:-} ]] || ip link delete docker0 2>/dev/null || true
 }
 
