@@ -77,8 +77,8 @@ sagaz_process_reload(void)
 }
 
 /*
- * What every background process begins with. Until here a new one ignores
- * SIGHUP, so settings may have changed since it was forked.
+ * Until here a new process ignores SIGHUP, so settings may have changed since
+ * it was forked.
  */
 void
 sagaz_take_signals(void)

@@ -24,6 +24,8 @@ extern TimestampTz sagaz_now(void);
 
 /* In a background process: takes over changed settings, if there are any. */
 extern void sagaz_process_reload(void);
+
+/* What every background process begins with. */
 extern void sagaz_take_signals(void);
 
 #endif							/* SAGAZ_HA_H */

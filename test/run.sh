@@ -310,7 +310,8 @@ suite_valgrind() {
 #!/bin/sh
 exec valgrind --trace-children=yes --quiet --fullpath-after= --num-callers=40 \\
   --suppressions='$tree/test/valgrind.supp' \\
-  --log-file='$work/valgrind.%p' '$bin/postgres' -c shared_preload_libraries=sagaz_ha "\$@"
+  --log-file='$work/valgrind.%p' '$bin/postgres' -c shared_preload_libraries=sagaz_ha \\
+  -c sagaz_ha.clock='2026-03-10 12:00+00' "\$@"
 EOF
   as_user chmod +x "$work/under_valgrind"
   logged as_user "$bin/pg_ctl" --pgdata="$work/valgrind" -p "$work/under_valgrind" \

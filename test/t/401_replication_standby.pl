@@ -86,7 +86,9 @@ like(stat($standby, 'reasons'), qr/does not react/, 'the reason says so');
 kill 'CONT', $receiver;
 until_true($standby, "replay_lag < interval '1 s' FROM sagaz_ha.standby_status()", 'recovers');
 # What came in one burst is dated by one sample: let it be past.
-sleep 3;
+my $past = $primary->lsn('insert');
+until_true($standby, "pg_last_wal_replay_lsn() > '$past' AND sagaz_ha.lsn_timestamp('$past') IS NOT NULL",
+	'what came meanwhile is past');
 
 # Replay paused.
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
