@@ -64,6 +64,20 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
   'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
+CREATE TABLE sagaz_ha.partition_hold (
+  partition regclass PRIMARY KEY,
+  reason text NOT NULL,
+  since timestamptz NOT NULL,
+  held_by name NOT NULL
+);
+COMMENT ON TABLE sagaz_ha.partition_hold IS
+  'partitions that stay however old they are';
+COMMENT ON COLUMN sagaz_ha.partition_hold.partition IS 'the partition';
+COMMENT ON COLUMN sagaz_ha.partition_hold.reason IS 'why it stays';
+COMMENT ON COLUMN sagaz_ha.partition_hold.since IS 'since when it is held';
+COMMENT ON COLUMN sagaz_ha.partition_hold.held_by IS 'the role that asked for it';
+SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_hold', '');
+
 CREATE TABLE sagaz_ha.partition_history (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   recorded_at timestamptz NOT NULL,
@@ -93,8 +107,8 @@ COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
 COMMENT ON COLUMN sagaz_ha.partition_history.details IS
   'bounds, number of unfinished rows, who is in the way, or the error';
 
-REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_history FROM PUBLIC;
-GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_history TO pg_monitor;
+REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history FROM PUBLIC;
+GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history TO pg_monitor;
 
 CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';

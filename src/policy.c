@@ -555,12 +555,15 @@ policy_resume_drops(Oid parent)
 						 SPI_OK_UPDATE, 2, types, values, restored != 0 ? NULL : " n");
 }
 
-#define ORPHANS	"FROM sagaz_ha.partition_policy AS p WHERE NOT EXISTS" \
+#define ORPHANED_POLICIES	"FROM sagaz_ha.partition_policy AS p WHERE NOT EXISTS" \
 	" (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = p.parent)"
+#define ORPHANED_HOLDS		"FROM sagaz_ha.partition_hold AS h WHERE NOT EXISTS" \
+	" (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = h.partition)"
 
 /*
- * Forgets the policies of tables that are gone. Every DROP TABLE comes here,
- * and a DELETE of nothing would still fire the trigger that wakes the worker.
+ * Forgets the policies and holds of tables that are gone. Every DROP TABLE comes
+ * here, and a DELETE of nothing would still fire the trigger that wakes the
+ * worker.
  */
 int
 policy_delete_orphans(void)
@@ -568,10 +571,11 @@ policy_delete_orphans(void)
 	int			count;
 
 	SPI_connect();
-	execute_as_extension("SELECT " ORPHANS, SPI_OK_SELECT, 0, NULL, NULL, NULL);
+	execute_as_extension("SELECT " ORPHANED_POLICIES, SPI_OK_SELECT, 0, NULL, NULL, NULL);
 	count = (int) SPI_processed;
 	if (count > 0)
-		execute_as_extension("DELETE " ORPHANS, SPI_OK_DELETE, 0, NULL, NULL, NULL);
+		execute_as_extension("DELETE " ORPHANED_POLICIES, SPI_OK_DELETE, 0, NULL, NULL, NULL);
+	execute_as_extension("DELETE " ORPHANED_HOLDS, SPI_OK_DELETE, 0, NULL, NULL, NULL);
 	SPI_finish();
 	return count;
 }

@@ -126,9 +126,9 @@ reattach_remember_bounds(Oid partition, const char *key_name, Oid key_type,
 		elog(ERROR, "could not add a constraint to the partition");
 }
 
-/* The latest row of the history about a partition that has this action. */
-static Oid
-latest_parent(Oid partition, const char *condition)
+/* The table that the history says a partition was detached from. */
+Oid
+reattach_parent(Oid partition)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(partition)};
@@ -138,9 +138,9 @@ latest_parent(Oid partition, const char *condition)
 
 	SPI_connect();
 	identity_assume(&saved, identity_extension_owner());
-	if (SPI_execute_with_args(psprintf("SELECT h.parent FROM sagaz_ha.partition_history AS h"
-									   " WHERE h.partition = $1 AND %s"
-									   " ORDER BY h.id DESC LIMIT 1", condition),
+	if (SPI_execute_with_args("SELECT h.parent FROM sagaz_ha.partition_history AS h"
+							  " WHERE h.partition = $1 AND h.action = 'DETACH'"
+							  " ORDER BY h.id DESC LIMIT 1",
 							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read partition history");
 	if (SPI_processed > 0)
@@ -151,18 +151,45 @@ latest_parent(Oid partition, const char *condition)
 	return parent;
 }
 
-/* The table that the history says a partition was detached from. */
-Oid
-reattach_parent(Oid partition)
-{
-	return latest_parent(partition, "h.action = 'DETACH'");
-}
-
-/* Whether an operator brought it back: then it stays, however old it is. */
+/*
+ * Whether an operator brought it back: then it stays, however old it is. That
+ * is a row of its own, which is dumped and restored: the history isn't.
+ */
 bool
 reattach_is_brought_back(Oid partition)
 {
-	return OidIsValid(latest_parent(partition, "h.action = '" ACTION_ATTACH "'"));
+	Oid			types[1] = {REGCLASSOID};
+	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	Identity	saved;
+	bool		held;
+
+	SPI_connect();
+	identity_assume(&saved, identity_extension_owner());
+	if (SPI_execute_with_args("SELECT FROM sagaz_ha.partition_hold WHERE partition = $1",
+							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read partition holds");
+	held = SPI_processed > 0;
+	identity_restore(&saved);
+	SPI_finish();
+	return held;
+}
+
+/* Inside SPI. */
+static void
+hold_partition(Oid partition)
+{
+	Oid			types[3] = {REGCLASSOID, TIMESTAMPTZOID, NAMEOID};
+	Datum		values[3] = {ObjectIdGetDatum(partition), TimestampTzGetDatum(sagaz_now()),
+		DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)))};
+	Identity	saved;
+
+	identity_assume(&saved, identity_extension_owner());
+	if (SPI_execute_with_args("INSERT INTO sagaz_ha.partition_hold (partition, reason, since, held_by)"
+							  " VALUES ($1, 'brought back by reattach_partition()', $2, $3)"
+							  " ON CONFLICT (partition) DO NOTHING",
+							  3, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not hold a partition");
+	identity_restore(&saved);
 }
 
 /* Attaches a table as the partition that it was; what range it has. */
@@ -212,6 +239,7 @@ reattach(Oid partition, Oid parent)
 					   false, 0);
 	fence_lower(partition);
 	identity_restore(&saved);
+	hold_partition(partition);
 	SPI_finish();
 	return display;
 }

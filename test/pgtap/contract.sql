@@ -199,6 +199,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 -- Tables, view, schema, event trigger
 --
 SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_history', '{id,recorded_at,action,parent,table_name,partition,partition_name,details}'::name[]);
 SELECT columns_are('public', 'partition_metadata', '{table_name,partition_name,partition_start,partition_end,created_at,state,total_bytes,estimated_rows,parent,partition}'::name[]);
 SELECT is((SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute
@@ -215,11 +216,11 @@ SELECT is_empty($$SELECT c.oid::regclass, a.attname FROM members AS m JOIN pg_cl
                      AND a.atttypid IN ('regnamespace'::regtype, 'regproc'::regtype, 'regprocedure'::regtype, 'regoper'::regtype,
                                         'regoperator'::regtype, 'regcollation'::regtype, 'regconfig'::regtype, 'regdictionary'::regtype)$$,
                 'no column of a type that pg_upgrade refuses');
-SELECT is(extconfig, ARRAY['sagaz_ha.partition_policy'::regclass::oid], 'policies, and nothing else, are dumped') FROM pg_extension WHERE extname = 'sagaz_ha';
-SELECT is(extcondition, ARRAY[''], 'all of them') FROM pg_extension WHERE extname = 'sagaz_ha';
+SELECT is(extconfig, ARRAY['sagaz_ha.partition_policy', 'sagaz_ha.partition_hold']::regclass[]::oid[], 'policies and holds, and nothing else, are dumped') FROM pg_extension WHERE extname = 'sagaz_ha';
+SELECT is(extcondition, ARRAY['', ''], 'all of them') FROM pg_extension WHERE extname = 'sagaz_ha';
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_policy), 0::bigint, 'CREATE EXTENSION makes no policy: a restore would collide');
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_history), 0::bigint, 'nor history');
-SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_history}'::name[]) AS t;
+SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_hold,partition_history}'::name[]) AS t;
 SELECT table_privs_are('public', 'partition_metadata', 'pg_monitor', '{SELECT}'::name[]);
 SELECT is_empty($$SELECT c.oid::regclass FROM members AS m JOIN pg_class AS c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid,
                          aclexplode(c.relacl) AS a WHERE a.grantee = 0$$, 'PUBLIC may do nothing with tables and views');
