@@ -3,7 +3,9 @@
 EXTENSION = sagaz_ha
 MODULE_big = sagaz_ha
 DATA = sagaz_ha--1.0.sql
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CFLAGS = -fvisibility=hidden
 PGFILEDESC = "sagaz_ha - partition maintenance and replication health"
 
 # $(sort) makes one list of both: the tests do not depend on each other
@@ -22,7 +24,7 @@ ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 
 # Every object is rebuilt when a header changes; there are few of them.
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard src/*/*.h)
 else
 # demo and test work without, and install it
 all install uninstall installcheck clean:

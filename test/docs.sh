@@ -25,7 +25,7 @@ columns() {
 }
 
 settings() {
-  cat src/*.c | tr -d '\n' |
+  cat src/*/*.c | tr -d '\n' |
     grep -oE 'DefineCustom[A-Za-z]+Variable\([[:space:]]*"sagaz_ha\.[a-z0-9_]+"' |
     sed -E 's/.*"sagaz_ha\.(.*)"/\1/' | undocumented
 }

@@ -6,7 +6,7 @@
  * the fuzzer's, so intervals of 2 billion days and bounds at both ends of time
  * come along. make -C test/fuzz run
  */
-#include "plan.h"
+#include "bounds/plan.h"
 #include "zones.h"
 
 #define MAX_PARTS	16

@@ -1,6 +1,6 @@
 /*
  * test_calendar.c
- *		Unit tests of src/calendar.c, by its public functions only.
+ *		Unit tests of src/bounds/calendar.c, by its public functions only.
  */
 #include "zones.h"
 #include "tap.h"

@@ -1,9 +1,9 @@
 /*
  * test_lsn_clock.c
- *		Unit tests of src/lsn_clock.c: dates of positions by simulated samples.
+ *		Unit tests of src/replication/lsn_clock.c: dates of positions by simulated samples.
  */
 #include "tap.h"				/* before the server's own printf() */
-#include "lsn_clock.h"
+#include "replication/lsn_clock.h"
 
 #define SECOND		USECS_PER_SEC
 #define DAY			INT64CONST(86400)

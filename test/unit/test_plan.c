@@ -1,9 +1,9 @@
 /*
  * test_plan.c
- *		Unit tests of src/plan.c. "Apply" is done here as the server would: each
+ *		Unit tests of src/bounds/plan.c. "Apply" is done here as the server would: each
  *		created partition is added, each expired one removed.
  */
-#include "plan.h"
+#include "bounds/plan.h"
 #include "zones.h"
 #include "tap.h"
 

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "calendar.h"
+#include "bounds/calendar.h"
 
 #define SECOND		INT64_C(1000000)
 #define MINUTE		(60 * SECOND)

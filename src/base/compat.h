@@ -1,0 +1,132 @@
+/*
+ * compat.h
+ *		Differences between PostgreSQL versions, 15 and newer. No other file
+ *		looks at the version.
+ */
+#ifndef SAGAZ_COMPAT_H
+#define SAGAZ_COMPAT_H
+
+#include "postgres.h"
+
+/* 19's parsenodes.h needs it, and doesn't include it */
+#include <limits.h>
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
+#include "replication/walreceiver.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "sagaz_ha needs PostgreSQL 15 or newer"
+#endif
+
+/* all else is hidden: before 16 the server doesn't ask for that by itself */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#endif
+
+/* what transformRelOptions() takes an array of */
+#if PG_VERSION_NUM >= 180000
+typedef const char *const SagazOptionNamespace;
+#else
+typedef char *SagazOptionNamespace;
+#endif
+
+static inline bool
+sagaz_owns_relation(Oid relid, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, roleid);
+#else
+	return pg_class_ownercheck(relid, roleid);
+#endif
+}
+
+/* A wait event of our own: extensions share one name before 17. */
+static inline uint32
+sagaz_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+static inline bool
+sagaz_owns_database(Oid database, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, roleid);
+#else
+	return pg_database_ownercheck(database, roleid);
+#endif
+}
+
+static inline bool
+sagaz_may_create_in(Oid schema, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, roleid, ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, roleid, ACL_CREATE) == ACLCHECK_OK;
+#endif
+}
+
+/* A VACUUM of a worker may take longer than any transaction of a user. */
+static inline void
+sagaz_no_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+#endif
+}
+
+/* Asks the WAL receiver for a sign of life; whether it hasn't given it yet. */
+static inline void
+sagaz_ask_receiver(void)
+{
+#if PG_VERSION_NUM >= 190000
+	WalRcvRequestApplyReply();
+#else
+	WalRcvForceReply();
+#endif
+}
+
+static inline bool
+sagaz_receiver_asked(void)
+{
+#if PG_VERSION_NUM >= 190000
+	return WalRcv->apply_reply_requested;
+#else
+	return WalRcv->force_reply;
+#endif
+}
+
+/* A state of its own since 19; before, it is streaming to nobody. */
+static inline bool
+sagaz_receiver_connects(WalRcvState state)
+{
+#if PG_VERSION_NUM >= 190000
+	return state == WALRCV_CONNECTING;
+#else
+	return false;
+#endif
+}
+
+static inline bool
+sagaz_portal_run(Portal portal, DestReceiver *receiver, QueryCompletion *completion)
+{
+#if PG_VERSION_NUM >= 180000
+	return PortalRun(portal, FETCH_ALL, true, receiver, receiver, completion);
+#else
+	return PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion);
+#endif
+}
+
+#endif							/* SAGAZ_COMPAT_H */

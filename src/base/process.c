@@ -1,0 +1,65 @@
+/*
+ * process.c
+ *		What each background process is registered with, begins with and waits by.
+ */
+#include "base/process.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/wait_event.h"
+
+/*
+ * Fills in what our processes have in common. The caller adds when it starts
+ * and whether it starts again; its type is also its name.
+ */
+void
+process_describe(BackgroundWorker *worker, const char *function, const char *type)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	strlcpy(worker->bgw_library_name, "sagaz_ha", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_type, type, sizeof(worker->bgw_type));
+	strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
+}
+
+/*
+ * Sets the signal handlers. Until here a new process ignores SIGHUP, so
+ * settings may have changed since it was forked.
+ */
+void
+process_begin(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	ConfigReloadPending = true;
+	BackgroundWorkerUnblockSignals();
+}
+
+/* Takes over changed settings, if there are any. */
+void
+process_reload(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+/* Waits for the latch, for so many ms at most; -1: however long it takes. */
+void
+process_nap(long timeout)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+	(void) WaitLatch(MyLatch, timeout < 0 ? events : events | WL_TIMEOUT,
+					 timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}

@@ -1,0 +1,18 @@
+/*
+ * process.h
+ *		What each background process is registered with, begins with and waits by.
+ */
+#ifndef SAGAZ_BASE_PROCESS_H
+#define SAGAZ_BASE_PROCESS_H
+
+#include "postgres.h"
+
+#include "postmaster/bgworker.h"
+
+extern void process_describe(BackgroundWorker *worker, const char *function,
+							 const char *type);
+extern void process_begin(void);
+extern void process_reload(void);
+extern void process_nap(long timeout);
+
+#endif							/* SAGAZ_BASE_PROCESS_H */

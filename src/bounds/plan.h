@@ -1,0 +1,68 @@
+/*
+ * plan.h
+ *		What a table's partitions need, as a pure function of time, policy and
+ *		bounds.
+ *
+ * Invariant: pure C, as calendar.h. Plan, apply, plan again at the same time:
+ * the second plan is empty, but for expired partitions that had to be kept.
+ */
+#ifndef SAGAZ_PLAN_H
+#define SAGAZ_PLAN_H
+
+#include "bounds/calendar.h"
+
+/* More new partitions than this in one plan is taken for a mistake. */
+#define PLAN_MAX_CREATE		10000
+
+/* A partition's range, upper bound exclusive; infinite where unbounded. */
+typedef struct PlanBound
+{
+	CalTime		lower;
+	CalTime		upper;
+} PlanBound;
+
+typedef struct PlanPolicy
+{
+	Calendar	cal;
+	CalSpan		interval;		/* one kind of unit, positive */
+	int			premake;		/* intervals to be covered beyond now */
+	bool		has_retention;
+	CalSpan		retention;
+} PlanPolicy;
+
+typedef enum PlanKind
+{
+	PLAN_CREATE,
+	PLAN_EXPIRE
+} PlanKind;
+
+typedef struct PlanAction
+{
+	PlanKind	kind;
+	PlanBound	bound;
+	int			index;			/* of the expired partition */
+} PlanAction;
+
+typedef enum PlanResult
+{
+	PLAN_OK,
+	PLAN_OUT_OF_RANGE,			/* a bound would be no finite timestamp */
+	PLAN_TOO_MANY,				/* more than PLAN_MAX_CREATE partitions */
+	PLAN_OVERLAP				/* plan_period_at() only */
+} PlanResult;
+
+typedef void (*PlanEmit) (const PlanAction *action, void *arg);
+
+/* parts[]: sorted, without overlap, without the default partition */
+extern PlanResult plan_partitions(const PlanPolicy *policy, CalTime now,
+								  const PlanBound *parts, int nparts,
+								  PlanEmit emit, void *arg);
+extern PlanResult plan_period_at(const PlanPolicy *policy, CalTime at,
+								 const PlanBound *parts, int nparts,
+								 PlanBound *period, int *existing);
+extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
+							   CalTime *until);
+extern int	plan_holes(const PlanPolicy *policy, CalTime now,
+					   const PlanBound *parts, int nparts, PlanBound *first);
+
+#endif							/* SAGAZ_PLAN_H */

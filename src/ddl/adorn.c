@@ -1,0 +1,116 @@
+/*
+ * adorn.c
+ *		What a new partition gets from its parent beyond CREATE TABLE … LIKE.
+ *
+ * One query over the catalogs writes the statements that are missing, with
+ * everything quoted by the server. Its plan is kept for the session. To be
+ * called inside SPI, as the table's owner, with search_path pinned, so that a
+ * regclass is written with its schema.
+ */
+#include "ddl/adorn.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+
+/*
+ * Privileges: default privileges may have given more to the partition than
+ * the parent gives, so what differs is taken away first. Who may read the
+ * parent through row security only must not read partitions around it: a
+ * partition with row security and no policy shows nothing but to its owner.
+ */
+static const char *const adornments =
+	"SELECT format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s',"
+	"              $2::regclass, attname, attstattarget)"
+	"  FROM pg_attribute"
+	" WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attstattarget >= 0"
+	" UNION ALL "
+	"SELECT format('ALTER TABLE %s ALTER COLUMN %I SET (%s)',"
+	"              $2::regclass, attname, string_agg(option, ', '))"
+	"  FROM pg_attribute, unnest(attoptions) AS option"
+	" WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"
+	/* the server may keep options of its own there, which are no user's */
+	"   AND starts_with(option, 'n_distinct')"
+	" GROUP BY attname"
+	" UNION ALL "
+	"SELECT format('ALTER STATISTICS %I.%I SET STATISTICS %s',"
+	"              c.stxnamespace::regnamespace::name, c.stxname, p.stxstattarget)"
+	"  FROM (SELECT stxstattarget, row_number() OVER (ORDER BY oid) AS n"
+	"          FROM pg_statistic_ext WHERE stxrelid = $1) AS p"
+	"  JOIN (SELECT stxnamespace, stxname, row_number() OVER (ORDER BY oid) AS n"
+	"          FROM pg_statistic_ext WHERE stxrelid = $2) AS c USING (n)"
+	" WHERE p.stxstattarget >= 0"
+	" UNION ALL "
+	"SELECT format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', $2::regclass)"
+	"  FROM pg_class WHERE oid = $1 AND relrowsecurity"
+	" UNION ALL "
+	"SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $2::regclass,"
+	"              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)"
+	"  FROM pg_class, aclexplode(relacl)"
+	" WHERE oid = $2 AND grantee <> relowner"
+	" UNION ALL "
+	"SELECT format('GRANT %s ON TABLE %s TO %s%s', string_agg(privilege_type, ', '), $2::regclass,"
+	"              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,"
+	"              CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)"
+	"  FROM pg_class, aclexplode(relacl)"
+	" WHERE oid = $1 AND grantee <> relowner"
+	" GROUP BY grantee, is_grantable"
+	" UNION ALL "
+	"SELECT format('GRANT %s (%I) ON TABLE %s TO %s%s', privilege_type, attname, $2::regclass,"
+	"              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,"
+	"              CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)"
+	"  FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid, aclexplode(attacl)"
+	" WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND grantee <> relowner";
+
+/* An index to identify rows by is known only once the partition is attached. */
+static const char *const replica_identity =
+	"SELECT format('ALTER TABLE %s REPLICA IDENTITY %s', $2::regclass,"
+	"              CASE relreplident WHEN 'f' THEN 'FULL' ELSE 'NOTHING' END)"
+	"  FROM pg_class WHERE oid = $1 AND relreplident IN ('f', 'n')"
+	" UNION ALL "
+	"SELECT format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', $2::regclass, c.relname)"
+	"  FROM pg_index AS p"
+	"  JOIN pg_inherits AS h ON h.inhparent = p.indexrelid"
+	"  JOIN pg_index AS i ON i.indexrelid = h.inhrelid AND i.indrelid = $2"
+	"  JOIN pg_class AS c ON c.oid = i.indexrelid"
+	"  JOIN pg_class AS t ON t.oid = p.indrelid"
+	" WHERE p.indrelid = $1 AND p.indisreplident AND t.relreplident = 'i'";
+
+static void
+run_written(SPIPlanPtr *plan, const char *sql, Oid parent, Oid partition)
+{
+	Oid			types[2] = {OIDOID, OIDOID};
+	Datum		values[2] = {ObjectIdGetDatum(parent), ObjectIdGetDatum(partition)};
+	SPITupleTable *statements;
+
+	if (*plan == NULL)
+	{
+		*plan = SPI_prepare(sql, 2, types);
+		SPI_keepplan(*plan);
+	}
+	if (SPI_execute_plan(*plan, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the parent's properties");
+	statements = SPI_tuptable;
+	for (uint64 i = 0; i < statements->numvals; i++)
+	{
+		char	   *statement = SPI_getvalue(statements->vals[i], statements->tupdesc, 1);
+
+		if (SPI_execute(statement, false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not execute \"%s\"", statement);
+	}
+}
+
+void
+adorn_partition(Oid parent, Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+
+	run_written(&plan, adornments, parent, partition);
+}
+
+void
+adorn_replica_identity(Oid parent, Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+
+	run_written(&plan, replica_identity, parent, partition);
+}

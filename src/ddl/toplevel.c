@@ -1,0 +1,127 @@
+/*
+ * toplevel.c
+ *		Statements that can't run inside a function, from a background worker.
+ *
+ * DETACH PARTITION CONCURRENTLY, VACUUM and ANALYZE commit inside. A security
+ * context can't span that, so the role that the statement begins as is left
+ * in the moment before its first commit. By then all that the role's code
+ * could have a part in has run: what follows in a detach is a wait, and what
+ * VACUUM and ANALYZE run of a table's owner they run as the owner themselves.
+ */
+#include "ddl/toplevel.h"
+
+#include "access/xact.h"
+#include "base/compat.h"
+#include "base/identity.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+static Oid	begun_as = InvalidOid;
+static Oid	session_user;
+static int	session_context;
+static bool only_first = false;
+static volatile bool *committed = NULL;
+
+/*
+ * The role is left before the first commit. When only that was wanted, the next
+ * transaction ends in the wait with which it begins: as soon as it can.
+ */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (!OidIsValid(begun_as))
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+		SetUserIdAndSecContext(session_user, session_context);
+	else if (event == XACT_EVENT_COMMIT)
+	{
+		begun_as = InvalidOid;
+		*committed = true;
+		if (only_first)
+			SetConfigOption("lock_timeout", "1", PGC_USERSET, PGC_S_SESSION);
+	}
+	else if (event == XACT_EVENT_ABORT)
+		begun_as = InvalidOid;
+}
+
+static void
+run_portal(const char *sql)
+{
+	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
+	List	   *queries = pg_analyze_and_rewrite_fixedparams(raw, sql, NULL, 0, NULL);
+	List	   *plans = pg_plan_queries(queries, sql, 0, NULL);
+	DestReceiver *receiver = CreateDestReceiver(DestNone);
+	Portal		portal = CreateNewPortal();
+	QueryCompletion completion;
+
+	portal->visible = false;
+	PortalDefineQuery(portal, NULL, sql, CreateCommandTag(raw->stmt), plans, NULL);
+	PortalStart(portal, NULL, 0, InvalidSnapshot);
+	sagaz_portal_run(portal, receiver, &completion);
+	receiver->rDestroy(receiver);
+	PortalDrop(portal, false);
+}
+
+static void
+execute(const char *sql, Oid role, volatile bool *first_committed)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	GetUserIdAndSecContext(&session_user, &session_context);
+	SetUserIdAndSecContext(role, session_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	identity_set_local("search_path", "pg_catalog, pg_temp");
+	committed = first_committed;
+	begun_as = role;
+	/* the parse tree has to outlive the transactions that the statement ends */
+	MemoryContextSwitchTo(context);
+	run_portal(sql);
+	if (only_first && *first_committed)
+		AbortCurrentTransaction();
+	else
+		CommitTransactionCommand();
+}
+
+/*
+ * Executes one statement as the role, in transactions of its own. Returns
+ * NULL, or the error that ended it; *first_committed then says whether it came
+ * after the statement's first commit. Of a statement that is wanted only as
+ * far as that, what it did since is undone.
+ */
+ErrorData *
+toplevel_execute(const char *sql, Oid role, bool first, bool *first_committed)
+{
+	static bool registered = false;
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+	volatile bool did_commit = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(at_transaction_end, NULL);
+		registered = true;
+	}
+	only_first = first;
+	PG_TRY();
+	{
+		execute(sql, role, &did_commit);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	*first_committed = did_commit;
+	return error;
+}

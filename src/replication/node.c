@@ -1,0 +1,168 @@
+/*
+ * repl_node.c
+ *		This server: its role and timeline as they are now, and the WAL that
+ *		lies on its disk.
+ */
+#include "replication/state.h"
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+#include "replication/syncrep.h"
+#include "storage/fd.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(sagaz_node_state);
+PG_FUNCTION_INFO_V1(sagaz_wal_state);
+
+static char *
+node_name(void)
+{
+	char		host[256];
+
+	if (cluster_name[0] != '\0')
+		return pstrdup(cluster_name);
+	if (gethostname(host, sizeof(host)) != 0)
+		return psprintf("port %d", PostPortNumber);
+	host[sizeof(host) - 1] = '\0';
+	return psprintf("%s:%d", host, PostPortNumber);
+}
+
+/*
+ * The timeline comes from where WAL is written or replayed. The control file
+ * shows the last checkpoint's, for some time after a promotion still the old
+ * one.
+ */
+Datum
+sagaz_node_state(PG_FUNCTION_ARGS)
+{
+	bool		in_recovery = RecoveryInProgress();
+	TimeLineID	tli = 0;
+	XLogRecPtr	lsn;
+	Datum		values[9] = {0};
+	bool		nulls[9] = {0};
+
+	lsn = in_recovery ? GetXLogReplayRecPtr(&tli) : GetFlushRecPtr(&tli);
+	values[0] = CStringGetTextDatum(node_name());
+	values[1] = BoolGetDatum(in_recovery);
+	values[2] = BoolGetDatum(in_recovery && PromoteIsTriggered());
+	values[3] = CStringGetTextDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier()));
+	values[4] = Int64GetDatum(tli);
+	nulls[4] = tli == 0;
+	values[5] = LSNGetDatum(lsn);
+	nulls[5] = XLogRecPtrIsInvalid(lsn);
+	values[6] = Int32GetDatum(SyncRepConfig ? SyncRepConfig->num_sync : 0);
+	values[7] = BoolGetDatum(repl_shared != NULL && repl_shared->sampler_pid != 0);
+	values[8] = TimestampTzGetDatum(repl_shared ? repl_shared->sampled_at : 0);
+	nulls[8] = repl_shared == NULL || repl_shared->sampled_at == 0;
+	PG_RETURN_DATUM(rows_one(fcinfo, values, nulls));
+}
+
+/*
+ * Whole segments count, whatever is in them: names only, because a stat() of
+ * ten thousand files would take longer than the rest.
+ */
+static int64
+count_segments(TimeLineID tli, XLogSegNo *oldest)
+{
+	DIR		   *dir = AllocateDir(XLOGDIR);
+	struct dirent *entry;
+	int64		segments = 0;
+
+	*oldest = 0;
+	while ((entry = ReadDir(dir, XLOGDIR)) != NULL)
+	{
+		TimeLineID	entry_tli;
+		XLogSegNo	segno;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!IsXLogFileName(entry->d_name) &&
+			!IsPartialXLogFileName(entry->d_name))
+			continue;
+		segments++;
+		XLogFromFileName(entry->d_name, &entry_tli, &segno, wal_segment_size);
+		if (entry_tli <= tli && (*oldest == 0 || segno < *oldest))
+			*oldest = segno;
+	}
+	FreeDir(dir);
+	return segments;
+}
+
+static int64
+count_ready(XLogSegNo *oldest)
+{
+	const char *path = XLOGDIR "/archive_status";
+	DIR		   *dir = AllocateDir(path);
+	struct dirent *entry;
+	int64		ready = 0;
+
+	*oldest = 0;
+	while ((entry = ReadDir(dir, path)) != NULL)
+	{
+		size_t		len = strlen(entry->d_name);
+		TimeLineID	tli;
+		XLogSegNo	segno;
+		char		name[MAXFNAMELEN];
+
+		CHECK_FOR_INTERRUPTS();
+		if (len < 7 || len >= MAXFNAMELEN ||
+			strcmp(entry->d_name + len - 6, ".ready") != 0)
+			continue;
+		ready++;
+		strlcpy(name, entry->d_name, len - 5);
+		if (!IsXLogFileName(name))
+			continue;
+		XLogFromFileName(name, &tli, &segno, wal_segment_size);
+		if (*oldest == 0 || segno < *oldest)
+			*oldest = segno;
+	}
+	FreeDir(dir);
+	return ready;
+}
+
+static Datum
+segment_start(XLogSegNo segno, bool *null)
+{
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+
+	*null = segno == 0;
+	if (segno != 0)
+		XLogSegNoOffsetToRecPtr(segno, 0, wal_segment_size, lsn);
+	return LSNGetDatum(lsn);
+}
+
+/* (wal_bytes, oldest LSN, free bytes, files to archive, the first of them) */
+Datum
+sagaz_wal_state(PG_FUNCTION_ARGS)
+{
+	Datum		values[5] = {0};
+	bool		nulls[5] = {0};
+	struct statvfs disk;
+	XLogSegNo	oldest;
+	XLogSegNo	oldest_ready;
+	TimeLineID	tli;
+
+	repl_require_monitor("wal_retention");
+	if (RecoveryInProgress())
+		(void) GetXLogReplayRecPtr(&tli);
+	else
+		tli = GetWALInsertionTimeLine();
+	values[0] = Int64GetDatum(count_segments(tli, &oldest) * wal_segment_size);
+	values[1] = segment_start(oldest, &nulls[1]);
+	nulls[2] = statvfs(XLOGDIR, &disk) != 0;
+	if (!nulls[2])
+		values[2] = Int64GetDatum((int64) disk.f_bavail * (int64) disk.f_frsize);
+	values[3] = Int64GetDatum(count_ready(&oldest_ready));
+	values[4] = segment_start(oldest_ready, &nulls[4]);
+	PG_RETURN_DATUM(rows_one(fcinfo, values, nulls));
+}

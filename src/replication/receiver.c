@@ -1,0 +1,400 @@
+/*
+ * repl_receiver.c
+ *		A standby as it sees itself: how far behind, and how sure of it.
+ *
+ * That everything received was replayed says nothing while nothing arrives.
+ * So a lag is only taken from the LSN clock while the upstream is in contact;
+ * without, it is the time since that contact, and it grows.
+ */
+#include "replication/state.h"
+
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "base/compat.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/spin.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+
+#define SPEED_WINDOW	(INT64CONST(60) * USECS_PER_SEC)
+#define QUIET_START		(2 * USECS_PER_SEC)
+#define PROBE_TURNS		20
+#define PROBE_USEC		250
+
+PG_FUNCTION_INFO_V1(sagaz_receiver_state);
+
+/* What the sampler knew, copied under its lock, and what follows from it. */
+typedef struct StandbyView
+{
+	TimestampTz now;
+	ReplReceiver receiver;
+	XLogRecPtr	applied;
+	TimeLineID	applied_tli;
+	XLogRecPtr	upstream_end;
+	bool		sampled;		/* there is a sampler */
+	bool		frozen;			/* the receiver doesn't react */
+	TimestampTz contact;		/* last message, 0 unknown */
+	bool		offset_known;
+	TimeOffset	offset;			/* our clock minus the upstream's */
+	bool		offset_measured;	/* over many messages, not one */
+	bool		behind;			/* WAL beyond applied is known of */
+	TimestampTz beyond_at;
+	bool		beyond_exact;
+	bool		covered;		/* all WAL up to then is applied */
+	TimestampTz covered_at;
+	bool		safe;			/* all WAL up to then is received */
+	TimestampTz safe_at;
+	int64		restarts;
+	int			starts_unheard;
+	TimestampTz stuck_since;
+	bool		replay_speed_known;
+	double		replay_speed;
+	bool		wal_speed_known;
+	double		wal_speed;
+} StandbyView;
+
+/*
+ * A receiver sets both times to its own start, before it is connected to
+ * anybody. Taking that for a message would hide a lost upstream behind each
+ * new attempt. But one that stays connected and is sent nothing has all that
+ * there was when it began: a walsender sends what it has at once.
+ */
+static void
+judge_contact(ReplReceiver *receiver, TimestampTz now)
+{
+	receiver->heard = receiver->message_received != 0 &&
+		receiver->message_received != receiver->message_sent;
+	receiver->quiet_since = 0;
+	if (!receiver->heard && receiver->pid != 0 &&
+		receiver->state == WALRCV_STREAMING && receiver->host[0] != '\0' &&
+		now - receiver->message_received > QUIET_START)
+		receiver->quiet_since = receiver->message_received;
+}
+
+void
+repl_read_receiver(ReplReceiver *receiver, TimestampTz now)
+{
+	SpinLockAcquire(&WalRcv->mutex);
+	receiver->pid = WalRcv->pid;
+	receiver->state = WalRcv->walRcvState;
+	receiver->received = WalRcv->flushedUpto;
+	receiver->received_tli = WalRcv->receivedTLI;
+	receiver->upstream_end = WalRcv->latestWalEnd;
+	receiver->message_sent = WalRcv->lastMsgSendTime;
+	receiver->message_received = WalRcv->lastMsgReceiptTime;
+	receiver->host[0] = '\0';
+	receiver->port = 0;
+	if (WalRcv->ready_to_display)
+	{
+		strlcpy(receiver->host, WalRcv->sender_host, NI_MAXHOST);
+		receiver->port = WalRcv->sender_port;
+	}
+	strlcpy(receiver->slot_name, WalRcv->slotname, NAMEDATALEN);
+	SpinLockRelease(&WalRcv->mutex);
+	judge_contact(receiver, now);
+}
+
+/* The sampler's part, under its lock. */
+static void
+read_samples(StandbyView *view)
+{
+	const ReplShared *shared = repl_shared;
+	XLogRecPtr	end;
+
+	if (view->contact == 0)
+		view->contact = shared->message_received;
+	if (repl_offset_get(&shared->offset, &view->offset))
+		view->offset_known = view->offset_measured = true;
+	view->frozen = shared->frozen_since != 0 &&
+		shared->receiver_pid == view->receiver.pid &&
+		view->contact <= shared->frozen_since;
+	view->restarts = shared->receiver_starts;
+	view->starts_unheard = shared->starts_unheard;
+	if (shared->applied == view->applied)
+		view->stuck_since = shared->applied_at;
+	view->replay_speed_known = lsn_rate_speed(&shared->replay,
+											  &view->replay_speed);
+	view->wal_speed_known = lsn_clock_speed(&shared->clock, view->now,
+											SPEED_WINDOW, &view->wal_speed);
+	end = shared->clock.n > 0 ?
+		shared->clock.e[shared->clock.n - 1].lsn : InvalidXLogRecPtr;
+	view->upstream_end = Max(view->upstream_end, end);
+	view->behind = lsn_clock_passed(&shared->clock, view->applied, shared->sampled_at,
+									view->contact, view->upstream_end,
+									&view->beyond_at, &view->beyond_exact);
+	view->covered = lsn_clock_covered(&shared->clock, view->applied,
+									  &view->covered_at);
+	view->safe = lsn_clock_covered(&shared->clock,
+								   Max(view->receiver.received, view->applied),
+								   &view->safe_at);
+}
+
+static void
+extend(bool *known, TimestampTz *at, TimestampTz later)
+{
+	if (!*known || later > *at)
+		*at = later;
+	*known = true;
+}
+
+/*
+ * Without the sampler, ask the receiver here whether it is alive: it takes
+ * that up within a fraction of a millisecond, unless messages keep it busy.
+ */
+static bool
+receiver_reacts(const StandbyView *view)
+{
+	int			turn;
+
+	if (view->receiver.pid == 0 || view->receiver.state != WALRCV_STREAMING ||
+		view->now - view->contact < USECS_PER_SEC)
+		return true;
+	sagaz_ask_receiver();
+	for (turn = 0; turn < PROBE_TURNS && sagaz_receiver_asked(); turn++)
+		pg_usleep(PROBE_USEC);
+	return !sagaz_receiver_asked();
+}
+
+static void
+look(StandbyView *view)
+{
+	memset(view, 0, sizeof(StandbyView));
+	view->sampled = repl_sampler_now(&view->now) && repl_shared->in_recovery;
+	repl_read_receiver(&view->receiver, view->now);
+	view->applied = GetXLogReplayRecPtr(&view->applied_tli);
+	view->upstream_end = Max(view->receiver.upstream_end,
+							 view->receiver.received);
+	if (view->receiver.heard)
+	{
+		view->contact = view->receiver.message_received;
+		view->offset = view->contact - view->receiver.message_sent;
+		view->offset_known = true;
+	}
+	else
+		view->contact = view->receiver.quiet_since;
+	if (view->sampled)
+	{
+		LWLockAcquire(repl_shared->lock, LW_SHARED);
+		read_samples(view);
+		LWLockRelease(repl_shared->lock);
+	}
+	if (!view->sampled)
+	{
+		view->behind = view->upstream_end > view->applied;
+		view->frozen = !receiver_reacts(view);
+	}
+
+	/* The last message itself is as good as a sample. */
+	if (view->receiver.heard || view->receiver.quiet_since != 0)
+	{
+		TimestampTz sent = view->receiver.heard ?
+			view->receiver.message_sent + view->offset :
+			view->receiver.quiet_since;
+
+		if (view->applied >= view->upstream_end)
+			extend(&view->covered, &view->covered_at, sent);
+		if (Max(view->receiver.received, view->applied) >= view->upstream_end)
+			extend(&view->safe, &view->safe_at, sent);
+	}
+}
+
+static bool
+in_contact(const StandbyView *view)
+{
+	return view->receiver.pid != 0 &&
+		view->receiver.state == WALRCV_STREAMING &&
+		!view->frozen && view->contact != 0 &&
+		view->now - view->contact <=
+		(TimeOffset) repl_contact_grace * USECS_PER_SEC;
+}
+
+/*
+ * The time of the last replayed commit, in our clock. As a lag it is never
+ * too small, and too large after a pause in writing.
+ */
+static bool
+last_commit(const StandbyView *view, TimestampTz *at)
+{
+	*at = GetLatestXTime();
+	if (*at == 0)
+		return false;
+	if (view->offset_known)
+		*at += view->offset;
+	return true;
+}
+
+/* How far behind, and what that is taken from; NULL when it isn't known. */
+static const char *
+replay_lag(const StandbyView *view, TimeOffset *lag)
+{
+	TimestampTz commit;
+	bool		commit_known = last_commit(view, &commit);
+	bool		contact = in_contact(view);
+	const char *source;
+
+	*lag = 0;
+	if (contact && !view->behind)
+		return view->sampled ? "lsn_clock" : "last_message";
+	if (view->behind && view->sampled && view->beyond_exact)
+	{
+		*lag = view->now - view->beyond_at;
+		source = "lsn_clock";
+	}
+	else if (commit_known && view->behind)
+	{
+		*lag = view->now - commit;
+		if (view->sampled)
+			*lag = Max(*lag, view->now - view->beyond_at);
+		source = "commit_timestamp";
+	}
+	else if (view->behind)
+		return NULL;
+	else
+		source = NULL;
+	if (!contact)
+	{
+		if (view->contact != 0)
+		{
+			*lag = Max(*lag, view->now - view->contact);
+			source = "lost_contact";
+		}
+		else if (source == NULL && commit_known)
+		{
+			*lag = view->now - commit;
+			source = "commit_timestamp";
+		}
+	}
+	*lag = Max(*lag, 0);
+	return source;
+}
+
+static bool
+staleness_bound(const StandbyView *view, TimeOffset *bound)
+{
+	TimestampTz commit;
+
+	if (view->covered)
+		*bound = view->now - view->covered_at;
+	else if (last_commit(view, &commit))
+		*bound = view->now - commit;
+	else
+		return false;
+	*bound = Max(*bound, 0);
+	return true;
+}
+
+static const char *
+receiver_state_name(const ReplReceiver *receiver)
+{
+	if (sagaz_receiver_connects(receiver->state))
+		return "connecting";
+	switch (receiver->state)
+	{
+		case WALRCV_STOPPED:
+			return "stopped";
+		case WALRCV_STARTING:
+			return "starting";
+		case WALRCV_STREAMING:
+			/* so from its start, connected or not */
+			return receiver->host[0] == '\0' ? "connecting" : "streaming";
+		case WALRCV_WAITING:
+			return "waiting";
+		case WALRCV_RESTARTING:
+			return "restarting";
+		case WALRCV_STOPPING:
+			return "stopping";
+		default:
+			return "unknown";
+	}
+}
+
+static Datum
+lsn_or_null(XLogRecPtr lsn, bool *null)
+{
+	*null = XLogRecPtrIsInvalid(lsn);
+	return LSNGetDatum(lsn);
+}
+
+static void
+shape_positions(const StandbyView *view, Datum *values, bool *nulls)
+{
+	const ReplReceiver *receiver = &view->receiver;
+
+	values[0] = Int32GetDatum(receiver->pid);
+	nulls[0] = receiver->pid == 0;
+	values[1] = CStringGetTextDatum(receiver_state_name(receiver));
+	values[2] = Int64GetDatum(Max(view->restarts - 1, 0));
+	nulls[2] = !view->sampled;
+	values[3] = Int32GetDatum(view->starts_unheard);
+	nulls[3] = !view->sampled;
+	values[4] = CStringGetTextDatum(receiver->host);
+	nulls[4] = receiver->host[0] == '\0';
+	values[5] = Int32GetDatum(receiver->port);
+	nulls[5] = receiver->port == 0;
+	values[6] = CStringGetTextDatum(receiver->slot_name);
+	nulls[6] = receiver->slot_name[0] == '\0';
+	values[7] = lsn_or_null(receiver->received, &nulls[7]);
+	values[8] = lsn_or_null(view->upstream_end, &nulls[8]);
+	values[9] = lsn_or_null(view->applied, &nulls[9]);
+	values[10] = Int64GetDatum(receiver->received_tli);
+	nulls[10] = receiver->received_tli == 0;
+	values[11] = Int64GetDatum(view->applied_tli);
+	nulls[11] = view->applied_tli == 0;
+}
+
+static void
+shape_times(const StandbyView *view, Datum *values, bool *nulls)
+{
+	TimeOffset	lag;
+	TimeOffset	bound = 0;
+	const char *source = replay_lag(view, &lag);
+
+	values[12] = rows_interval(Max(view->now - view->contact, 0));
+	nulls[12] = view->contact == 0;
+	values[13] = BoolGetDatum(in_contact(view));
+	values[14] = BoolGetDatum(!view->frozen);
+	values[15] = rows_interval(lag);
+	nulls[15] = source == NULL;
+	values[16] = CStringGetTextDatum(source ? source : "none");
+	nulls[17] = !staleness_bound(view, &bound);
+	values[17] = rows_interval(bound);
+	values[18] = rows_interval(-view->offset);
+	nulls[18] = !view->offset_known;
+	values[19] = rows_interval(Max(view->now - view->stuck_since, 0));
+	nulls[19] = view->stuck_since == 0;
+	values[20] = Float8GetDatum(view->replay_speed);
+	nulls[20] = !view->replay_speed_known;
+	values[21] = Float8GetDatum(view->wal_speed);
+	nulls[21] = !view->wal_speed_known;
+	values[22] = BoolGetDatum(PromoteIsTriggered());
+	values[23] = BoolGetDatum(GetRecoveryPauseState() != RECOVERY_NOT_PAUSED);
+	values[24] = Int64GetDatum(Max((int64) (view->upstream_end - view->receiver.received), 0));
+	nulls[24] = XLogRecPtrIsInvalid(view->upstream_end) ||
+		XLogRecPtrIsInvalid(view->receiver.received);
+	values[25] = Int64GetDatum(view->upstream_end > view->applied ?
+							   (int64) (view->upstream_end - view->applied) : 0);
+	nulls[25] = XLogRecPtrIsInvalid(view->upstream_end);
+	values[26] = BoolGetDatum(PrimaryConnInfo != NULL && PrimaryConnInfo[0] != '\0');
+	values[27] = rows_interval(Max(view->now - view->safe_at, 0));
+	nulls[27] = !view->safe;
+}
+
+/* One row on a standby, none on a primary. */
+Datum
+sagaz_receiver_state(PG_FUNCTION_ARGS)
+{
+	StandbyView view;
+	Datum		values[28] = {0};
+	bool		nulls[28] = {0};
+
+	repl_require_monitor("standby_status");
+	if (!RecoveryInProgress())
+		PG_RETURN_NULL();
+	look(&view);
+	shape_positions(&view, values, nulls);
+	shape_times(&view, values, nulls);
+	PG_RETURN_DATUM(rows_one(fcinfo, values, nulls));
+}

@@ -1,0 +1,126 @@
+/*
+ * progress.c
+ *		What a worker is doing, for maintenance_status() and pg_stat_activity.
+ */
+#include "shmem/progress.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "base/process.h"
+#include "base/settings.h"
+#include "utils/backend_status.h"
+#include "utils/timestamp.h"
+
+static WorkState *my_work = NULL;
+
+void
+progress_attach(WorkState *work)
+{
+	my_work = work;
+}
+
+/* Whole characters only, or a reader would see invalid text. */
+static void
+set_text(char *field, const char *text)
+{
+	int			len = pg_mbcliplen(text, strlen(text), SHARED_TEXT - 1);
+
+	memcpy(field, text, len);
+	field[len] = '\0';
+}
+
+void
+progress_phase(const char *phase, const char *table)
+{
+	char	   *activity;
+
+	if (my_work == NULL)
+		return;
+	if (table == NULL)
+		table = "";
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	set_text(my_work->phase, phase);
+	set_text(my_work->table, table);
+	my_work->since = GetCurrentTimestamp();
+	my_work->done = 0;
+	my_work->total = 0;
+	LWLockRelease(shared_state->lock);
+	activity = psprintf("%s %s", phase, table);
+	pgstat_report_activity(STATE_RUNNING, activity);
+	pfree(activity);
+}
+
+void
+progress_count(int done, int total)
+{
+	if (my_work == NULL)
+		return;
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	my_work->done = done;
+	my_work->total = total;
+	LWLockRelease(shared_state->lock);
+}
+
+void
+progress_waiting_for(const char *what)
+{
+	if (my_work == NULL)
+		return;
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	set_text(my_work->waiting_for, what);
+	LWLockRelease(shared_state->lock);
+}
+
+void
+progress_action(void)
+{
+	if (my_work == NULL)
+		return;
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	my_work->actions++;
+	LWLockRelease(shared_state->lock);
+}
+
+/*
+ * Errors are counted here and not in the history, which is cleared of old rows
+ * and has a lasting error once. Those of passes by hand count as the worker's.
+ */
+void
+progress_error(const char *error)
+{
+	DatabaseState *database;
+
+	if (shared_state == NULL)
+		return;
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	if (my_work != NULL)
+	{
+		set_text(my_work->last_error, error);
+		my_work->errors++;
+	}
+	else if ((database = shared_find_database(MyDatabaseId)) != NULL)
+		database->work[WORKER_PASS].errors++;
+	LWLockRelease(shared_state->lock);
+}
+
+/*
+ * For tests: a worker stays here as long as sagaz_ha.stop_at names this point,
+ * so that a test can kill it, or the server, in a known state.
+ */
+void
+stop_point(const char *name)
+{
+	if (my_work == NULL || sagaz_stop_at == NULL || strcmp(sagaz_stop_at, name) != 0)
+		return;
+	progress_waiting_for(psprintf("stop point %s", name));
+	elog(LOG, "stopped at %s", name);
+	while (strcmp(sagaz_stop_at, name) == 0)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		process_reload();
+	}
+	progress_waiting_for("");
+}

@@ -1,0 +1,21 @@
+/*
+ * progress.h
+ *		What a worker is doing, for maintenance_status() and pg_stat_activity.
+ *		Does nothing in any other process, but for counting errors.
+ */
+#ifndef SAGAZ_PROGRESS_H
+#define SAGAZ_PROGRESS_H
+
+#include "postgres.h"
+
+#include "shmem/shared.h"
+
+extern void progress_attach(WorkState *work);
+extern void progress_phase(const char *phase, const char *table);
+extern void progress_count(int done, int total);
+extern void progress_waiting_for(const char *what);
+extern void progress_action(void);
+extern void progress_error(const char *error);
+extern void stop_point(const char *name);
+
+#endif							/* SAGAZ_PROGRESS_H */
