@@ -6,6 +6,12 @@ DATA = sagaz_ha--1.0.sql
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -fvisibility=hidden
+# The SQL script, in the order in which its parts need each other. The built file is
+# committed: PGXN and the packages name it.
+SQL_PARTS = schema state manage maintain coverage health status \
+	replication_state replication_standby replication_senders replication_slots replication_health \
+	promotion prometheus rights
+SQL_FILES = $(patsubst %,src/sql/%.sql,$(SQL_PARTS))
 PGFILEDESC = "sagaz_ha - partition maintenance and replication health"
 
 # $(sort) makes one list of both: the tests do not depend on each other
@@ -25,6 +31,11 @@ include $(PGXS)
 
 # Every object is rebuilt when a header changes; there are few of them.
 $(OBJS): $(wildcard src/*/*.h)
+
+all: $(DATA)
+$(DATA): $(SQL_FILES) Makefile
+	awk 'FNR == 1 && NR > 1 { print "" } { print }' $(addprefix $(srcdir)/,$(SQL_FILES)) >$@.new
+	mv $@.new $@
 else
 # demo and test work without, and install it
 all install uninstall installcheck clean:

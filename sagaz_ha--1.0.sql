@@ -107,9 +107,6 @@ COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
 COMMENT ON COLUMN sagaz_ha.partition_history.details IS
   'bounds, number of unfinished rows, who is in the way, or the error';
 
-REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history FROM PUBLIC;
-GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history TO pg_monitor;
-
 CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';
 COMMENT ON FUNCTION sagaz_ha.policy_changed() IS
@@ -500,47 +497,6 @@ CREATE FUNCTION sagaz_ha.maintenance_status(
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintenance_status';
 COMMENT ON FUNCTION sagaz_ha.maintenance_status() IS
   'launcher and workers of all databases: what each is doing, since when, and what it waits for';
-
---
--- Rights: who reads needs pg_monitor; who changes needs to be granted the
--- function and to own the table, which the functions check themselves.
---
-
-REVOKE ALL ON FUNCTION
-  sagaz_ha.create_saga_tables(),
-  sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean),
-  sagaz_ha.stop_managing_partitions(regclass),
-  sagaz_ha.resume_drops(regclass),
-  sagaz_ha._restored_at(),
-  sagaz_ha.reattach_partition(regclass, regclass),
-  sagaz_ha.maintain_partitions(regclass),
-  @extschema@.maintain_all_partitions(),
-  sagaz_ha.create_partition(regclass, timestamptz),
-  @extschema@.create_saga_executions_partition(date),
-  @extschema@.create_saga_outbox_partition(date),
-  @extschema@.create_saga_audit_log_partition(date),
-  @extschema@.cleanup_consumer_inbox(integer),
-  sagaz_ha.forget_dropped_tables(),
-  sagaz_ha.policy_changed(),
-  sagaz_ha.maintenance_status(),
-  sagaz_ha.plan_partition_maintenance(timestamptz),
-  sagaz_ha.partitions(boolean),
-  sagaz_ha._expired_state(regclass),
-  sagaz_ha.coverage(),
-  @extschema@.get_partition_statistics(),
-  sagaz_ha.partition_health()
-FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION
-  sagaz_ha._restored_at(),
-  sagaz_ha.maintenance_status(),
-  sagaz_ha.plan_partition_maintenance(timestamptz),
-  sagaz_ha.partitions(boolean),
-  sagaz_ha._expired_state(regclass),
-  sagaz_ha.coverage(),
-  @extschema@.get_partition_statistics(),
-  sagaz_ha.partition_health()
-TO pg_monitor;
-GRANT SELECT ON @extschema@.partition_metadata TO pg_monitor;
 
 --
 -- Replication health: a primary or a standby as it is, read only
@@ -1443,36 +1399,45 @@ $$;
 COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
   'exit code and message of a Nagios plugin: replication and partitions, the worst first';
 
--- Numbers of a server that not everyone may see. Tokens stay with PUBLIC: they
--- say no more than pg_current_wal_lsn(), and applications need them.
+--
+-- Rights: who reads needs pg_monitor; who changes needs to be granted the
+-- function and to own the table, which the functions check themselves.
+--
+
+REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history FROM PUBLIC;
+GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history,
+  @extschema@.partition_metadata TO pg_monitor;
+
+REVOKE ALL ON ALL ROUTINES IN SCHEMA sagaz_ha FROM PUBLIC;
+-- In the extension's own schema there may be functions of others.
 REVOKE ALL ON FUNCTION
-  sagaz_ha._thresholds(),
-  sagaz_ha._node_state(),
-  sagaz_ha._receiver_state(),
-  sagaz_ha._sender_state(),
-  sagaz_ha._wal_state(),
-  sagaz_ha._lsn_age(pg_lsn),
-  sagaz_ha._wal_speed(),
-  sagaz_ha._status(text[]),
-  sagaz_ha._replay_block(),
-  sagaz_ha.lsn_timestamp(pg_lsn),
-  sagaz_ha.standby_status(),
-  sagaz_ha.replication_standbys(),
-  sagaz_ha.replication_slot_risk(),
-  sagaz_ha.wal_retention(),
-  sagaz_ha.xmin_holders(),
-  sagaz_ha.replication_health(),
-  sagaz_ha.promotion_checks(),
-  sagaz_ha.promotion_readiness(),
-  sagaz_ha.node_ready(text, interval),
-  sagaz_ha._replication_metrics(),
-  sagaz_ha._partition_metrics(),
-  sagaz_ha.metrics(),
-  sagaz_ha._prometheus_labels(jsonb),
-  sagaz_ha.prometheus_metrics(),
-  sagaz_ha.nagios_check()
+  @extschema@.maintain_all_partitions(),
+  @extschema@.create_saga_executions_partition(date),
+  @extschema@.create_saga_outbox_partition(date),
+  @extschema@.create_saga_audit_log_partition(date),
+  @extschema@.cleanup_consumer_inbox(integer),
+  @extschema@.get_partition_statistics()
 FROM PUBLIC;
+
+-- A token says no more than pg_current_wal_lsn(), and applications need it. The
+-- owner of a table must be allowed to make the trigger, which only refuses.
+GRANT EXECUTE ON ROUTINE
+  sagaz_ha.clock(),
+  sagaz_ha.commit_token(),
+  sagaz_ha.has_replayed(text),
+  sagaz_ha.wait_for_replay(text, interval),
+  sagaz_ha.refuse_late_write()
+TO PUBLIC;
+
 GRANT EXECUTE ON FUNCTION
+  sagaz_ha._restored_at(),
+  sagaz_ha.maintenance_status(),
+  sagaz_ha.plan_partition_maintenance(timestamptz),
+  sagaz_ha.partitions(boolean),
+  sagaz_ha._expired_state(regclass),
+  sagaz_ha.coverage(),
+  @extschema@.get_partition_statistics(),
+  sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),
   sagaz_ha._node_state(),
   sagaz_ha._receiver_state(),

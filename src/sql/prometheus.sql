@@ -1,0 +1,218 @@
+CREATE FUNCTION sagaz_ha._replication_metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_health()),
+  s AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
+  l AS MATERIALIZED (
+    SELECT jsonb_build_object('slot', r.slot_name) AS labels,
+           ARRAY[array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], r.status)::float8 - 1,
+                 r.active::integer, r.retained_bytes, extract(epoch FROM r.retained_age),
+                 r.bytes_to_loss, extract(epoch FROM r.time_to_loss)] AS numbers
+    FROM sagaz_ha.replication_slot_risk() AS r),
+  x AS MATERIALIZED (SELECT * FROM sagaz_ha.xmin_holders()),
+  m (name, type, help, labels, value) AS (
+    -- of this server
+    SELECT v.name, v.type, v.help, v.labels, v.value
+    FROM h CROSS JOIN LATERAL (VALUES
+      ('sagaz_ha_replication_status', 'gauge', 'Replication health: 0 ok, 1 warning, 2 critical, 3 unknown.',
+       '{}'::jsonb, array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], h.status)::float8 - 1),
+      ('sagaz_ha_in_recovery', 'gauge', 'Whether this server is a standby.',
+       '{}', (h.role <> 'primary')::integer),
+      ('sagaz_ha_timeline_id', 'gauge', 'Timeline that is written or replayed.', '{}', h.timeline_id),
+      ('sagaz_ha_wal_position_bytes_total', 'counter', 'Position in WAL: flushed on a primary, replayed on a standby.',
+       '{}', (h.current_lsn - '0/0')::float8),
+      ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
+      ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
+      ('sagaz_ha_sync_required', 'gauge', 'Synchronous standbys that commits wait for.', '{}', h.sync_required),
+      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are there.', '{}', h.sync_available),
+      ('sagaz_ha_sync_waiters', 'gauge', 'Sessions that wait for synchronous standbys.', '{}', h.sync_waiters),
+      ('sagaz_ha_staleness_bound_seconds', 'gauge', 'All that was committed before now minus this is visible here.',
+       '{}', extract(epoch FROM h.staleness_bound)),
+      ('sagaz_ha_upstream_contact_age_seconds', 'gauge', 'Time since anything was heard from the upstream.',
+       '{}', extract(epoch FROM h.upstream_contact_age)),
+      ('sagaz_ha_slots_at_risk', 'gauge', 'Replication slots that are not ok.', '{}', h.slots_at_risk),
+      ('sagaz_ha_wal_bytes', 'gauge', 'Size of the WAL directory.', '{}', h.wal_bytes),
+      ('sagaz_ha_wal_disk_free_bytes', 'gauge', 'Free space for WAL.', '{}', h.wal_disk_free_bytes),
+      ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files))
+      AS v (name, type, help, labels, value)
+    UNION ALL
+    -- lag: on a standby its own, on a primary each standby's
+    SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
+           jsonb_build_object('standby', h.node_name, 'source', h.lag_source), extract(epoch FROM h.replay_lag)
+    FROM h WHERE h.role <> 'primary'
+    UNION ALL
+    SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
+           jsonb_build_object('standby', s.standby_name, 'source', s.lag_source),
+           extract(epoch FROM max(s.effective_replay_lag))
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name, s.lag_source
+    UNION ALL
+    SELECT 'sagaz_ha_replay_lag_bytes', 'gauge', 'WAL that is not replayed.',
+           jsonb_build_object('standby', h.node_name), h.replay_lag_bytes
+    FROM h WHERE h.role <> 'primary'
+    UNION ALL
+    SELECT 'sagaz_ha_replay_lag_bytes', 'gauge', 'WAL that is not replayed.',
+           jsonb_build_object('standby', s.standby_name), max(s.replay_lag_bytes)
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT 'sagaz_ha_standby_up', 'gauge', 'Whether the standby is streaming.',
+           jsonb_build_object('standby', s.standby_name), max((s.state = 'streaming')::integer)
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    SELECT 'sagaz_ha_standby_reply_age_seconds', 'gauge', 'Time since the standby''s last reply.',
+           jsonb_build_object('standby', s.standby_name), extract(epoch FROM max(s.reply_age))
+    FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
+    UNION ALL
+    -- of each slot: VALUES with references to it would be compiled for each
+    SELECT v.name, 'gauge', v.help, l.labels, l.numbers[v.n]
+    FROM (VALUES
+      (1, 'sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.'),
+      (2, 'sagaz_ha_slot_active', 'Whether somebody is connected to the slot.'),
+      (3, 'sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.'),
+      (4, 'sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.'),
+      (5, 'sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.'),
+      (6, 'sagaz_ha_slot_seconds_to_loss', 'Time until then, if its consumer stands still.'))
+      AS v (n, name, help)
+    CROSS JOIN l
+    UNION ALL
+    SELECT 'sagaz_ha_xmin_age', 'gauge', 'Transactions by which vacuum is held back.',
+           jsonb_build_object('kind', x.kind), max(x.age)
+    FROM x GROUP BY x.kind)
+  -- what isn't known is left out: a sample of 0 would be a lie
+  SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._replication_metrics() IS
+  'internal: the metrics of replication and slots';
+
+CREATE FUNCTION sagaz_ha._partition_metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH p AS MATERIALIZED (
+    SELECT m.parent, count(*) AS partitions, sum(m.total_bytes) AS bytes, sum(m.estimated_rows) AS rows,
+           count(*) FILTER (WHERE m.state = 'kept') AS kept
+    FROM @extschema@.partition_metadata AS m GROUP BY m.parent),
+  c AS MATERIALIZED (
+    SELECT c.parent, c.table_name,
+           extract(epoch FROM y.partition_interval) AS interval,
+           extract(epoch FROM c.premade_until - sagaz_ha.clock()) AS wanted,
+           CASE -- infinity can't be subtracted from before PostgreSQL 17
+             WHEN c.covered_until = 'infinity' THEN 'Infinity'
+             WHEN c.covered_until IS NOT NULL THEN extract(epoch FROM c.covered_until - sagaz_ha.clock())
+             -- without a plan for the table nothing is known about it
+             WHEN c.premade_until IS NOT NULL THEN 0
+           END AS covered
+    FROM sagaz_ha.coverage() AS c JOIN sagaz_ha.partition_policy AS y ON y.parent = c.parent),
+  m (name, type, help, labels, value) AS (
+    SELECT v.name, 'gauge', v.help, jsonb_build_object('table', c.table_name), v.value
+    FROM c LEFT JOIN p ON p.parent = c.parent CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_count', 'Partitions of the table.', coalesce(p.partitions, 0)::float8),
+      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', coalesce(p.bytes, 0)),
+      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', coalesce(p.rows, 0)),
+      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', coalesce(p.kept, 0)),
+      ('sagaz_ha_partition_interval_seconds', 'Width of a new partition; a month is taken for 30 days.', c.interval),
+      ('sagaz_ha_partition_wanted_seconds', 'Time ahead that the policy wants to be covered.', c.wanted),
+      ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail or go to a default partition; 0: they do now.',
+       c.covered)) AS v (name, help, value)
+    UNION ALL
+    SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',
+           jsonb_strip_nulls(jsonb_build_object('table', c.table_name, 'check', c.check_name)),
+           array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], c.status)::float8 - 1
+    FROM sagaz_ha.partition_health() AS c
+    UNION ALL
+    SELECT 'sagaz_ha_worker_up', 'gauge', 'Processes of sagaz_ha that are running.',
+           jsonb_build_object('type', w.type), count(a.pid)
+    FROM (VALUES ('sagaz_ha launcher'), ('sagaz_ha sampler')) AS w (type)
+    LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.backend_type = w.type
+    GROUP BY w.type)
+  SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
+  -- An error without preloading. The history is no counter: old rows go.
+  IF (SELECT n.sampled_at IS NOT NULL FROM sagaz_ha._node_state() AS n) THEN
+    RETURN QUERY
+    SELECT v.name, v.type, v.help,
+           jsonb_build_object('database', w.database, 'process', w.process), v.value
+    FROM sagaz_ha.maintenance_status() AS w CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_maintenance_duration_seconds', 'gauge', 'Duration of the last finished pass.',
+       extract(epoch FROM w.last_duration)::float8),
+      ('sagaz_ha_maintenance_last_pass_age_seconds', 'gauge', 'Time since the last pass finished.',
+       extract(epoch FROM clock_timestamp() - w.last_pass)),
+      ('sagaz_partition_maintenance_errors_total', 'counter', 'Errors in passes since the server started.',
+       w.errors)) AS v (name, type, help, value)
+    WHERE w.database = current_database() AND v.value IS NOT NULL;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._partition_metrics() IS
+  'internal: the metrics of partitions and of the processes that maintain them';
+
+CREATE FUNCTION sagaz_ha.metrics()
+RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT r.name, r.type, r.help, r.labels, r.value FROM sagaz_ha._replication_metrics() AS r
+  UNION ALL
+  SELECT p.name, p.type, p.help, p.labels, p.value FROM sagaz_ha._partition_metrics() AS p;
+END;
+COMMENT ON FUNCTION sagaz_ha.metrics() IS
+  'every number for monitoring; what is not known has no row';
+
+CREATE FUNCTION sagaz_ha._prometheus_labels(labels jsonb) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_prometheus_labels';
+COMMENT ON FUNCTION sagaz_ha._prometheus_labels(jsonb) IS
+  'internal: labels of a metric in the Prometheus text format';
+
+CREATE FUNCTION sagaz_ha.prometheus_metrics() RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN (
+  SELECT string_agg(f.text, '' ORDER BY f.name)
+  FROM (
+    SELECT m.name,
+           format(E'# HELP %s %s\n# TYPE %s %s\n', m.name,
+                  replace(replace(min(m.help), E'\\', E'\\\\'), E'\n', E'\\n'),
+                  m.name, min(m.type)) ||
+           string_agg(m.name || m.label_text || ' ' ||
+                      CASE m.value WHEN 'Infinity' THEN '+Inf' ELSE m.value::text END || E'\n',
+                      '' ORDER BY m.label_text) AS text
+    FROM (SELECT r.*, sagaz_ha._prometheus_labels(r.labels) AS label_text
+          FROM sagaz_ha.metrics() AS r) AS m
+    GROUP BY m.name) AS f);
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.prometheus_metrics() IS
+  'metrics() in the Prometheus text exposition format';
+
+CREATE FUNCTION sagaz_ha.nagios_check(OUT code integer, OUT message text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  WITH found AS (
+    SELECT h.status, h.summary, 0 AS o FROM sagaz_ha.replication_health() AS h
+    UNION ALL
+    SELECT p.status, format('partitions %s: %s: %s', p.check_name, coalesce(p.table_name, 'server'), p.details), 1
+    FROM sagaz_ha.partition_health() AS p WHERE p.status <> 'ok'),
+  worst AS (
+    SELECT sagaz_ha._status(array_agg(f.status || ':')) AS status FROM found AS f)
+  SELECT array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], w.status) - 1,
+         upper(w.status) || ' - ' ||
+         (SELECT string_agg(f.summary, '; ' ORDER BY f.status <> w.status, f.o) FROM found AS f)
+  INTO code, message
+  FROM worst AS w;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
+  'exit code and message of a Nagios plugin: replication and partitions, the worst first';

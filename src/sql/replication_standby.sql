@@ -1,0 +1,137 @@
+-- Of a standby's startup process: what it waits for, and for whom.
+CREATE FUNCTION sagaz_ha._replay_block(
+  OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
+LANGUAGE sql VOLATILE PARALLEL RESTRICTED
+BEGIN ATOMIC
+  SELECT w.replay_wait,
+         CASE w.replay_wait
+           WHEN 'lock' THEN
+             (SELECT array_agg(DISTINCT h.pid)
+              FROM pg_catalog.pg_locks AS l
+              JOIN pg_catalog.pg_locks AS h
+                ON h.granted AND h.pid <> l.pid
+               AND (h.locktype, h.database, h.relation, h.transactionid, h.virtualxid,
+                    h.classid, h.objid, h.objsubid)
+                   IS NOT DISTINCT FROM
+                   (l.locktype, l.database, l.relation, l.transactionid, l.virtualxid,
+                    l.classid, l.objid, l.objsubid)
+              WHERE l.pid = w.pid AND NOT l.granted)
+           -- Replay doesn't say whose snapshot is in the way. In the database
+           -- that it is about, it is the oldest one, at least.
+           WHEN 'conflict' THEN
+             (SELECT array_agg(b.pid ORDER BY b.age DESC)
+              FROM (SELECT a.pid, age(a.backend_xmin) AS age,
+                           max(age(a.backend_xmin)) OVER (PARTITION BY a.datid) AS oldest
+                    FROM pg_catalog.pg_stat_activity AS a
+                    WHERE a.backend_xmin IS NOT NULL AND a.backend_type <> 'walsender'
+                      AND a.pid <> pg_backend_pid()) AS b
+              WHERE b.age = b.oldest)
+         END,
+         CASE WHEN w.replay_wait = 'lock' THEN
+           (SELECT max(clock_timestamp() - l.waitstart) FROM pg_catalog.pg_locks AS l
+            WHERE l.pid = w.pid AND NOT l.granted)
+         END
+  FROM (SELECT a.pid,
+               CASE
+                 WHEN a.wait_event_type = 'Lock' THEN 'lock'
+                 WHEN a.wait_event IN ('RecoveryConflictSnapshot',
+                                       'RecoveryConflictTablespace', 'BufferPin')
+                   OR a.wait_event_type = 'BufferPin' THEN 'conflict'
+                 WHEN a.wait_event = 'RecoveryApplyDelay' THEN 'delayed'
+               END AS replay_wait
+        FROM pg_catalog.pg_stat_activity AS a
+        WHERE a.backend_type = 'startup') AS w;
+END;
+COMMENT ON FUNCTION sagaz_ha._replay_block() IS
+  'internal: what the startup process waits for, and which backends it waits for';
+
+CREATE FUNCTION sagaz_ha.standby_status()
+RETURNS TABLE (
+  receiver_state text, receiver_pid integer, receiver_restarts bigint,
+  upstream_host text, upstream_port integer, slot_name text,
+  received_lsn pg_lsn, latest_end_lsn pg_lsn, replay_lsn pg_lsn,
+  received_timeline bigint, replay_timeline bigint,
+  receive_lag_bytes bigint, replay_backlog_bytes bigint,
+  replay_lag interval, staleness_bound interval, message_age interval,
+  replay_state text, blocking_pids integer[], blocked_for interval,
+  replay_bytes_per_second float8, catchup_eta interval,
+  lag_source text, clock_offset interval, upstream_in_contact boolean,
+  scope text, status text, reasons text[])
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
+         s.upstream_host, s.upstream_port, s.slot_name,
+         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
+         s.received_timeline, s.replay_timeline,
+         s.receive_lag_bytes, s.replay_backlog_bytes,
+         s.replay_lag, s.staleness_bound, s.message_age,
+         s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
+         s.scope, sagaz_ha._status(s.reasons), s.reasons
+  FROM (
+    SELECT b.*,
+      array_remove(ARRAY[
+        CASE WHEN b.replay_lag IS NULL THEN 'unknown: replay lag is not known' END,
+        CASE
+          WHEN NOT b.streaming_configured THEN NULL
+          WHEN b.starts_unheard >= 3 AND NOT b.in_contact THEN
+            format('critical: %s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
+                   b.starts_unheard)
+          WHEN b.message_age > t.contact_grace THEN
+            format('critical: nothing heard from the upstream for %s', date_trunc('second', b.message_age))
+          WHEN b.receiver_state <> 'streaming' AND b.message_age IS NULL THEN
+            format('unknown: WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state)
+          WHEN b.receiver_state <> 'streaming' THEN
+            format('warning: WAL receiver is %s', b.receiver_state)
+          WHEN NOT b.responsive THEN 'warning: WAL receiver does not react'
+        END,
+        CASE
+          WHEN b.excess_lag >= t.replay_lag_critical THEN
+            format('critical: replay lag is %s', date_trunc('second', b.replay_lag))
+          WHEN b.excess_lag >= t.replay_lag_warning THEN
+            format('warning: replay lag is %s', date_trunc('second', b.replay_lag))
+        END,
+        CASE
+          WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_critical THEN
+            format('critical: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+          WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_warning THEN
+            format('warning: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+        END,
+        CASE b.replay_state
+          WHEN 'paused' THEN 'warning: replay is paused'
+          WHEN 'lock' THEN format('warning: replay waits for a lock of %s', b.blocking_pids)
+          WHEN 'conflict' THEN format('warning: replay waits for queries that conflict with it, of %s at least', b.blocking_pids)
+        END], NULL) AS reasons
+    FROM sagaz_ha._thresholds() AS t,
+      (SELECT r.*, k.blocking_pids,
+              CASE
+                WHEN r.paused THEN 'paused'
+                WHEN k.replay_wait IS NOT NULL THEN k.replay_wait
+                WHEN r.receiver_state IN ('streaming', 'waiting', 'restarting') THEN 'streaming'
+                ELSE 'archive'
+              END AS replay_state,
+              CASE WHEN r.paused OR k.replay_wait IS NOT NULL THEN
+                least(coalesce(k.waiting_for, r.stuck_for),
+                      CASE WHEN r.lag_source = 'lsn_clock' THEN r.replay_lag END)
+              END AS blocked_for,
+              CASE
+                WHEN r.replay_backlog_bytes = 0 AND r.in_contact THEN interval '0'
+                WHEN r.replay_backlog_bytes > 0 AND r.replay_speed > coalesce(r.wal_speed, 0) THEN
+                  make_interval(secs => least(r.replay_backlog_bytes /
+                    (r.replay_speed - coalesce(r.wal_speed, 0)), 1e9))
+              END AS catchup_eta,
+              CASE WHEN k.replay_wait = 'delayed' THEN
+                greatest(r.replay_lag - current_setting('recovery_min_apply_delay')::interval, interval '0')
+              ELSE r.replay_lag END AS excess_lag,
+              format('relative to the upstream %s, which may be a standby itself',
+                     coalesce(r.upstream_host || ':' || r.upstream_port, 'last connected')) AS scope
+       FROM sagaz_ha._receiver_state() AS r, sagaz_ha._replay_block() AS k
+       WHERE r.receiver_state IS NOT NULL) AS b) AS s;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.standby_status() IS
+  'this standby: its receiver, its lag and how sure that is, and what holds up replay; no row on a primary';

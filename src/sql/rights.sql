@@ -1,0 +1,65 @@
+--
+-- Rights: who reads needs pg_monitor; who changes needs to be granted the
+-- function and to own the table, which the functions check themselves.
+--
+
+REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history FROM PUBLIC;
+GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history,
+  @extschema@.partition_metadata TO pg_monitor;
+
+REVOKE ALL ON ALL ROUTINES IN SCHEMA sagaz_ha FROM PUBLIC;
+-- In the extension's own schema there may be functions of others.
+REVOKE ALL ON FUNCTION
+  @extschema@.maintain_all_partitions(),
+  @extschema@.create_saga_executions_partition(date),
+  @extschema@.create_saga_outbox_partition(date),
+  @extschema@.create_saga_audit_log_partition(date),
+  @extschema@.cleanup_consumer_inbox(integer),
+  @extschema@.get_partition_statistics()
+FROM PUBLIC;
+
+-- A token says no more than pg_current_wal_lsn(), and applications need it. The
+-- owner of a table must be allowed to make the trigger, which only refuses.
+GRANT EXECUTE ON ROUTINE
+  sagaz_ha.clock(),
+  sagaz_ha.commit_token(),
+  sagaz_ha.has_replayed(text),
+  sagaz_ha.wait_for_replay(text, interval),
+  sagaz_ha.refuse_late_write()
+TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+  sagaz_ha._restored_at(),
+  sagaz_ha.maintenance_status(),
+  sagaz_ha.plan_partition_maintenance(timestamptz),
+  sagaz_ha.partitions(boolean),
+  sagaz_ha._expired_state(regclass),
+  sagaz_ha.coverage(),
+  @extschema@.get_partition_statistics(),
+  sagaz_ha.partition_health(),
+  sagaz_ha._thresholds(),
+  sagaz_ha._node_state(),
+  sagaz_ha._receiver_state(),
+  sagaz_ha._sender_state(),
+  sagaz_ha._wal_state(),
+  sagaz_ha._lsn_age(pg_lsn),
+  sagaz_ha._wal_speed(),
+  sagaz_ha._status(text[]),
+  sagaz_ha._replay_block(),
+  sagaz_ha.lsn_timestamp(pg_lsn),
+  sagaz_ha.standby_status(),
+  sagaz_ha.replication_standbys(),
+  sagaz_ha.replication_slot_risk(),
+  sagaz_ha.wal_retention(),
+  sagaz_ha.xmin_holders(),
+  sagaz_ha.replication_health(),
+  sagaz_ha.promotion_checks(),
+  sagaz_ha.promotion_readiness(),
+  sagaz_ha.node_ready(text, interval),
+  sagaz_ha._replication_metrics(),
+  sagaz_ha._partition_metrics(),
+  sagaz_ha.metrics(),
+  sagaz_ha._prometheus_labels(jsonb),
+  sagaz_ha.prometheus_metrics(),
+  sagaz_ha.nagios_check()
+TO pg_monitor;
