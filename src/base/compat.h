@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "fmgr.h"
 #include "replication/walreceiver.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
@@ -29,6 +30,11 @@
 #undef PGDLLEXPORT
 #define PGDLLEXPORT __attribute__((visibility("default")))
 #endif
+
+/* A function that SQL can call. */
+#define SAGAZ_FUNCTION(name) \
+	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name)
 
 /* what transformRelOptions() takes an array of */
 #if PG_VERSION_NUM >= 180000

@@ -11,6 +11,7 @@
  */
 #include "ddl/fence.h"
 
+#include "base/compat.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -35,7 +36,7 @@
 
 #define FENCE	"sagaz_ha_fence"
 
-PG_FUNCTION_INFO_V1(sagaz_refuse_late_write);
+SAGAZ_FUNCTION(sagaz_refuse_late_write);
 
 static void
 run(const char *sql)

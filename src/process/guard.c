@@ -17,6 +17,7 @@
  */
 #include "process/guard.h"
 
+#include "base/compat.h"
 #include "postgres.h"
 
 #include <signal.h>

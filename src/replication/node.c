@@ -5,6 +5,7 @@
  */
 #include "replication/state.h"
 
+#include "base/compat.h"
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -22,8 +23,8 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(sagaz_node_state);
-PG_FUNCTION_INFO_V1(sagaz_wal_state);
+SAGAZ_FUNCTION(sagaz_node_state);
+SAGAZ_FUNCTION(sagaz_wal_state);
 
 static char *
 node_name(void)

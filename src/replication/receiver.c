@@ -24,7 +24,7 @@
 #define PROBE_TURNS		20
 #define PROBE_USEC		250
 
-PG_FUNCTION_INFO_V1(sagaz_receiver_state);
+SAGAZ_FUNCTION(sagaz_receiver_state);
 
 /* What the sampler knew, copied under its lock, and what follows from it. */
 typedef struct StandbyView

@@ -5,6 +5,7 @@
  */
 #include "replication/state.h"
 
+#include "base/compat.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "fmgr.h"
@@ -18,10 +19,10 @@
 
 #define SENDER_COLS	6
 
-PG_FUNCTION_INFO_V1(sagaz_sender_state);
-PG_FUNCTION_INFO_V1(sagaz_lsn_timestamp);
-PG_FUNCTION_INFO_V1(sagaz_lsn_age);
-PG_FUNCTION_INFO_V1(sagaz_wal_speed);
+SAGAZ_FUNCTION(sagaz_sender_state);
+SAGAZ_FUNCTION(sagaz_lsn_timestamp);
+SAGAZ_FUNCTION(sagaz_lsn_age);
+SAGAZ_FUNCTION(sagaz_wal_speed);
 
 typedef struct SenderView
 {

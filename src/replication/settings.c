@@ -7,6 +7,7 @@
  */
 #include "replication/state.h"
 
+#include "base/compat.h"
 #include <limits.h>
 
 #include "catalog/pg_authid.h"
@@ -44,8 +45,8 @@ static int	wal_disk_free_critical = 1024;
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
-PG_FUNCTION_INFO_V1(sagaz_thresholds);
-PG_FUNCTION_INFO_V1(sagaz_status);
+SAGAZ_FUNCTION(sagaz_thresholds);
+SAGAZ_FUNCTION(sagaz_status);
 
 static Size
 shared_size(void)

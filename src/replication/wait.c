@@ -32,9 +32,9 @@
 #define NAP_LAST_MS		4
 #define NAP_SHORT_TURNS	64
 
-PG_FUNCTION_INFO_V1(sagaz_commit_token);
-PG_FUNCTION_INFO_V1(sagaz_has_replayed);
-PG_FUNCTION_INFO_V1(sagaz_wait_for_replay);
+SAGAZ_FUNCTION(sagaz_commit_token);
+SAGAZ_FUNCTION(sagaz_has_replayed);
+SAGAZ_FUNCTION(sagaz_wait_for_replay);
 
 typedef struct Token
 {

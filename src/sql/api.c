@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -30,24 +31,24 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(sagaz_clock);
-PG_FUNCTION_INFO_V1(sagaz_create_saga_tables);
-PG_FUNCTION_INFO_V1(sagaz_manage_partitions);
-PG_FUNCTION_INFO_V1(sagaz_stop_managing_partitions);
-PG_FUNCTION_INFO_V1(sagaz_resume_drops);
-PG_FUNCTION_INFO_V1(sagaz_restored_at);
-PG_FUNCTION_INFO_V1(sagaz_reattach_partition);
-PG_FUNCTION_INFO_V1(sagaz_maintain_partitions);
-PG_FUNCTION_INFO_V1(sagaz_maintain_all_partitions);
-PG_FUNCTION_INFO_V1(sagaz_plan_partition_maintenance);
-PG_FUNCTION_INFO_V1(sagaz_create_partition);
-PG_FUNCTION_INFO_V1(sagaz_create_saga_partition);
-PG_FUNCTION_INFO_V1(sagaz_cleanup_consumer_inbox);
-PG_FUNCTION_INFO_V1(sagaz_partitions);
-PG_FUNCTION_INFO_V1(sagaz_coverage);
-PG_FUNCTION_INFO_V1(sagaz_forget_dropped_tables);
-PG_FUNCTION_INFO_V1(sagaz_policy_changed);
-PG_FUNCTION_INFO_V1(sagaz_maintenance_status);
+SAGAZ_FUNCTION(sagaz_clock);
+SAGAZ_FUNCTION(sagaz_create_saga_tables);
+SAGAZ_FUNCTION(sagaz_manage_partitions);
+SAGAZ_FUNCTION(sagaz_stop_managing_partitions);
+SAGAZ_FUNCTION(sagaz_resume_drops);
+SAGAZ_FUNCTION(sagaz_restored_at);
+SAGAZ_FUNCTION(sagaz_reattach_partition);
+SAGAZ_FUNCTION(sagaz_maintain_partitions);
+SAGAZ_FUNCTION(sagaz_maintain_all_partitions);
+SAGAZ_FUNCTION(sagaz_plan_partition_maintenance);
+SAGAZ_FUNCTION(sagaz_create_partition);
+SAGAZ_FUNCTION(sagaz_create_saga_partition);
+SAGAZ_FUNCTION(sagaz_cleanup_consumer_inbox);
+SAGAZ_FUNCTION(sagaz_partitions);
+SAGAZ_FUNCTION(sagaz_coverage);
+SAGAZ_FUNCTION(sagaz_forget_dropped_tables);
+SAGAZ_FUNCTION(sagaz_policy_changed);
+SAGAZ_FUNCTION(sagaz_maintenance_status);
 
 #define MAINTENANCE_STATUS_COLS	16
 

@@ -4,12 +4,13 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
-PG_FUNCTION_INFO_V1(sagaz_prometheus_labels);
+SAGAZ_FUNCTION(sagaz_prometheus_labels);
 
 /* The format knows three escapes, and takes every other character as it is. */
 static void
