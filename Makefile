@@ -44,7 +44,7 @@ endif
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo demo-up demo-status demo-down demo-install test test-matrix test-sanitize bench pgxn help
+.PHONY: demo demo-up demo-status demo-down demo-install test test-matrix test-sanitize bench pgxn indent help
 
 # What PGXN takes: the last commit, and nothing else.
 DISTVERSION = $(shell sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json)
@@ -82,6 +82,10 @@ test-sanitize:
 	@deploy/install-packages.sh test
 	@$(SUDO) env SUITES='sanitize valgrind' SUITES_ALONE= test/matrix.sh 17
 
+# the C source in place, by pgindent of PostgreSQL 18
+indent:
+	@PG_CONFIG='$(PG_CONFIG)' test/indent.sh
+
 # half an hour on a machine that does nothing else; writes bench/RESULTS.md
 bench:
 	PG_CONFIG='$(PG_CONFIG)' deploy/install-packages.sh bench
@@ -101,4 +105,5 @@ help:
 	@echo "make test-matrix    the same on PostgreSQL 15, 17, 18 and 19, each in a Debian folder"
 	@echo "                    (debootstrap, as root); VERSIONS='17 18' runs only some"
 	@echo "make test-sanitize  AddressSanitizer, UBSan and valgrind"
+	@echo "make indent         pgindent on the source, in place"
 	@echo "make bench          ours and its peers, measured: writes bench/RESULTS.md"
