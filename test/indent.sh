@@ -15,12 +15,13 @@ if [[ ${1-} == --check ]]; then
   options=(--check --diff)
 fi
 
-# What our own source defines: a name is the last word before the semicolon, or
+# What our own source defines, without what is in braces: a name is the last word before the semicolon, or
 # the first one in parentheses, if it is a pointer to a function.
 typedefs() {
   cat src/*.c src/*/*.[ch] | perl -0777 -ne '
     s{/\*.*?\*/}{}gs;
-    while (/^typedef\b[^;{(]*(?:\{.*?^\})?[^;{]*;/gms) {
+    s/^\{.*?^\}//gms;
+    while (/^typedef\b[^;]*;/gm) {
       my $text = $&;
       print "$1\n" if $text =~ /\(\s*\*\s*(\w+)/ || $text =~ /(\w+)\s*;$/;
     }' | sort -u

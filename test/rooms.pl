@@ -150,7 +150,7 @@ sub functions_of
 
 		$first-- while $first > 0 && $lines[ $first - 1 ] =~ /^[\sA-Za-z_].*[^;\/\\]$/;
 		my $head = join "\n", @lines[ $first .. $open - 1 ];
-		next unless $head =~ /^(\w+)\s*\(/m;
+		next unless $head =~ /^(\w+)\s*\(/m || $head =~ /(\w+)\s*\(/;
 		my $name = $1;
 		$close++ while $close < $#lines && $lines[$close] ne '}';
 		push @functions,
