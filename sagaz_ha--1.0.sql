@@ -14,7 +14,7 @@ COMMENT ON SCHEMA sagaz_ha IS 'partition maintenance and replication health';
 GRANT USAGE ON SCHEMA sagaz_ha TO PUBLIC;
 
 --
--- Policy and history: the only state that the catalogs don't have
+-- What the catalogs don't have: policies, intentions, problems, and a log
 --
 
 CREATE TABLE sagaz_ha.partition_policy (
@@ -71,12 +71,88 @@ CREATE TABLE sagaz_ha.partition_hold (
   held_by name NOT NULL
 );
 COMMENT ON TABLE sagaz_ha.partition_hold IS
-  'partitions that stay however old they are';
+  'partitions that stay however old they are; written by hold_partition() and reattach_partition()';
 COMMENT ON COLUMN sagaz_ha.partition_hold.partition IS 'the partition';
 COMMENT ON COLUMN sagaz_ha.partition_hold.reason IS 'why it stays';
 COMMENT ON COLUMN sagaz_ha.partition_hold.since IS 'since when it is held';
-COMMENT ON COLUMN sagaz_ha.partition_hold.held_by IS 'the role that asked for it';
+COMMENT ON COLUMN sagaz_ha.partition_hold.held_by IS 'the role that asked for it last';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_hold', '');
+
+-- The next three aren't dumped: they tell of this database, by OID.
+
+CREATE TABLE sagaz_ha.retirement (
+  partition regclass PRIMARY KEY,
+  parent regclass NOT NULL,
+  phase text NOT NULL CHECK (phase IN ('announced', 'fenced', 'detaching')),
+  since timestamptz NOT NULL,
+  detach_is_ours boolean NOT NULL,
+  waits_for text
+);
+COMMENT ON TABLE sagaz_ha.retirement IS
+  'partitions that the worker is retiring; a row goes when that has ended';
+COMMENT ON COLUMN sagaz_ha.retirement.partition IS 'the partition';
+COMMENT ON COLUMN sagaz_ha.retirement.parent IS 'the partitioned table';
+COMMENT ON COLUMN sagaz_ha.retirement.phase IS
+  'announced; fenced: it takes no more writes; detaching: its rows are not visible through the table';
+COMMENT ON COLUMN sagaz_ha.retirement.since IS 'since when it is being retired, or has to wait';
+COMMENT ON COLUMN sagaz_ha.retirement.detach_is_ours IS
+  'whether the worker has begun the detach; if another session has, the table is kept';
+COMMENT ON COLUMN sagaz_ha.retirement.waits_for IS
+  'the session or standby that may still see the partition; null: none';
+
+CREATE TABLE sagaz_ha.problem (
+  table_name text NOT NULL,
+  partition_name text,
+  parent regclass NOT NULL,
+  partition regclass,
+  action text NOT NULL CHECK (action IN ('KEEP', 'DEFER', 'ERROR')),
+  sqlstate text,
+  details text NOT NULL,
+  since timestamptz NOT NULL,
+  times integer NOT NULL,
+  next_try timestamptz,
+  found_by text NOT NULL CHECK (found_by IN ('pass', 'upkeep')),
+  version text NOT NULL
+);
+CREATE UNIQUE INDEX problem_subject
+  ON sagaz_ha.problem (table_name, coalesce(partition_name, ''), found_by);
+COMMENT ON TABLE sagaz_ha.problem IS
+  'what is wrong now; a row goes when a pass finds it solved';
+COMMENT ON COLUMN sagaz_ha.problem.table_name IS 'name of the partitioned table';
+COMMENT ON COLUMN sagaz_ha.problem.partition_name IS
+  'name of the partition, which may not exist yet; null for the table as a whole';
+COMMENT ON COLUMN sagaz_ha.problem.parent IS 'the partitioned table; 0 if it does not exist yet';
+COMMENT ON COLUMN sagaz_ha.problem.partition IS 'the partition; null if there is none yet';
+COMMENT ON COLUMN sagaz_ha.problem.action IS
+  'KEEP: an expired partition stays; DEFER: a lock or a drain is waited for; ERROR';
+COMMENT ON COLUMN sagaz_ha.problem.sqlstate IS 'of the error; null for KEEP and DEFER';
+COMMENT ON COLUMN sagaz_ha.problem.details IS
+  'number of unfinished rows, who is in the way, or the error, as of the last time';
+COMMENT ON COLUMN sagaz_ha.problem.since IS 'since when';
+COMMENT ON COLUMN sagaz_ha.problem.times IS
+  'how often an error, or an unavailable lock, has come in a row; 1 for what is only waited for';
+COMMENT ON COLUMN sagaz_ha.problem.next_try IS
+  'when the worker tries again; null: in the next pass';
+COMMENT ON COLUMN sagaz_ha.problem.found_by IS 'pass or upkeep, which removes it';
+COMMENT ON COLUMN sagaz_ha.problem.version IS
+  'internal: tells whether policy, table or partition have been changed since the last try';
+
+CREATE TABLE sagaz_ha.partition_times (
+  partition regclass PRIMARY KEY,
+  parent regclass NOT NULL,
+  created_at timestamptz,
+  frozen_at timestamptz,
+  detached_at timestamptz
+);
+CREATE INDEX partition_times_parent ON sagaz_ha.partition_times (parent);
+COMMENT ON TABLE sagaz_ha.partition_times IS
+  'when maintenance made, froze or detached a partition that still exists';
+COMMENT ON COLUMN sagaz_ha.partition_times.partition IS 'the partition';
+COMMENT ON COLUMN sagaz_ha.partition_times.parent IS 'the partitioned table';
+COMMENT ON COLUMN sagaz_ha.partition_times.created_at IS 'when maintenance made it; null: another session did';
+COMMENT ON COLUMN sagaz_ha.partition_times.frozen_at IS 'when maintenance froze it; null: not yet';
+COMMENT ON COLUMN sagaz_ha.partition_times.detached_at IS
+  'when maintenance detached it and kept the table; null: not yet';
 
 CREATE TABLE sagaz_ha.partition_history (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -88,13 +164,8 @@ CREATE TABLE sagaz_ha.partition_history (
   partition_name text,
   details text NOT NULL
 );
-CREATE INDEX partition_history_latest
-  ON sagaz_ha.partition_history (table_name, coalesce(partition_name, ''), id);
-CREATE INDEX partition_history_partition ON sagaz_ha.partition_history (partition, id);
-CREATE INDEX partition_history_retiring ON sagaz_ha.partition_history (partition)
-  WHERE action = 'DEFER' AND details LIKE 'retiring%';
 COMMENT ON TABLE sagaz_ha.partition_history IS
-  'what maintenance did and found; KEEP, DEFER and ERROR when they begin or change';
+  'log of what maintenance did and found; KEEP, DEFER and ERROR when they begin';
 COMMENT ON COLUMN sagaz_ha.partition_history.id IS 'order in which rows were recorded';
 COMMENT ON COLUMN sagaz_ha.partition_history.recorded_at IS 'time of the pass''s transaction';
 COMMENT ON COLUMN sagaz_ha.partition_history.action IS
@@ -115,6 +186,10 @@ CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE ON sagaz_ha.parti
   FOR EACH STATEMENT EXECUTE FUNCTION sagaz_ha.policy_changed();
 COMMENT ON TRIGGER policy_changed ON sagaz_ha.partition_policy IS
   'a changed policy is acted on at once, not at the next nap';
+CREATE TRIGGER hold_changed AFTER INSERT OR UPDATE OR DELETE ON sagaz_ha.partition_hold
+  FOR EACH STATEMENT EXECUTE FUNCTION sagaz_ha.policy_changed();
+COMMENT ON TRIGGER hold_changed ON sagaz_ha.partition_hold IS
+  'a partition that is released is looked at at once';
 
 -- Everybody may run it: it does nothing but refuse, and the table's owner,
 -- who makes the trigger, has to be allowed to.
@@ -180,6 +255,16 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_reattach_partition';
 COMMENT ON FUNCTION sagaz_ha.reattach_partition(regclass, regclass) IS
   'bring back a partition that was detached or archived; it then stays, however old it is';
 
+CREATE FUNCTION sagaz_ha.hold_partition(partition regclass, reason text) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_hold_partition';
+COMMENT ON FUNCTION sagaz_ha.hold_partition(regclass, text) IS
+  'keep a partition however old it is, until release_partition()';
+
+CREATE FUNCTION sagaz_ha.release_partition(partition regclass) RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_release_partition';
+COMMENT ON FUNCTION sagaz_ha.release_partition(regclass) IS
+  'end a partition''s hold, so that it expires as others do; false if there was none';
+
 --
 -- Maintenance
 --
@@ -213,17 +298,17 @@ COMMENT ON FUNCTION sagaz_ha.create_partition(regclass, timestamptz) IS
   'make the partition for rows of this time, if there is none; its name';
 
 CREATE FUNCTION @extschema@.create_saga_executions_partition(date) RETURNS text
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_executions_partition';
 COMMENT ON FUNCTION @extschema@.create_saga_executions_partition(date) IS
   'make the partition of saga_executions for this day, if there is none; its name';
 
 CREATE FUNCTION @extschema@.create_saga_outbox_partition(date) RETURNS text
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_outbox_partition';
 COMMENT ON FUNCTION @extschema@.create_saga_outbox_partition(date) IS
   'make the partition of saga_outbox for this day, if there is none; its name';
 
 CREATE FUNCTION @extschema@.create_saga_audit_log_partition(date) RETURNS text
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_audit_log_partition';
 COMMENT ON FUNCTION @extschema@.create_saga_audit_log_partition(date) IS
   'make the partition of saga_audit_log for this day, if there is none; its name';
 
@@ -237,12 +322,12 @@ COMMENT ON FUNCTION @extschema@.cleanup_consumer_inbox(integer) IS
 CREATE FUNCTION sagaz_ha.forget_dropped_tables() RETURNS event_trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_forget_dropped_tables';
 COMMENT ON FUNCTION sagaz_ha.forget_dropped_tables() IS
-  'event trigger function: remove the policies of tables that were dropped';
+  'event trigger function: remove what is said about tables that were dropped';
 CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
   WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE')
   EXECUTE FUNCTION sagaz_ha.forget_dropped_tables();
 COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
-  'removes the policies of tables that were dropped';
+  'removes what is said about tables that were dropped';
 
 --
 -- Reading
@@ -259,15 +344,13 @@ LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_partitions';
 COMMENT ON FUNCTION sagaz_ha.partitions(boolean) IS
   'every partition of every managed table, from catalogs and, if asked for, file sizes';
 
--- An expired partition's state: the last record about it says if it is kept.
 CREATE FUNCTION sagaz_ha._expired_state(partition regclass) RETURNS text
 LANGUAGE sql STABLE
 BEGIN ATOMIC
   SELECT CASE
-           WHEN (SELECT h.action
-                   FROM sagaz_ha.partition_history AS h
-                  WHERE h.partition OPERATOR(pg_catalog.=) _expired_state.partition
-                  ORDER BY h.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'KEEP'
+           WHEN EXISTS (SELECT FROM sagaz_ha.problem AS p
+                         WHERE p.partition OPERATOR(pg_catalog.=) _expired_state.partition
+                           AND p.action OPERATOR(pg_catalog.=) 'KEEP')
            THEN 'kept' ELSE 'expired'
          END;
 END;
@@ -288,10 +371,8 @@ COMMENT ON FUNCTION sagaz_ha.coverage() IS
 
 CREATE VIEW @extschema@.partition_metadata AS
   SELECT p.table_name, p.partition_name, p.partition_start, p.partition_end,
-         (SELECT pg_catalog.max(h.recorded_at)
-            FROM sagaz_ha.partition_history AS h
-           WHERE h.partition OPERATOR(pg_catalog.=) p.partition
-             AND h.action OPERATOR(pg_catalog.=) 'CREATE') AS created_at,
+         (SELECT t.created_at FROM sagaz_ha.partition_times AS t
+           WHERE t.partition OPERATOR(pg_catalog.=) p.partition) AS created_at,
          CASE WHEN p.state OPERATOR(pg_catalog.=) 'expired'
               THEN sagaz_ha._expired_state(p.partition) ELSE p.state END AS state,
          p.total_bytes, p.estimated_rows, p.parent, p.partition
@@ -305,7 +386,7 @@ COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, 
 COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
   'when maintenance made it; null for a partition that somebody else made, or that was restored';
 COMMENT ON COLUMN @extschema@.partition_metadata.state IS
-  'current, future, past, expired, kept (expired, but with unfinished rows), detaching or default';
+  'current, future, past, expired, kept (expired, but with unfinished rows, or held), detaching or default';
 COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS
   'size on disk with indexes and TOAST, in bytes';
 COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS
@@ -358,22 +439,10 @@ BEGIN
   WITH coverage AS (
     SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
   ), failing AS (
-    SELECT h.table_name, count(*) AS failures, max(h.details) AS details
-      FROM (SELECT DISTINCT ON (h.table_name, coalesce(h.partition_name, ''))
-                   h.table_name, h.partition, h.partition_name, h.action, h.details
-              FROM sagaz_ha.partition_history AS h
-             ORDER BY h.table_name, coalesce(h.partition_name, ''), h.id DESC) AS h
-     -- What no pass would try any more has been solved another way. CASE, so
-     -- that without errors nothing is planned.
-     WHERE CASE WHEN h.action = 'ERROR' THEN
-                EXISTS (SELECT FROM sagaz_ha.plan_partition_maintenance() AS p
-                         WHERE p.table_name = h.table_name
-                           AND p.partition_name IS NOT DISTINCT FROM h.partition_name)
-                -- no pass plans to finish a detach: it is the first that it does
-                OR EXISTS (SELECT FROM coverage AS c
-                            WHERE c.table_name = h.table_name AND c.pending_detach = h.partition)
-           END
-     GROUP BY h.table_name
+    SELECT p.parent, count(*) AS failures, (array_agg(p.details ORDER BY p.since DESC))[1] AS details
+      FROM sagaz_ha.problem AS p
+     WHERE p.action = 'ERROR'
+     GROUP BY p.parent
   )
   SELECT c.table_name, 'coverage',
          CASE
@@ -425,7 +494,7 @@ BEGIN
          CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
          (count(*) FILTER (WHERE m.state = 'kept'))::text,
          coalesce(string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
-                    FILTER (WHERE m.state = 'kept') || ': expired, but with unfinished rows',
+                    FILTER (WHERE m.state = 'kept') || ': expired, but with unfinished rows or held',
                   'none')
     FROM (SELECT p.table_name, p.partition_name, p.partition_start,
                  CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state
@@ -439,7 +508,7 @@ BEGIN
   SELECT c.table_name, 'errors',
          CASE WHEN f.failures > 0 THEN 'critical' ELSE 'ok' END,
          coalesce(f.failures, 0)::text, coalesce(f.details, 'none')
-    FROM coverage AS c LEFT JOIN failing AS f ON f.table_name = c.table_name
+    FROM coverage AS c LEFT JOIN failing AS f ON f.parent = c.parent
   UNION ALL
   SELECT c.table_name, 'drops',
          CASE WHEN p.since IS NOT NULL THEN 'critical' ELSE 'ok' END,
@@ -1404,9 +1473,9 @@ COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
 -- function and to own the table, which the functions check themselves.
 --
 
-REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history FROM PUBLIC;
-GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history,
-  @extschema@.partition_metadata TO pg_monitor;
+REVOKE ALL ON ALL TABLES IN SCHEMA sagaz_ha FROM PUBLIC;
+GRANT SELECT ON ALL TABLES IN SCHEMA sagaz_ha TO pg_monitor;
+GRANT SELECT ON @extschema@.partition_metadata TO pg_monitor;
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA sagaz_ha FROM PUBLIC;
 -- In the extension's own schema there may be functions of others.

@@ -107,25 +107,8 @@ sql_execute(const char *statement, SqlArgs *args)
 												 args->nulls, false, 0), statement);
 }
 
-/*
- * The same by a snapshot of right now: an older one, as REPEATABLE READ has,
- * could miss the row that matters, and couldn't change a row changed since.
- */
-uint64
-sql_execute_latest(const char *statement, SqlArgs *args)
-{
-	SPIPlanPtr	plan = prepare(statement, args);
-
-	return require_success(SPI_execute_snapshot(plan,
-												args ? args->values : NULL,
-												args ? args->nulls : NULL,
-												GetLatestSnapshot(), InvalidSnapshot,
-												false, true, 0), statement);
-}
-
-/* The same by a plan that is kept for the session, for what runs often. */
-uint64
-sql_execute_kept(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
+static SPIPlanPtr
+keep(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
 {
 	if (*plan == NULL)
 	{
@@ -134,8 +117,31 @@ sql_execute_kept(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
 		SPI_keepplan(prepared);
 		*plan = prepared;
 	}
-	return require_success(SPI_execute_plan(*plan, args->values,
+	return *plan;
+}
+
+/* The same by a plan that is kept for the session, for what runs often. */
+uint64
+sql_execute_kept(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
+{
+	return require_success(SPI_execute_plan(keep(plan, statement, args), args->values,
 											args->nulls, false, 0), statement);
+}
+
+/*
+ * The same by a snapshot of right now: an older one, as REPEATABLE READ has,
+ * could miss the row that matters, and couldn't change a row changed since.
+ * Without a plan to keep, it is made for this once.
+ */
+uint64
+sql_execute_latest(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
+{
+	return require_success(SPI_execute_snapshot(plan ? keep(plan, statement, args) :
+												prepare(statement, args),
+												args ? args->values : NULL,
+												args ? args->nulls : NULL,
+												GetLatestSnapshot(), InvalidSnapshot,
+												false, true, 0), statement);
 }
 
 /* A value of the last result, allocated in SPI's memory; columns count from 1. */

@@ -45,9 +45,10 @@ extern void sql_arg_name(SqlArgs *args, const char *value);
 
 extern void sql_run(const char *statement);
 extern uint64 sql_execute(const char *statement, SqlArgs *args);
-extern uint64 sql_execute_latest(const char *statement, SqlArgs *args);
 extern uint64 sql_execute_kept(SPIPlanPtr *plan, const char *statement,
 							   SqlArgs *args);
+extern uint64 sql_execute_latest(SPIPlanPtr *plan, const char *statement,
+								 SqlArgs *args);
 
 extern Datum sql_value(uint64 row, int column, bool *isnull);
 extern Oid	sql_oid(uint64 row, int column);

@@ -1,21 +1,17 @@
 /*
- * journal.c
- *		What maintenance did and found, kept in sagaz_ha.partition_history.
+ * history.c
+ *		The log of what maintenance did and found, and its notifications.
  *
  * Invariant: a change is recorded in the transaction that makes it, so the
- * history is true whenever that commits. A state that lasts (KEEP, DEFER,
- * ERROR) is recorded when it begins or changes, not in every pass, so that a
- * pass with nothing new writes nothing.
+ * history is true whenever that commits. Nothing here reads the log.
  */
 #include "catalog/history.h"
 
+#include "base/sql.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
-#include "executor/spi.h"
-#include "base/identity.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "base/settings.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
@@ -26,65 +22,48 @@
  */
 #define MAX_PAYLOAD_DETAILS	1000
 
-static bool
-is_lasting(const char *action)
+static const char *const action_names[] = {
+	[ACTION_CREATE] = "CREATE",
+	[ACTION_DETACH] = "DETACH",
+	[ACTION_DROP] = "DROP",
+	[ACTION_KEEP] = "KEEP",
+	[ACTION_DEFER] = "DEFER",
+	[ACTION_ANALYZE] = "ANALYZE",
+	[ACTION_ERROR] = "ERROR",
+	[ACTION_ATTACH] = "ATTACH",
+	[ACTION_FREEZE] = "FREEZE"
+};
+
+/* What an action is called in rows. */
+const char *
+history_action_name(Action action)
 {
-	return strcmp(action, ACTION_KEEP) == 0 ||
-		strcmp(action, ACTION_DEFER) == 0 ||
-		strcmp(action, ACTION_ERROR) == 0;
+	return action_names[action];
 }
 
-/*
- * Inserts the row, unless it is a lasting state that the latest row about the
- * same partition has already. What an error says is part of it; how many rows
- * are unfinished, or who holds a lock, changes all the time and isn't. That a
- * partition is being retired is a state of its own, which must be recorded
- * though something was in the way before. A name can belong to another table
- * by now.
- */
-static bool
-insert_history(const JournalEntry *entry)
+static void
+insert_row(const Record *record, TimestampTz now)
 {
-	static const char *const sql =
+	static const char *const statement =
 		"INSERT INTO sagaz_ha.partition_history"
 		" (recorded_at, action, parent, table_name, partition, partition_name, details)"
-		" SELECT $1, $2, $3, $4, $5, $6, $7 WHERE NOT $8 OR NOT EXISTS ("
-		"  SELECT FROM (SELECT h.action, h.details, h.partition FROM sagaz_ha.partition_history AS h"
-		"    WHERE h.table_name = $4"
-		"      AND coalesce(h.partition_name, '') = coalesce($6, '')"
-		"    ORDER BY h.id DESC LIMIT 1) AS latest"
-		"  WHERE latest.action = $2 AND ($2 <> 'ERROR' OR latest.details = $7)"
-		"    AND latest.partition IS NOT DISTINCT FROM $5"
-		"    AND (latest.details LIKE '" RETIRING "%' OR $7 NOT LIKE '" RETIRING "%'))";
-	Oid			types[8] = {TIMESTAMPTZOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
-		TEXTOID, TEXTOID, BOOLOID};
-	Datum		values[8];
-	char		nulls[9] = "        ";
-	Identity	saved;
-	bool		inserted;
+		" VALUES ($1, $2, $3, $4, $5, $6, $7)";
+	static SPIPlanPtr plan = NULL;
+	const Subject *subject = &record->subject;
+	SqlSession	session;
+	SqlArgs		args = {0};
 
-	memset(values, 0, sizeof(values));
-	values[0] = TimestampTzGetDatum(settings_now());
-	values[1] = CStringGetTextDatum(entry->action);
-	values[2] = ObjectIdGetDatum(entry->parent);
-	values[3] = CStringGetTextDatum(entry->table_name);
-	values[4] = ObjectIdGetDatum(entry->partition);
-	nulls[4] = OidIsValid(entry->partition) ? ' ' : 'n';
-	if (entry->partition_name)
-		values[5] = CStringGetTextDatum(entry->partition_name);
-	else
-		nulls[5] = 'n';
-	values[6] = CStringGetTextDatum(entry->details);
-	values[7] = BoolGetDatum(is_lasting(entry->action));
-
-	SPI_connect();
-	identity_assume(&saved, identity_extension_owner());
-	if (SPI_execute_with_args(sql, 8, types, values, nulls, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "could not write partition history");
-	inserted = SPI_processed > 0;
-	identity_restore(&saved);
-	SPI_finish();
-	return inserted;
+	sql_begin_as_extension(&session);
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
+	sql_arg_text(&args, history_action_name(record->action));
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(subject->parent));
+	sql_arg_text(&args, subject->table_name);
+	sql_arg_or_null(&args, OIDOID, ObjectIdGetDatum(subject->partition),
+					!OidIsValid(subject->partition));
+	sql_arg_text(&args, subject->partition_name);
+	sql_arg_text(&args, record->details);
+	(void) sql_execute_kept(&plan, statement, &args);
+	sql_end(&session);
 }
 
 static void
@@ -98,50 +77,45 @@ append_member(StringInfo json, const char *name, const char *value)
 }
 
 static void
-notify(const JournalEntry *entry)
+notify(const Record *record)
 {
 	StringInfoData json;
-	int			len = strlen(entry->details);
+	int			len = strlen(record->details);
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
-	append_member(&json, "action", entry->action);
-	append_member(&json, "table", entry->table_name);
-	append_member(&json, "partition", entry->partition_name);
+	append_member(&json, "action", history_action_name(record->action));
+	append_member(&json, "table", record->subject.table_name);
+	append_member(&json, "partition", record->subject.partition_name);
 	append_member(&json, "details",
-				  pnstrdup(entry->details,
-						   pg_mbcliplen(entry->details, len, MAX_PAYLOAD_DETAILS)));
+				  pnstrdup(record->details,
+						   pg_mbcliplen(record->details, len, MAX_PAYLOAD_DETAILS)));
 	appendStringInfoChar(&json, '}');
 	Async_Notify("sagaz_ha", json.data);
 }
 
-/* Records and announces; false when there was nothing new to record. */
-bool
-journal_record(const JournalEntry *entry)
+/* Records and announces, in the current transaction. */
+void
+history_add(const Record *record, TimestampTz now)
 {
-	if (!insert_history(entry))
-		return false;
-	notify(entry);
-	return true;
+	insert_row(record, now);
+	notify(record);
 }
 
-/* Whether maintenance has ever made a partition of this table. */
-bool
-journal_has_created(Oid parent)
+/* Removes the rows from before a time. Looks at the oldest one first. */
+void
+history_prune(TimestampTz before)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(parent)};
-	Identity	saved;
-	bool		found;
+	static const char *const statement =
+		"DELETE FROM sagaz_ha.partition_history AS h"
+		" WHERE h.recorded_at < $1"
+		"   AND (SELECT o.recorded_at FROM sagaz_ha.partition_history AS o"
+		"         ORDER BY o.id LIMIT 1) < $1";
+	SqlSession	session;
+	SqlArgs		args = {0};
 
-	SPI_connect();
-	identity_assume(&saved, identity_extension_owner());
-	if (SPI_execute_with_args("SELECT FROM sagaz_ha.partition_history"
-							  " WHERE parent = $1 AND action = 'CREATE' LIMIT 1",
-							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read partition history");
-	found = SPI_processed > 0;
-	identity_restore(&saved);
-	SPI_finish();
-	return found;
+	sql_begin_as_extension(&session);
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(before));
+	(void) sql_execute(statement, &args);
+	sql_end(&session);
 }

@@ -1,42 +1,47 @@
 /*
- * journal.h
- *		What maintenance did and found, kept in sagaz_ha.partition_history.
+ * history.h
+ *		The log of what maintenance did and found, and its notifications.
  */
-#ifndef SAGAZ_JOURNAL_H
-#define SAGAZ_JOURNAL_H
+#ifndef SAGAZ_CATALOG_HISTORY_H
+#define SAGAZ_CATALOG_HISTORY_H
 
 #include "postgres.h"
 
-#define ACTION_CREATE	"CREATE"
-#define ACTION_DETACH	"DETACH"
-#define ACTION_DROP		"DROP"
-#define ACTION_KEEP		"KEEP"
-#define ACTION_DEFER	"DEFER"
-#define ACTION_ANALYZE	"ANALYZE"
-#define ACTION_ERROR	"ERROR"
+#include "datatype/timestamp.h"
 
-/* In the history only. */
-#define ACTION_ATTACH	"ATTACH"
-#define ACTION_FREEZE	"FREEZE"
-
-/* One row of maintain_all_partitions(), and of the history. */
-typedef struct JournalEntry
+/* What a pass did, or found; the last two stand in the history only. */
+typedef enum Action
 {
-	const char *action;
+	ACTION_CREATE,
+	ACTION_DETACH,
+	ACTION_DROP,
+	ACTION_KEEP,
+	ACTION_DEFER,
+	ACTION_ANALYZE,
+	ACTION_ERROR,
+	ACTION_ATTACH,
+	ACTION_FREEZE
+} Action;
+
+/* What a row is about. */
+typedef struct Subject
+{
 	Oid			parent;
 	const char *table_name;
 	Oid			partition;		/* InvalidOid where there is none yet */
-	const char *partition_name; /* NULL for the table as a whole */
+	const char *partition_name; /* NULL: the table as a whole */
+} Subject;
+
+/* One row of maintain_all_partitions(), and of the history. */
+typedef struct Record
+{
+	Subject		subject;
+	Action		action;
 	const char *details;
-} JournalEntry;
+} Record;
 
-/* How the details of the DEFER row begin that says: this partition is ours to end. */
-#define RETIRING	"retiring"
+extern const char *history_action_name(Action action);
+extern void history_add(const Record *record, TimestampTz now);
+extern void history_prune(TimestampTz before);
 
-/* And then: our detach has begun. */
-#define DETACHED	RETIRING ", detached"
-
-extern bool journal_record(const JournalEntry *entry);
-extern bool journal_has_created(Oid parent);
-
-#endif							/* SAGAZ_JOURNAL_H */
+#endif							/* SAGAZ_CATALOG_HISTORY_H */

@@ -1,9 +1,9 @@
 /*
- * partition.c
+ * parent.c
  *		A partitioned table and its partitions, as the catalogs have them.
  *
- * Bounds come from the relation cache, which a warm session has at hand; the
- * catalogs themselves are read only for what the cache doesn't tell apart.
+ * Invariant: bounds come from the relation cache, which a warm session has at
+ * hand; catalogs are scanned only for what the cache doesn't tell apart.
  */
 #include "catalog/parent.h"
 
@@ -14,22 +14,15 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/datetime.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 static bool
 problem_is(ParentProblem *problem, int sqlstate, const char *message,
@@ -65,11 +58,12 @@ relkind_name(char relkind)
 }
 
 /* Whether the table is one that this extension can maintain, and if not, why. */
-bool
-partition_check_parent(Relation rel, ParentProblem *problem)
+static bool
+check_parent(Relation rel, ParentProblem *problem)
 {
 	const char *name = RelationGetRelationName(rel);
 	PartitionKey key;
+	const KeyKind *kind;
 
 	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return problem_is(problem, ERRCODE_WRONG_OBJECT_TYPE,
@@ -95,46 +89,19 @@ partition_check_parent(Relation rel, ParentProblem *problem)
 		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
 						  psprintf("table \"%s\" is partitioned by an expression", name),
 						  "Only PARTITION BY RANGE on one timestamptz, timestamp or date column is supported.");
-	if (key->parttypid[0] != TIMESTAMPTZOID &&
-		key->parttypid[0] != TIMESTAMPOID && key->parttypid[0] != DATEOID)
+	kind = key_kind_of(key->parttypid[0]);
+	if (kind == NULL)
 		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
 						  psprintf("table \"%s\" is partitioned by a column of type %s",
 								   name, format_type_be(key->parttypid[0])),
 						  "The partition key must be a timestamptz, timestamp or date column.");
 
 	/* an own operator class could run its author's code when bounds compare */
-	if (key->partopfamily[0] != DATETIME_BTREE_FAMILY)
+	if (key->partopfamily[0] != kind->opfamily)
 		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
 						  psprintf("table \"%s\" is partitioned with a non-default operator class", name),
 						  "Use the default operator class for the partition key.");
 	return true;
-}
-
-/* A value of the key as time. Infinite dates and timestamps become our own. */
-CalTime
-partition_key_time(Oid key_type, Datum value)
-{
-	DateADT		date;
-
-	/* -infinity and infinity are the least and the greatest value here too */
-	if (key_type != DATEOID)
-		return DatumGetTimestamp(value);
-	date = DatumGetDateADT(value);
-	if (DATE_IS_NOBEGIN(date))
-		return CAL_MINUS_INFINITY;
-	if (DATE_IS_NOEND(date) || date >= CAL_END / CAL_DAY)
-		return CAL_INFINITY;
-	return date * CAL_DAY;
-}
-
-static CalTime
-bound_time(Oid key_type, PartitionRangeDatumKind kind, Datum value)
-{
-	if (kind == PARTITION_RANGE_DATUM_MINVALUE)
-		return CAL_MINUS_INFINITY;
-	if (kind == PARTITION_RANGE_DATUM_MAXVALUE)
-		return CAL_INFINITY;
-	return partition_key_time(key_type, value);
 }
 
 /* The parent's partition with a pending detach; there can be only one. */
@@ -162,25 +129,53 @@ find_pending(Oid parent)
 	return pending;
 }
 
+/* Enters one partition: among the others, or as the one being detached. */
+static void
+add_partition(ParentInfo *info, Oid relid, const KeyRange *range)
+{
+	PlanBound	bound;
+
+	bound.lower = key_bound_time(info->kind, range->lower_kind, range->lower);
+	bound.upper = key_bound_time(info->kind, range->upper_kind, range->upper);
+	if (relid == info->pending_relid)
+	{
+		info->pending_range = *range;
+		info->pending_bound = bound;
+		return;
+	}
+	info->relids[info->nparts] = relid;
+	info->ranges[info->nparts] = *range;
+	info->bounds[info->nparts++] = bound;
+}
+
+/* A bound outlives the relation cache's entry. */
+static Datum
+copy_datum(PartitionKey key, PartitionRangeDatumKind kind, Datum value)
+{
+	return kind == PARTITION_RANGE_DATUM_VALUE ?
+		datumCopy(value, key->parttypbyval[0], key->parttyplen[0]) : (Datum) 0;
+}
+
 /* Reads what maintenance has to know; false, and why, if it can't be managed. */
 bool
-partition_read_parent(Relation rel, ParentInfo *info, ParentProblem *problem)
+parent_read(Relation rel, ParentInfo *info, ParentProblem *problem)
 {
 	PartitionKey key;
 	PartitionDesc desc;
 	PartitionBoundInfo bounds;
 
 	memset(info, 0, sizeof(*info));
-	if (!partition_check_parent(rel, problem))
+	if (!check_parent(rel, problem))
 		return false;
 	key = RelationGetPartitionKey(rel);
 	info->relid = RelationGetRelid(rel);
 	info->owner = rel->rd_rel->relowner;
 	info->key_attnum = key->partattrs[0];
-	info->key_type = key->parttypid[0];
+	info->kind = key_kind_of(key->parttypid[0]);
 
 	desc = RelationGetPartitionDesc(rel, false);
 	info->relids = (Oid *) palloc(sizeof(Oid) * (desc->nparts + 1));
+	info->ranges = (KeyRange *) palloc(sizeof(KeyRange) * (desc->nparts + 1));
 	info->bounds = (PlanBound *) palloc(sizeof(PlanBound) * (desc->nparts + 1));
 	if (desc->nparts == 0)
 		return true;
@@ -194,42 +189,62 @@ partition_read_parent(Relation rel, ParentInfo *info, ParentProblem *problem)
 	/* datum i is the upper bound of partition indexes[i], if that isn't -1 */
 	for (int i = 1; i < bounds->ndatums; i++)
 	{
-		int			part = bounds->indexes[i];
-		PlanBound	bound;
+		KeyRange	range;
 
-		if (part < 0)
+		if (bounds->indexes[i] < 0)
 			continue;
-		bound.lower = bound_time(info->key_type, bounds->kind[i - 1][0],
-								 bounds->datums[i - 1][0]);
-		bound.upper = bound_time(info->key_type, bounds->kind[i][0],
-								 bounds->datums[i][0]);
-		if (desc->oids[part] == info->pending_relid)
-		{
-			info->pending_bound = bound;
-			continue;
-		}
-		info->relids[info->nparts] = desc->oids[part];
-		info->bounds[info->nparts++] = bound;
+		range.lower_kind = bounds->kind[i - 1][0];
+		range.upper_kind = bounds->kind[i][0];
+		range.lower = copy_datum(key, range.lower_kind, bounds->datums[i - 1][0]);
+		range.upper = copy_datum(key, range.upper_kind, bounds->datums[i][0]);
+		add_partition(info, desc->oids[bounds->indexes[i]], &range);
 	}
 	return true;
 }
 
 /* The same for callers that can't go on without. */
 void
-partition_require_parent(Relation rel, ParentInfo *info)
+parent_require(Relation rel, ParentInfo *info)
 {
 	ParentProblem problem;
 
-	if (!partition_read_parent(rel, info, &problem))
+	if (!parent_read(rel, info, &problem))
 		ereport(ERROR,
 				(errcode(problem.sqlstate),
 				 errmsg("%s", problem.message),
 				 errhint("%s", problem.hint)));
 }
 
+/* The same of a table that the caller hasn't opened, under this lock. */
+void
+parent_require_by_oid(Oid relid, LOCKMODE mode, ParentInfo *info)
+{
+	Relation	rel = table_open(relid, mode);
+
+	parent_require(rel, info);
+	table_close(rel, NoLock);
+}
+
+/* The index of a partition that is attached, or -1. */
+int
+parent_find(const ParentInfo *info, Oid partition)
+{
+	for (int i = 0; i < info->nparts; i++)
+		if (info->relids[i] == partition)
+			return i;
+	return -1;
+}
+
+/* The name of the key's column. */
+char *
+parent_key_name(const ParentInfo *info)
+{
+	return get_attname(info->relid, info->key_attnum, false);
+}
+
 /* Tables that the parent's foreign keys reference. */
 List *
-partition_referenced_tables(Oid parent)
+parent_referenced_tables(Oid parent)
 {
 	Relation	constraints = table_open(ConstraintRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -276,7 +291,7 @@ referencing_table(Oid constraint, Oid referenced)
  * key depends on the columns that it references, and few things do.
  */
 List *
-partition_referencing_tables(Oid parent)
+parent_referencing_tables(Oid parent)
 {
 	Relation	depend = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData keys[3];
@@ -304,125 +319,4 @@ partition_referencing_tables(Oid parent)
 	systable_endscan(scan);
 	table_close(depend, AccessShareLock);
 	return result;
-}
-
-/*
- * The name for a partition that begins here. A parent's name that is too long
- * for the suffix is cut and gets a hash of the whole, so that two parents with
- * a long common beginning don't collide.
- */
-char *
-partition_name(Relation parent, const Calendar *cal, CalTime start,
-			   const CalSpan *span)
-{
-	const char *name = RelationGetRelationName(parent);
-	int			len = strlen(name);
-	char		suffix[CAL_SUFFIX_SIZE];
-	char		hash[10];
-	int			room;
-
-	cal_suffix(cal, start, span, suffix);
-	room = NAMEDATALEN - 1 - (int) strlen(suffix);
-	if (len <= room)
-		return psprintf("%s%s", name, suffix);
-	snprintf(hash, sizeof(hash), "_%08x",
-			 DatumGetUInt32(hash_any((const unsigned char *) name, len)));
-	len = pg_mbcliplen(name, len, room - (int) strlen(hash));
-	return psprintf("%.*s%s%s", len, name, hash, suffix);
-}
-
-/* A bound as it is written, and read again, whatever DateStyle and TimeZone. */
-static char *
-format_time(Oid key_type, CalTime value)
-{
-	char		buf[MAXDATELEN + 1];
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	if (timestamp2tm(value, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("partition bound out of range")));
-	tm.tm_isdst = 0;			/* or else the offset isn't written */
-	if (key_type == DATEOID)
-		EncodeDateOnly(&tm, USE_ISO_DATES, buf);
-	else
-		EncodeDateTime(&tm, fsec, key_type == TIMESTAMPTZOID, 0, NULL,
-					   USE_ISO_DATES, buf);
-	return pstrdup(buf);
-}
-
-char *
-partition_bound_literal(Oid key_type, CalTime value)
-{
-	return psprintf("%s::%s", quote_literal_cstr(format_time(key_type, value)),
-					format_type_be_qualified(key_type));
-}
-
-/* "2025-01-01 00:00:00+00 to 2025-02-01 00:00:00+00", for people */
-char *
-partition_bound_display(Oid key_type, const PlanBound *bound)
-{
-	return psprintf("%s to %s",
-					bound->lower == CAL_MINUS_INFINITY ? "-infinity" :
-					format_time(key_type, bound->lower),
-					bound->upper == CAL_INFINITY ? "infinity" :
-					format_time(key_type, bound->upper));
-}
-
-/* An instant, whatever DateStyle and TimeZone. */
-char *
-partition_time_display(TimestampTz t)
-{
-	return format_time(TIMESTAMPTZOID, t);
-}
-
-/* schema.name, quoted, for a statement; NULL when the relation is gone */
-char *
-partition_qualified_name(Oid relid)
-{
-	char	   *name = get_rel_name(relid);
-	char	   *schema;
-
-	if (name == NULL)
-		return NULL;
-	schema = get_namespace_name(get_rel_namespace(relid));
-	return quote_qualified_identifier(schema, name);
-}
-
-/*
- * The name that people read, whatever search_path is: as in a statement, but
- * without the schema where that is the extension's own.
- */
-char *
-partition_display_name(Oid relid)
-{
-	char	   *name = get_rel_name(relid);
-
-	if (name == NULL)
-		return NULL;
-	if (get_rel_namespace(relid) == sagaz_extension_schema())
-		return pstrdup(quote_identifier(name));
-	return partition_qualified_name(relid);
-}
-
-/* The schema that CREATE EXTENSION put the specification's names in. */
-Oid
-sagaz_extension_schema(void)
-{
-	Relation	extensions = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			schema = InvalidOid;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
-				F_NAMEEQ, CStringGetDatum("sagaz_ha"));
-	scan = systable_beginscan(extensions, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	systable_endscan(scan);
-	table_close(extensions, AccessShareLock);
-	return schema;
 }

@@ -2,15 +2,24 @@
  * policy.h
  *		How each table wants to be maintained.
  */
-#ifndef SAGAZ_POLICY_H
-#define SAGAZ_POLICY_H
+#ifndef SAGAZ_CATALOG_POLICY_H
+#define SAGAZ_CATALOG_POLICY_H
 
 #include "postgres.h"
 
+#include "bounds/plan.h"
+#include "catalog/key.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "pgtime.h"
-#include "bounds/plan.h"
+
+/* What happens to an expired partition. */
+typedef enum RetentionAction
+{
+	RETENTION_DROP,
+	RETENTION_DETACH,
+	RETENTION_ARCHIVE			/* detach, and move to archive_schema */
+} RetentionAction;
 
 typedef struct Policy
 {
@@ -18,8 +27,8 @@ typedef struct Policy
 	Interval	interval;
 	int			premake;
 	Interval   *retention;		/* NULL: for ever */
-	char	   *retention_action;	/* drop, detach or archive */
-	char	   *archive_schema;	/* NULL unless retention_action is archive */
+	RetentionAction action;
+	char	   *archive_schema; /* NULL unless the action is RETENTION_ARCHIVE */
 	char	   *unfinished_when;	/* NULL: nothing is ever unfinished */
 	char	   *time_zone;
 	pg_tz	   *tz;
@@ -27,22 +36,20 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
-	bool		drops_held;		/* until an operator agrees */
-	bool		restored;		/* they are, because the server was restored */
+	bool		drops_held_back;	/* until an operator agrees */
+	bool		restored;		/* the reason is that the server was restored */
 	TimestampTz restore_to_note;	/* the row doesn't say so yet; 0: it does */
 } Policy;
 
 extern List *policy_load(Oid parent);
-extern void policy_register(Policy *policy);
-extern void policy_recheck(const Policy *policy, Oid owner);
-extern bool policy_delete(Oid parent);
-extern bool policy_hold_drops(const Policy *policy);
-extern bool policy_resume_drops(Oid parent);
-extern int	policy_delete_orphans(void);
+extern const char *policy_action_name(RetentionAction action);
+extern bool policy_parse_action(const char *name, RetentionAction *action);
 extern char *policy_archive_schema(const Policy *policy);
 extern pg_tz *policy_time_zone(const char *name);
-extern void policy_plan(const Policy *policy, Oid key_type, PlanPolicy *plan);
-extern CalTime policy_key_time(const Policy *policy, Oid key_type, TimestampTz t);
-extern TimestampTz policy_instant(const Policy *policy, Oid key_type, CalTime t);
+extern void policy_plan(const Policy *policy, const KeyKind *kind, PlanPolicy *plan);
+extern CalTime policy_local_time(const Policy *policy, TimestampTz t);
+extern TimestampTz policy_instant_of_local(const Policy *policy, CalTime local);
+extern CalTime policy_key_time(const Policy *policy, const KeyKind *kind, TimestampTz t);
+extern TimestampTz policy_instant(const Policy *policy, const KeyKind *kind, CalTime t);
 
-#endif							/* SAGAZ_POLICY_H */
+#endif							/* SAGAZ_CATALOG_POLICY_H */

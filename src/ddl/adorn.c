@@ -2,15 +2,14 @@
  * adorn.c
  *		What a new partition gets from its parent beyond CREATE TABLE … LIKE.
  *
- * One query over the catalogs writes the statements that are missing, with
- * everything quoted by the server. Its plan is kept for the session. To be
- * called inside SPI, as the table's owner, with search_path pinned, so that a
- * regclass is written with its schema.
+ * Invariant: one query over the catalogs writes the statements that are missing,
+ * with everything quoted by the server. Callers are inside SPI, as the table's
+ * owner, with search_path pinned, so that a regclass is written with its schema.
  */
 #include "ddl/adorn.h"
 
+#include "base/sql.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 
 /*
  * Privileges: default privileges may have given more to the partition than
@@ -75,30 +74,22 @@ static const char *const replica_identity =
 	"  JOIN pg_class AS t ON t.oid = p.indrelid"
 	" WHERE p.indrelid = $1 AND p.indisreplident AND t.relreplident = 'i'";
 
+/* Runs the statements that a query returns. */
 static void
-run_written(SPIPlanPtr *plan, const char *sql, Oid parent, Oid partition)
+run_written(SPIPlanPtr *plan, const char *query, Oid parent, Oid partition)
 {
-	Oid			types[2] = {OIDOID, OIDOID};
-	Datum		values[2] = {ObjectIdGetDatum(parent), ObjectIdGetDatum(partition)};
+	SqlArgs		args = {0};
 	SPITupleTable *statements;
 
-	if (*plan == NULL)
-	{
-		*plan = SPI_prepare(sql, 2, types);
-		SPI_keepplan(*plan);
-	}
-	if (SPI_execute_plan(*plan, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the parent's properties");
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	(void) sql_execute_kept(plan, query, &args);
 	statements = SPI_tuptable;
 	for (uint64 i = 0; i < statements->numvals; i++)
-	{
-		char	   *statement = SPI_getvalue(statements->vals[i], statements->tupdesc, 1);
-
-		if (SPI_execute(statement, false, 0) != SPI_OK_UTILITY)
-			elog(ERROR, "could not execute \"%s\"", statement);
-	}
+		sql_run(SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
 }
 
+/* Gives a new table what it needs before it is attached. */
 void
 adorn_partition(Oid parent, Oid partition)
 {
@@ -107,6 +98,7 @@ adorn_partition(Oid parent, Oid partition)
 	run_written(&plan, adornments, parent, partition);
 }
 
+/* Gives a new partition what it can have only once it is attached. */
 void
 adorn_replica_identity(Oid parent, Oid partition)
 {

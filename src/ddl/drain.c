@@ -1,26 +1,28 @@
 /*
  * drain.c
- *		Who may still see a partition whose detach is pending.
+ *		Which sessions and standbys may still see a partition whose detach is
+ *		pending.
  *
- * FINALIZE and DROP take AccessExclusive on the partition. That lock is
- * replayed on standbys, where it would freeze replay behind a query that uses
- * the partition. So both wait until every standby's feedback says that its
- * oldest snapshot is younger than the detach. A standby without feedback
- * can't be waited for.
+ * Invariant: nothing here takes a lock. FINALIZE and DROP take AccessExclusive on
+ * the partition, which is replayed on standbys, where it would freeze replay
+ * behind a query that uses the partition. So both wait until every standby's
+ * feedback says that its oldest snapshot is younger than the detach. A standby
+ * without feedback can't be waited for.
  */
 #include "ddl/drain.h"
 
 #include "access/transam.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "shmem/progress.h"
 #include "base/settings.h"
+#include "base/sql.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "shmem/progress.h"
 #include "shmem/shared.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 /* name, feedback xmin, its age in transactions, whether it is connected */
-static const char *const standbys_sql =
+static const char *const standbys_query =
 	"SELECT coalesce(nullif(application_name, ''), client_addr::text, pid::text),"
 	"       backend_xmin, age(backend_xmin), true"
 	"  FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
@@ -39,29 +41,26 @@ static const char *const standbys_sql =
 static TransactionId
 detaching_transaction(Oid partition)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	SqlArgs		args = {0};
 	bool		isnull;
 
-	if (SPI_execute_with_args("SELECT xmin FROM pg_inherits"
-							  " WHERE inhrelid = $1 AND inhdetachpending",
-							  1, types, values, NULL, true, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	if (sql_execute("SELECT xmin FROM pg_inherits WHERE inhrelid = $1 AND inhdetachpending", &args) == 0)
 		return InvalidTransactionId;
-	return DatumGetTransactionId(SPI_getbinval(SPI_tuptable->vals[0],
-											   SPI_tuptable->tupdesc, 1, &isnull));
+	return DatumGetTransactionId(sql_value(0, 1, &isnull));
 }
 
 /*
- * Whoever here may have a snapshot from before the detach, said for people, or
- * NULL; or one that is newer and lasts. FINALIZE would wait for both, with
- * strong locks. Others' snapshots are gone before that would matter. Inside SPI.
+ * The session here that may have a snapshot from before the detach; or a newer
+ * one that lasts. FINALIZE would wait for both, with strong locks. Other
+ * snapshots are gone before that would matter. Inside SPI.
  */
-static char *
-local_blocker(TransactionId detached)
+static void
+find_session(TransactionId detached, DrainBlocker *blocker)
 {
-	static const char *const sql =
-		"SELECT format('process %s, in a transaction for %s', pid,"
+	static const char *const query =
+		"SELECT format('process %s', pid),"
+		"       format('process %s, in a transaction for %s', pid,"
 		"              date_trunc('second', clock_timestamp() - xact_start))"
 		"  FROM pg_stat_activity"
 		" WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -70,14 +69,13 @@ local_blocker(TransactionId detached)
 		"        OR xact_start < clock_timestamp() - interval '1 second')"
 		"   AND query !~ '^autovacuum:'"
 		" ORDER BY age(backend_xmin) DESC LIMIT 1";
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
+	SqlArgs		args = {0};
 
-	values[0] = CStringGetTextDatum(psprintf("%u", detached));
-	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look at the sessions");
-	return SPI_processed == 0 ? NULL :
-		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	sql_arg_text(&args, psprintf("%u", detached));
+	if (sql_execute(query, &args) == 0)
+		return;
+	blocker->name = sql_text(0, 1);
+	blocker->details = sql_text(0, 2);
 }
 
 /*
@@ -88,7 +86,7 @@ local_blocker(TransactionId detached)
 static char *
 missing_standby(void)
 {
-	static const char *const sql =
+	static const char *const query =
 		"SELECT format('standby %s, which has not come back yet', s.slot_name)"
 		"  FROM pg_replication_slots AS s"
 		"  LEFT JOIN pg_stat_replication AS r ON r.pid = s.active_pid"
@@ -96,103 +94,78 @@ missing_standby(void)
 		"   AND s.wal_status IS DISTINCT FROM 'lost'"
 		"   AND (r.pid IS NULL OR r.backend_start > clock_timestamp() - interval '5 seconds')"
 		" LIMIT 1";
+	int			comeback = Min(COMEBACK_TIME, sagaz_standby_drain_timeout);
 
-	if (shared_state == NULL ||
-		TimestampDifferenceExceeds(shared_state->launcher_since, GetCurrentTimestamp(),
-								   Min(COMEBACK_TIME, sagaz_standby_drain_timeout) * 1000))
+	if (!shared_launcher_is_younger_than(comeback))
 		return NULL;
-	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look at the standbys");
-	return SPI_processed == 0 ? NULL :
-		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	return sql_execute(query, NULL) == 0 ? NULL : sql_text(0, 1);
 }
 
 /*
- * The standby, or else the session here, that may still have a snapshot from
- * before the detach, said for people, or NULL. A standby that is gone but left
- * a slot counts only for a while, from the moment on that something had to
- * wait. Inside SPI.
+ * The standby that may have a snapshot from before the detach. One that is gone
+ * but left a slot counts only while the caller is patient.
  */
-char *
-drain_blocker(Oid partition, TimestampTz since)
+static void
+find_standby(TransactionId detached, bool patient, DrainBlocker *blocker)
 {
-	TransactionId detached = detaching_transaction(partition);
-	bool		patient = settings_now() - since < sagaz_standby_drain_timeout * USECS_PER_SEC;
-	SPITupleTable *standbys;
-	char	   *missing;
+	uint64		rows = sql_execute(standbys_query, NULL);
 
-	if (!TransactionIdIsValid(detached))
-		return NULL;
-	missing = missing_standby();
-	stop_point("drain:asked");
-	if (missing != NULL)
-		return missing;
-	if (SPI_execute(standbys_sql, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look at the standbys");
-	standbys = SPI_tuptable;
-	for (uint64 i = 0; i < standbys->numvals; i++)
+	for (uint64 i = 0; i < rows; i++)
 	{
-		HeapTuple	row = standbys->vals[i];
 		bool		isnull;
-		TransactionId xmin = DatumGetTransactionId(SPI_getbinval(row, standbys->tupdesc,
-																 2, &isnull));
-		bool		connected = DatumGetBool(SPI_getbinval(row, standbys->tupdesc,
-														   4, &isnull));
+		TransactionId xmin = DatumGetTransactionId(sql_value(i, 2, &isnull));
+		bool		connected = DatumGetBool(sql_value(i, 4, &isnull));
 
 		if (TransactionIdFollows(xmin, detached) || (!connected && !patient))
 			continue;
-		return psprintf("standby %s%s with an xmin that is %s transactions old",
-						SPI_getvalue(row, standbys->tupdesc, 1),
-						connected ? "" : ", which is not connected,",
-						SPI_getvalue(row, standbys->tupdesc, 3));
+		blocker->name = psprintf("standby %s", sql_text(i, 1));
+		blocker->details = psprintf("%s%s with an xmin that is %s transactions old",
+									blocker->name, connected ? "" : ", which is not connected,",
+									sql_text(i, 3));
+		return;
 	}
-	return local_blocker(detached);
 }
 
-/* Who holds a lock on the relation, said for people; NULL: nobody. Inside SPI. */
-char *
-drain_lock_holders(Oid relid)
+/*
+ * Finds the standby, or else the session here, that may still have a snapshot
+ * from before the detach. A standby that is gone but left a slot counts only for
+ * sagaz_ha.standby_drain_timeout, from since on. Inside SPI.
+ */
+void
+drain_find_blocker(Oid partition, TimestampTz since, TimestampTz now, DrainBlocker *blocker)
 {
-	static const char *const sql =
-		"SELECT string_agg(format('process %s%s', l.pid, ', in a transaction for '"
-		"                         || date_trunc('second', clock_timestamp() - a.xact_start)), '; ')"
-		"  FROM (SELECT DISTINCT pid FROM pg_locks"
-		"         WHERE locktype = 'relation' AND relation = $1 AND granted"
-		"           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-		"           AND pid IS DISTINCT FROM pg_backend_pid()) AS l"
-		"  LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid";
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
+	TransactionId detached = detaching_transaction(partition);
+	bool		patient = now - since < sagaz_standby_drain_timeout * USECS_PER_SEC;
 
-	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 0) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		return NULL;
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	memset(blocker, 0, sizeof(*blocker));
+	if (!TransactionIdIsValid(detached))
+		return;
+	blocker->name = blocker->details = missing_standby();
+	stop_point("drain:asked");
+	if (blocker->name == NULL)
+		find_standby(detached, patient, blocker);
+	if (blocker->name == NULL)
+		find_session(detached, blocker);
 }
 
 /* Whether a standby would notice an AccessExclusive lock that is replayed. */
 bool
 drain_has_standbys(void)
 {
+	SqlSession	session;
 	bool		found;
 
-	SPI_connect();
-	found = missing_standby() != NULL;
-	if (!found && SPI_execute(standbys_sql, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look at the standbys");
-	found = found || SPI_processed > 0;
-	SPI_finish();
+	sql_begin(&session, GetUserId());
+	found = missing_standby() != NULL || sql_execute(standbys_query, NULL) > 0;
+	sql_end(&session);
 	return found;
 }
 
-/* Whether anybody streams from here, even without feedback. Inside SPI, as anybody. */
+/* Whether any standby streams from here, even without feedback. Inside SPI, as any role. */
 bool
 drain_is_followed(void)
 {
-	if (SPI_execute("SELECT FROM pg_stat_replication"
-					" UNION ALL "
-					"SELECT FROM pg_replication_slots WHERE slot_type = 'physical'",
-					true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look at the standbys");
-	return SPI_processed > 0;
+	return sql_execute("SELECT FROM pg_stat_replication"
+					   " UNION ALL "
+					   "SELECT FROM pg_replication_slots WHERE slot_type = 'physical'", NULL) > 0;
 }

@@ -1,17 +1,25 @@
 /*
  * drain.h
- *		Who may still see a partition whose detach is pending.
+ *		Which sessions and standbys may still see a partition whose detach is
+ *		pending.
  */
-#ifndef SAGAZ_DRAIN_H
-#define SAGAZ_DRAIN_H
+#ifndef SAGAZ_DDL_DRAIN_H
+#define SAGAZ_DDL_DRAIN_H
 
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
 
-extern char *drain_blocker(Oid partition, TimestampTz since);
-extern char *drain_lock_holders(Oid relid);
+/* Whom a drain waits for. */
+typedef struct DrainBlocker
+{
+	char	   *name;			/* NULL: nobody. The same at each look */
+	char	   *details;		/* name, and how old what it sees is */
+} DrainBlocker;
+
+extern void drain_find_blocker(Oid partition, TimestampTz since, TimestampTz now,
+							   DrainBlocker *blocker);
 extern bool drain_has_standbys(void);
 extern bool drain_is_followed(void);
 
-#endif							/* SAGAZ_DRAIN_H */
+#endif							/* SAGAZ_DDL_DRAIN_H */

@@ -11,6 +11,7 @@
 #include "ddl/toplevel.h"
 
 #include "access/xact.h"
+#include "base/attempt.h"
 #include "base/compat.h"
 #include "base/identity.h"
 #include "miscadmin.h"
@@ -68,22 +69,31 @@ run_portal(const char *sql)
 	PortalDrop(portal, false);
 }
 
-static void
-execute(const char *sql, Oid role, volatile bool *first_committed)
+/* A statement, and what came of it. */
+typedef struct TopLevel
 {
-	MemoryContext context = CurrentMemoryContext;
+	const char *sql;
+	Oid			role;
+	MemoryContext context;		/* outlives the transactions that the statement ends */
+	volatile bool committed;	/* the statement's first transaction */
+} TopLevel;
+
+static void
+top_level_step(void *arg)
+{
+	TopLevel   *top = (TopLevel *) arg;
 
 	StartTransactionCommand();
 	GetUserIdAndSecContext(&session_user, &session_context);
-	SetUserIdAndSecContext(role, session_context | SECURITY_LOCAL_USERID_CHANGE |
+	SetUserIdAndSecContext(top->role, session_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	identity_set_local("search_path", "pg_catalog, pg_temp");
-	committed = first_committed;
-	begun_as = role;
-	/* the parse tree has to outlive the transactions that the statement ends */
-	MemoryContextSwitchTo(context);
-	run_portal(sql);
-	if (only_first && *first_committed)
+	committed = &top->committed;
+	begun_as = top->role;
+	/* the parse tree has to outlive them, too */
+	MemoryContextSwitchTo(top->context);
+	run_portal(top->sql);
+	if (only_first && top->committed)
 		AbortCurrentTransaction();
 	else
 		CommitTransactionCommand();
@@ -99,9 +109,8 @@ ErrorData *
 toplevel_execute(const char *sql, Oid role, bool first, bool *first_committed)
 {
 	static bool registered = false;
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
-	volatile bool did_commit = false;
+	TopLevel	top = {sql, role, CurrentMemoryContext, false};
+	ErrorData  *error;
 
 	if (!registered)
 	{
@@ -109,19 +118,7 @@ toplevel_execute(const char *sql, Oid role, bool first, bool *first_committed)
 		registered = true;
 	}
 	only_first = first;
-	PG_TRY();
-	{
-		execute(sql, role, &did_commit);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	*first_committed = did_commit;
+	error = attempt_at_top_level(top_level_step, &top);
+	*first_committed = top.committed;
 	return error;
 }

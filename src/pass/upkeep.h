@@ -2,11 +2,11 @@
  * upkeep.h
  *		What autovacuum doesn't do for partitioned tables.
  */
-#ifndef SAGAZ_UPKEEP_H
-#define SAGAZ_UPKEEP_H
+#ifndef SAGAZ_PASS_UPKEEP_H
+#define SAGAZ_PASS_UPKEEP_H
 
-#include "pass/maintain.h"
+#include "pass/pass.h"
 
 extern void upkeep_run(Pass *pass);
 
-#endif							/* SAGAZ_UPKEEP_H */
+#endif							/* SAGAZ_PASS_UPKEEP_H */

@@ -13,15 +13,13 @@ LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_partitions';
 COMMENT ON FUNCTION sagaz_ha.partitions(boolean) IS
   'every partition of every managed table, from catalogs and, if asked for, file sizes';
 
--- An expired partition's state: the last record about it says if it is kept.
 CREATE FUNCTION sagaz_ha._expired_state(partition regclass) RETURNS text
 LANGUAGE sql STABLE
 BEGIN ATOMIC
   SELECT CASE
-           WHEN (SELECT h.action
-                   FROM sagaz_ha.partition_history AS h
-                  WHERE h.partition OPERATOR(pg_catalog.=) _expired_state.partition
-                  ORDER BY h.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'KEEP'
+           WHEN EXISTS (SELECT FROM sagaz_ha.problem AS p
+                         WHERE p.partition OPERATOR(pg_catalog.=) _expired_state.partition
+                           AND p.action OPERATOR(pg_catalog.=) 'KEEP')
            THEN 'kept' ELSE 'expired'
          END;
 END;
@@ -42,10 +40,8 @@ COMMENT ON FUNCTION sagaz_ha.coverage() IS
 
 CREATE VIEW @extschema@.partition_metadata AS
   SELECT p.table_name, p.partition_name, p.partition_start, p.partition_end,
-         (SELECT pg_catalog.max(h.recorded_at)
-            FROM sagaz_ha.partition_history AS h
-           WHERE h.partition OPERATOR(pg_catalog.=) p.partition
-             AND h.action OPERATOR(pg_catalog.=) 'CREATE') AS created_at,
+         (SELECT t.created_at FROM sagaz_ha.partition_times AS t
+           WHERE t.partition OPERATOR(pg_catalog.=) p.partition) AS created_at,
          CASE WHEN p.state OPERATOR(pg_catalog.=) 'expired'
               THEN sagaz_ha._expired_state(p.partition) ELSE p.state END AS state,
          p.total_bytes, p.estimated_rows, p.parent, p.partition
@@ -59,7 +55,7 @@ COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, 
 COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
   'when maintenance made it; null for a partition that somebody else made, or that was restored';
 COMMENT ON COLUMN @extschema@.partition_metadata.state IS
-  'current, future, past, expired, kept (expired, but with unfinished rows), detaching or default';
+  'current, future, past, expired, kept (expired, but with unfinished rows, or held), detaching or default';
 COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS
   'size on disk with indexes and TOAST, in bytes';
 COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS

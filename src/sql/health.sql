@@ -12,22 +12,10 @@ BEGIN
   WITH coverage AS (
     SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
   ), failing AS (
-    SELECT h.table_name, count(*) AS failures, max(h.details) AS details
-      FROM (SELECT DISTINCT ON (h.table_name, coalesce(h.partition_name, ''))
-                   h.table_name, h.partition, h.partition_name, h.action, h.details
-              FROM sagaz_ha.partition_history AS h
-             ORDER BY h.table_name, coalesce(h.partition_name, ''), h.id DESC) AS h
-     -- What no pass would try any more has been solved another way. CASE, so
-     -- that without errors nothing is planned.
-     WHERE CASE WHEN h.action = 'ERROR' THEN
-                EXISTS (SELECT FROM sagaz_ha.plan_partition_maintenance() AS p
-                         WHERE p.table_name = h.table_name
-                           AND p.partition_name IS NOT DISTINCT FROM h.partition_name)
-                -- no pass plans to finish a detach: it is the first that it does
-                OR EXISTS (SELECT FROM coverage AS c
-                            WHERE c.table_name = h.table_name AND c.pending_detach = h.partition)
-           END
-     GROUP BY h.table_name
+    SELECT p.parent, count(*) AS failures, (array_agg(p.details ORDER BY p.since DESC))[1] AS details
+      FROM sagaz_ha.problem AS p
+     WHERE p.action = 'ERROR'
+     GROUP BY p.parent
   )
   SELECT c.table_name, 'coverage',
          CASE
@@ -78,11 +66,15 @@ BEGIN
   SELECT m.table_name, 'kept_partitions',
          CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
          (count(*) FILTER (WHERE m.state = 'kept'))::text,
-         coalesce(string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
-                    FILTER (WHERE m.state = 'kept') || ': expired, but with unfinished rows',
-                  'none')
+         coalesce(nullif(concat_ws('; ',
+             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
+               FILTER (WHERE m.state = 'kept' AND NOT m.held) || ': expired, but with unfinished rows',
+             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
+               FILTER (WHERE m.state = 'kept' AND m.held) || ': expired, but held'), ''), 'none')
     FROM (SELECT p.table_name, p.partition_name, p.partition_start,
-                 CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state
+                 CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state,
+                 EXISTS (SELECT FROM sagaz_ha.partition_hold AS h
+                          WHERE h.partition = p.partition) AS held
             FROM sagaz_ha.partitions(sizes => false) AS p) AS m GROUP BY m.table_name
   UNION ALL
   SELECT c.table_name, 'maintainable',
@@ -93,7 +85,7 @@ BEGIN
   SELECT c.table_name, 'errors',
          CASE WHEN f.failures > 0 THEN 'critical' ELSE 'ok' END,
          coalesce(f.failures, 0)::text, coalesce(f.details, 'none')
-    FROM coverage AS c LEFT JOIN failing AS f ON f.table_name = c.table_name
+    FROM coverage AS c LEFT JOIN failing AS f ON f.parent = c.parent
   UNION ALL
   SELECT c.table_name, 'drops',
          CASE WHEN p.since IS NOT NULL THEN 'critical' ELSE 'ok' END,

@@ -31,17 +31,17 @@ COMMENT ON FUNCTION sagaz_ha.create_partition(regclass, timestamptz) IS
   'make the partition for rows of this time, if there is none; its name';
 
 CREATE FUNCTION @extschema@.create_saga_executions_partition(date) RETURNS text
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_executions_partition';
 COMMENT ON FUNCTION @extschema@.create_saga_executions_partition(date) IS
   'make the partition of saga_executions for this day, if there is none; its name';
 
 CREATE FUNCTION @extschema@.create_saga_outbox_partition(date) RETURNS text
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_outbox_partition';
 COMMENT ON FUNCTION @extschema@.create_saga_outbox_partition(date) IS
   'make the partition of saga_outbox for this day, if there is none; its name';
 
 CREATE FUNCTION @extschema@.create_saga_audit_log_partition(date) RETURNS text
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_partition';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_create_saga_audit_log_partition';
 COMMENT ON FUNCTION @extschema@.create_saga_audit_log_partition(date) IS
   'make the partition of saga_audit_log for this day, if there is none; its name';
 
@@ -55,9 +55,9 @@ COMMENT ON FUNCTION @extschema@.cleanup_consumer_inbox(integer) IS
 CREATE FUNCTION sagaz_ha.forget_dropped_tables() RETURNS event_trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_forget_dropped_tables';
 COMMENT ON FUNCTION sagaz_ha.forget_dropped_tables() IS
-  'event trigger function: remove the policies of tables that were dropped';
+  'event trigger function: remove what is said about tables that were dropped';
 CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
   WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE')
   EXECUTE FUNCTION sagaz_ha.forget_dropped_tables();
 COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
-  'removes the policies of tables that were dropped';
+  'removes what is said about tables that were dropped';

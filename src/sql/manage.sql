@@ -54,3 +54,13 @@ RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_reattach_partition';
 COMMENT ON FUNCTION sagaz_ha.reattach_partition(regclass, regclass) IS
   'bring back a partition that was detached or archived; it then stays, however old it is';
+
+CREATE FUNCTION sagaz_ha.hold_partition(partition regclass, reason text) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_hold_partition';
+COMMENT ON FUNCTION sagaz_ha.hold_partition(regclass, text) IS
+  'keep a partition however old it is, until release_partition()';
+
+CREATE FUNCTION sagaz_ha.release_partition(partition regclass) RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_release_partition';
+COMMENT ON FUNCTION sagaz_ha.release_partition(regclass) IS
+  'end a partition''s hold, so that it expires as others do; false if there was none';

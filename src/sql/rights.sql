@@ -3,9 +3,9 @@
 -- function and to own the table, which the functions check themselves.
 --
 
-REVOKE ALL ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history FROM PUBLIC;
-GRANT SELECT ON sagaz_ha.partition_policy, sagaz_ha.partition_hold, sagaz_ha.partition_history,
-  @extschema@.partition_metadata TO pg_monitor;
+REVOKE ALL ON ALL TABLES IN SCHEMA sagaz_ha FROM PUBLIC;
+GRANT SELECT ON ALL TABLES IN SCHEMA sagaz_ha TO pg_monitor;
+GRANT SELECT ON @extschema@.partition_metadata TO pg_monitor;
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA sagaz_ha FROM PUBLIC;
 -- In the extension's own schema there may be functions of others.

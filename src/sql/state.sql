@@ -1,5 +1,5 @@
 --
--- Policy and history: the only state that the catalogs don't have
+-- What the catalogs don't have: policies, intentions, problems, and a log
 --
 
 CREATE TABLE sagaz_ha.partition_policy (
@@ -56,12 +56,88 @@ CREATE TABLE sagaz_ha.partition_hold (
   held_by name NOT NULL
 );
 COMMENT ON TABLE sagaz_ha.partition_hold IS
-  'partitions that stay however old they are';
+  'partitions that stay however old they are; written by hold_partition() and reattach_partition()';
 COMMENT ON COLUMN sagaz_ha.partition_hold.partition IS 'the partition';
 COMMENT ON COLUMN sagaz_ha.partition_hold.reason IS 'why it stays';
 COMMENT ON COLUMN sagaz_ha.partition_hold.since IS 'since when it is held';
-COMMENT ON COLUMN sagaz_ha.partition_hold.held_by IS 'the role that asked for it';
+COMMENT ON COLUMN sagaz_ha.partition_hold.held_by IS 'the role that asked for it last';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_hold', '');
+
+-- The next three aren't dumped: they tell of this database, by OID.
+
+CREATE TABLE sagaz_ha.retirement (
+  partition regclass PRIMARY KEY,
+  parent regclass NOT NULL,
+  phase text NOT NULL CHECK (phase IN ('announced', 'fenced', 'detaching')),
+  since timestamptz NOT NULL,
+  detach_is_ours boolean NOT NULL,
+  waits_for text
+);
+COMMENT ON TABLE sagaz_ha.retirement IS
+  'partitions that the worker is retiring; a row goes when that has ended';
+COMMENT ON COLUMN sagaz_ha.retirement.partition IS 'the partition';
+COMMENT ON COLUMN sagaz_ha.retirement.parent IS 'the partitioned table';
+COMMENT ON COLUMN sagaz_ha.retirement.phase IS
+  'announced; fenced: it takes no more writes; detaching: its rows are not visible through the table';
+COMMENT ON COLUMN sagaz_ha.retirement.since IS 'since when it is being retired, or has to wait';
+COMMENT ON COLUMN sagaz_ha.retirement.detach_is_ours IS
+  'whether the worker has begun the detach; if another session has, the table is kept';
+COMMENT ON COLUMN sagaz_ha.retirement.waits_for IS
+  'the session or standby that may still see the partition; null: none';
+
+CREATE TABLE sagaz_ha.problem (
+  table_name text NOT NULL,
+  partition_name text,
+  parent regclass NOT NULL,
+  partition regclass,
+  action text NOT NULL CHECK (action IN ('KEEP', 'DEFER', 'ERROR')),
+  sqlstate text,
+  details text NOT NULL,
+  since timestamptz NOT NULL,
+  times integer NOT NULL,
+  next_try timestamptz,
+  found_by text NOT NULL CHECK (found_by IN ('pass', 'upkeep')),
+  version text NOT NULL
+);
+CREATE UNIQUE INDEX problem_subject
+  ON sagaz_ha.problem (table_name, coalesce(partition_name, ''), found_by);
+COMMENT ON TABLE sagaz_ha.problem IS
+  'what is wrong now; a row goes when a pass finds it solved';
+COMMENT ON COLUMN sagaz_ha.problem.table_name IS 'name of the partitioned table';
+COMMENT ON COLUMN sagaz_ha.problem.partition_name IS
+  'name of the partition, which may not exist yet; null for the table as a whole';
+COMMENT ON COLUMN sagaz_ha.problem.parent IS 'the partitioned table; 0 if it does not exist yet';
+COMMENT ON COLUMN sagaz_ha.problem.partition IS 'the partition; null if there is none yet';
+COMMENT ON COLUMN sagaz_ha.problem.action IS
+  'KEEP: an expired partition stays; DEFER: a lock or a drain is waited for; ERROR';
+COMMENT ON COLUMN sagaz_ha.problem.sqlstate IS 'of the error; null for KEEP and DEFER';
+COMMENT ON COLUMN sagaz_ha.problem.details IS
+  'number of unfinished rows, who is in the way, or the error, as of the last time';
+COMMENT ON COLUMN sagaz_ha.problem.since IS 'since when';
+COMMENT ON COLUMN sagaz_ha.problem.times IS
+  'how often an error, or an unavailable lock, has come in a row; 1 for what is only waited for';
+COMMENT ON COLUMN sagaz_ha.problem.next_try IS
+  'when the worker tries again; null: in the next pass';
+COMMENT ON COLUMN sagaz_ha.problem.found_by IS 'pass or upkeep, which removes it';
+COMMENT ON COLUMN sagaz_ha.problem.version IS
+  'internal: tells whether policy, table or partition have been changed since the last try';
+
+CREATE TABLE sagaz_ha.partition_times (
+  partition regclass PRIMARY KEY,
+  parent regclass NOT NULL,
+  created_at timestamptz,
+  frozen_at timestamptz,
+  detached_at timestamptz
+);
+CREATE INDEX partition_times_parent ON sagaz_ha.partition_times (parent);
+COMMENT ON TABLE sagaz_ha.partition_times IS
+  'when maintenance made, froze or detached a partition that still exists';
+COMMENT ON COLUMN sagaz_ha.partition_times.partition IS 'the partition';
+COMMENT ON COLUMN sagaz_ha.partition_times.parent IS 'the partitioned table';
+COMMENT ON COLUMN sagaz_ha.partition_times.created_at IS 'when maintenance made it; null: another session did';
+COMMENT ON COLUMN sagaz_ha.partition_times.frozen_at IS 'when maintenance froze it; null: not yet';
+COMMENT ON COLUMN sagaz_ha.partition_times.detached_at IS
+  'when maintenance detached it and kept the table; null: not yet';
 
 CREATE TABLE sagaz_ha.partition_history (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -73,13 +149,8 @@ CREATE TABLE sagaz_ha.partition_history (
   partition_name text,
   details text NOT NULL
 );
-CREATE INDEX partition_history_latest
-  ON sagaz_ha.partition_history (table_name, coalesce(partition_name, ''), id);
-CREATE INDEX partition_history_partition ON sagaz_ha.partition_history (partition, id);
-CREATE INDEX partition_history_retiring ON sagaz_ha.partition_history (partition)
-  WHERE action = 'DEFER' AND details LIKE 'retiring%';
 COMMENT ON TABLE sagaz_ha.partition_history IS
-  'what maintenance did and found; KEEP, DEFER and ERROR when they begin or change';
+  'log of what maintenance did and found; KEEP, DEFER and ERROR when they begin';
 COMMENT ON COLUMN sagaz_ha.partition_history.id IS 'order in which rows were recorded';
 COMMENT ON COLUMN sagaz_ha.partition_history.recorded_at IS 'time of the pass''s transaction';
 COMMENT ON COLUMN sagaz_ha.partition_history.action IS
@@ -100,6 +171,10 @@ CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE ON sagaz_ha.parti
   FOR EACH STATEMENT EXECUTE FUNCTION sagaz_ha.policy_changed();
 COMMENT ON TRIGGER policy_changed ON sagaz_ha.partition_policy IS
   'a changed policy is acted on at once, not at the next nap';
+CREATE TRIGGER hold_changed AFTER INSERT OR UPDATE OR DELETE ON sagaz_ha.partition_hold
+  FOR EACH STATEMENT EXECUTE FUNCTION sagaz_ha.policy_changed();
+COMMENT ON TRIGGER hold_changed ON sagaz_ha.partition_hold IS
+  'a partition that is released is looked at at once';
 
 -- Everybody may run it: it does nothing but refuse, and the table's owner,
 -- who makes the trigger, has to be allowed to.

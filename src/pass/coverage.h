@@ -1,14 +1,13 @@
 /*
- * stats.h
+ * coverage.h
  *		What the managed tables look like now: for people, alerts and metrics.
  */
-#ifndef SAGAZ_STATS_H
-#define SAGAZ_STATS_H
+#ifndef SAGAZ_PASS_COVERAGE_H
+#define SAGAZ_PASS_COVERAGE_H
 
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
-#include "nodes/pg_list.h"
 
 typedef struct PartitionStats
 {
@@ -42,7 +41,7 @@ typedef struct CoverageStats
 typedef void (*PartitionStatsEmit) (const PartitionStats *stats, void *arg);
 typedef void (*CoverageStatsEmit) (const CoverageStats *stats, void *arg);
 
-extern void stats_partitions(bool sizes, PartitionStatsEmit emit, void *arg);
-extern void stats_coverage(CoverageStatsEmit emit, void *arg);
+extern void coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *arg);
+extern void coverage_tables(TimestampTz now, CoverageStatsEmit emit, void *arg);
 
-#endif							/* SAGAZ_STATS_H */
+#endif							/* SAGAZ_PASS_COVERAGE_H */

@@ -2,20 +2,20 @@
  * saga_tables.c
  *		The specification's own tables.
  *
- * They are ordinary tables of whoever makes them, not members of the
+ * Invariant: they are ordinary tables of the role that makes them, not members of the
  * extension: DROP EXTENSION leaves them, and pg_dump dumps their rows.
  */
-#include "sql/saga_tables.h"
+#include "pass/saga_tables.h"
 
-#include "catalog/namespace.h"
-#include "executor/spi.h"
-#include "fmgr.h"
-#include "base/identity.h"
+#include "access/table.h"
+#include "base/sql.h"
+#include "catalog/names.h"
+#include "catalog/pg_type.h"
+#include "catalog/register.h"
 #include "miscadmin.h"
-#include "catalog/policy.h"
-#include "catalog/parent.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 typedef struct SagaTable
@@ -120,12 +120,14 @@ static const SagaTable saga_tables[] = {
 	}
 };
 
+/* How many tables there are. */
 int
 saga_tables_count(void)
 {
 	return lengthof(saga_tables);
 }
 
+/* The name of one of them. */
 const char *
 saga_table_name(int index)
 {
@@ -137,19 +139,13 @@ create_table(const SagaTable *table, Oid schema)
 {
 	const char *qualified = quote_qualified_identifier(get_namespace_name(schema),
 													   table->name);
-	Identity	saved;
+	SqlSession	session;
 
-	SPI_connect();
-	identity_assume(&saved, GetUserId());
-	if (SPI_execute(psprintf("CREATE TABLE %s (%s", qualified, table->columns),
-					false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not create table %s", qualified);
+	sql_begin(&session, GetUserId());
+	sql_run(psprintf("CREATE TABLE %s (%s", qualified, table->columns));
 	for (int i = 0; i < lengthof(table->indexes) && table->indexes[i] != NULL; i++)
-		if (SPI_execute(psprintf("CREATE INDEX ON %s %s", qualified, table->indexes[i]),
-						false, 0) != SPI_OK_UTILITY)
-			elog(ERROR, "could not create an index on table %s", qualified);
-	identity_restore(&saved);
-	SPI_finish();
+		sql_run(psprintf("CREATE INDEX ON %s %s", qualified, table->indexes[i]));
+	sql_end(&session);
 }
 
 static Interval *
@@ -160,6 +156,30 @@ interval_of(const char *text)
 												 Int32GetDatum(-1)));
 }
 
+static void
+register_table(const SagaTable *table, Oid relid)
+{
+	Policy		policy = {0};
+	Identity	saved;
+
+	policy.parent = relid;
+	policy.interval = *interval_of(table->interval);
+	policy.premake = table->premake;
+	policy.retention = interval_of(table->retention);
+	policy.action = RETENTION_DROP;
+	policy.unfinished_when = (char *) table->unfinished_when;
+	policy.time_zone = "UTC";
+	policy.tz = policy_time_zone("UTC");
+	if (table->storage_parameter)
+		policy.storage_parameters = list_make1((char *) table->storage_parameter);
+	policy.auto_analyze = true;
+	policy.auto_freeze = true;
+	/* the condition means pg_catalog's operators, on no account others */
+	identity_assume(&saved, GetUserId());
+	register_policy(&policy);
+	identity_restore(&saved);
+}
+
 /*
  * Makes one of the tables and registers its policy. A table that exists is
  * adopted as it is, and a policy that exists is left alone.
@@ -168,10 +188,8 @@ void
 saga_table_create(int index)
 {
 	const SagaTable *table = &saga_tables[index];
-	Oid			schema = sagaz_extension_schema();
+	Oid			schema = names_extension_schema();
 	Oid			relid = get_relname_relid(table->name, schema);
-	Policy		policy = {0};
-	Identity	saved;
 
 	if (!OidIsValid(relid))
 	{
@@ -181,20 +199,45 @@ saga_table_create(int index)
 	if (table->interval == NULL || policy_load(relid) != NIL)
 		return;
 	identity_require_owner(relid);
-	policy.parent = relid;
-	policy.interval = *interval_of(table->interval);
-	policy.premake = table->premake;
-	policy.retention = interval_of(table->retention);
-	policy.retention_action = "drop";
-	policy.unfinished_when = (char *) table->unfinished_when;
-	policy.time_zone = "UTC";
-	policy.tz = policy_time_zone("UTC");
-	if (table->storage_parameter)
-		policy.storage_parameters = list_make1((char *) table->storage_parameter);
-	policy.auto_analyze = true;
-	policy.auto_freeze = true;
-	/* the condition above means pg_catalog's operators, on no account others */
-	identity_assume(&saved, GetUserId());
-	policy_register(&policy);
-	identity_restore(&saved);
+	register_table(table, relid);
+}
+
+/* One of the tables, which must have been made before. */
+Oid
+saga_table_require(const char *name)
+{
+	Oid			relid = get_relname_relid(name, names_extension_schema());
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s\" does not exist", name),
+				 errhint("Run SELECT sagaz_ha.create_saga_tables();")));
+	return relid;
+}
+
+/* Deletes inbox entries older than so many days; their number. */
+int64
+saga_table_clean_inbox(int days, TimestampTz now)
+{
+	Oid			relid = saga_table_require("consumer_inbox");
+	Interval	age = {0};
+	Relation	rel;
+	SqlSession	session;
+	SqlArgs		args = {0};
+	uint64		deleted;
+
+	identity_require_owner(relid);
+	/* beyond that there are no times, and no entries either */
+	age.day = Min(days, 1000 * 366);
+	sql_arg(&args, TIMESTAMPTZOID,
+			DirectFunctionCall2(timestamp_mi_interval, TimestampTzGetDatum(now),
+								IntervalPGetDatum(&age)));
+	rel = table_open(relid, RowExclusiveLock);
+	sql_begin(&session, rel->rd_rel->relowner);
+	deleted = sql_execute(psprintf("DELETE FROM %s WHERE created_at < $1",
+								   names_qualified(relid)), &args);
+	sql_end(&session);
+	table_close(rel, NoLock);
+	return (int64) deleted;
 }

@@ -1,0 +1,91 @@
+/*
+ * dropped.c
+ *		Forgetting what was said about tables that were dropped.
+ *
+ * Invariant: no row outlives its table, because pg_dump would write an OID, which
+ * in another database may be another table's.
+ */
+#include "postgres.h"
+
+#include "catalog/dropped.h"
+
+#include "base/sql.h"
+#include "catalog/pg_type.h"
+
+/* The tables that the statement of a sql_drop trigger has dropped. */
+static const char *const dropped_query =
+	"SELECT array_agg(d.objid) FROM pg_catalog.pg_event_trigger_dropped_objects() AS d"
+	" WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0";
+
+typedef struct Forgetting
+{
+	const char *look;			/* NULL: nothing happens when nothing is removed */
+	const char *remove;
+	SPIPlanPtr	look_plan;
+	SPIPlanPtr	remove_plan;
+} Forgetting;
+
+/* A row that a pass is just writing is left to the next pass: DROP would wait for it. */
+#define UNLOCKED(table, condition) \
+	"DELETE FROM " table " WHERE ctid = ANY (ARRAY(" \
+	"  SELECT t.ctid FROM " table " AS t WHERE " condition " FOR UPDATE SKIP LOCKED))"
+
+/* Where a DELETE of nothing would fire the trigger that wakes the worker, it looks first. */
+static void
+forget(Forgetting *forgetting, SqlArgs *args)
+{
+	if (forgetting->look == NULL ||
+		sql_execute_latest(&forgetting->look_plan, forgetting->look, args) > 0)
+		(void) sql_execute_latest(&forgetting->remove_plan, forgetting->remove, args);
+}
+
+/* The rows about the tables that the statement has dropped; in a sql_drop trigger. */
+void
+dropped_forget_in_event_trigger(void)
+{
+	static Forgetting forgettings[] = {
+		{"SELECT FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)",
+		"DELETE FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)"},
+		{"SELECT FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)",
+		"DELETE FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)"},
+		{NULL, "DELETE FROM sagaz_ha.partition_times WHERE partition = ANY ($1)"},
+		{NULL, UNLOCKED("sagaz_ha.retirement", "t.partition = ANY ($1)")},
+		{NULL, UNLOCKED("sagaz_ha.problem", "t.partition = ANY ($1) OR t.parent = ANY ($1)")}
+	};
+	static SPIPlanPtr plan = NULL;
+	SqlSession	session;
+	SqlArgs		none = {0};
+	SqlArgs		args = {0};
+	Datum		dropped;
+	bool		isnull;
+
+	sql_begin_as_extension(&session);
+	(void) sql_execute_kept(&plan, dropped_query, &none);
+	dropped = sql_value(0, 1, &isnull);
+	sql_arg(&args, OIDARRAYOID, dropped);
+	for (int i = 0; !isnull && i < lengthof(forgettings); i++)
+		forget(&forgettings[i], &args);
+	sql_end(&session);
+}
+
+/* The policies and holds of tables that were dropped while event triggers were off. */
+void
+dropped_forget_orphans(void)
+{
+	static Forgetting forgettings[] = {
+		{"SELECT FROM sagaz_ha.partition_policy"
+			" WHERE parent NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)",
+			"DELETE FROM sagaz_ha.partition_policy"
+		" WHERE parent NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)"},
+		{"SELECT FROM sagaz_ha.partition_hold"
+			" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)",
+			"DELETE FROM sagaz_ha.partition_hold"
+		" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)"}
+	};
+	SqlSession	session;
+
+	sql_begin_as_extension(&session);
+	for (int i = 0; i < lengthof(forgettings); i++)
+		forget(&forgettings[i], NULL);
+	sql_end(&session);
+}

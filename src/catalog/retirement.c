@@ -1,0 +1,184 @@
+/*
+ * retirement.c
+ *		Which partitions are being retired, and how far that has come.
+ *
+ * Invariant: the row is committed before the step that it announces begins, and
+ * goes in the transaction that ends the retirement. Only a worker writes it, but
+ * for a foreground pass that drops the partition. It isn't dumped: nothing is
+ * being retired in a restored copy.
+ */
+#include "catalog/retirement.h"
+
+#include "base/sql.h"
+#include "catalog/pg_type.h"
+#include "utils/timestamp.h"
+
+static const char *const phase_names[] = {
+	[RETIREMENT_ANNOUNCED] = "announced",
+	[RETIREMENT_FENCED] = "fenced",
+	[RETIREMENT_DETACHING] = "detaching"
+};
+
+/*
+ * Whether the partition is ours to end. If not, another session has begun to
+ * detach it, and wants to keep the table.
+ */
+bool
+retirement_is_ours(const Retirement *retirement)
+{
+	return retirement->phase != RETIREMENT_DETACHING || retirement->detach_is_ours;
+}
+
+static RetirementPhase
+parse_phase(const char *name)
+{
+	for (int i = 0; i < lengthof(phase_names); i++)
+		if (strcmp(name, phase_names[i]) == 0)
+			return (RetirementPhase) i;
+	elog(ERROR, "unknown phase of a retirement");
+	return RETIREMENT_ANNOUNCED;
+}
+
+#define COLUMNS	"r.parent, r.partition, r.phase, r.since, r.detach_is_ours"
+
+/* One row of the columns above. */
+static void
+read_row(uint64 row, Retirement *retirement)
+{
+	bool		isnull;
+
+	retirement->parent = sql_oid(row, 1);
+	retirement->partition = sql_oid(row, 2);
+	retirement->phase = parse_phase(sql_text(row, 3));
+	retirement->since = DatumGetTimestampTz(sql_value(row, 4, &isnull));
+	retirement->detach_is_ours = DatumGetBool(sql_value(row, 5, &isnull));
+}
+
+/* How far a partition's retirement has come; false if none has begun. */
+bool
+retirement_find(Oid partition, Retirement *retirement)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlSession	session;
+	SqlArgs		args = {0};
+	bool		found;
+
+	sql_begin_as_extension(&session);
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	found = sql_execute_latest(&plan, "SELECT " COLUMNS " FROM sagaz_ha.retirement AS r"
+							   " WHERE r.partition = $1", &args) > 0;
+	if (found)
+		read_row(0, retirement);
+	sql_end(&session);
+	return found;
+}
+
+static void
+add_row(uint64 row, void *arg)
+{
+	List	  **list = (List **) arg;
+	Retirement *retirement = (Retirement *) palloc(sizeof(Retirement));
+
+	read_row(row, retirement);
+	*list = lappend(*list, retirement);
+}
+
+/* Every retirement that has begun and not ended. */
+List *
+retirement_load(void)
+{
+	SqlSession	session;
+	List	   *list = NIL;
+	uint64		rows;
+
+	sql_begin_as_extension(&session);
+	rows = sql_execute("SELECT " COLUMNS " FROM sagaz_ha.retirement AS r ORDER BY r.since", NULL);
+	sql_each_row(&session, rows, add_row, &list);
+	sql_end(&session);
+	return list;
+}
+
+static void
+execute(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
+{
+	SqlSession	session;
+
+	sql_begin_as_extension(&session);
+	(void) sql_execute_latest(plan, statement, args);
+	sql_end(&session);
+}
+
+/* Announces that a partition is going to be retired. */
+void
+retirement_begin(Oid parent, Oid partition, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
+	execute(&plan, "INSERT INTO sagaz_ha.retirement (partition, parent, phase, since, detach_is_ours)"
+			" VALUES ($1, $2, 'announced', $3, false)", &args);
+}
+
+/* Notes that the partition takes no more writes. */
+void
+retirement_note_fence(Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'fenced'"
+			" WHERE partition = $1 AND phase = 'announced'", &args);
+}
+
+/*
+ * Notes that our own detach has begun: only then may a table that is found
+ * without a parent be dropped.
+ */
+void
+retirement_note_detach(Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'detaching', detach_is_ours = true"
+			" WHERE partition = $1", &args);
+}
+
+/*
+ * Notes what a pending detach waits for. One that another session has begun
+ * gets its row here, so that it is known how long it has waited. Writes nothing
+ * when that is known already.
+ */
+void
+retirement_note_wait(Oid parent, Oid partition, const char *waits_for, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
+	sql_arg_text(&args, waits_for);
+	execute(&plan, "INSERT INTO sagaz_ha.retirement AS r"
+			" (partition, parent, phase, since, detach_is_ours, waits_for)"
+			" SELECT $1, $2, 'detaching', $3, false, $4"
+			"  WHERE NOT EXISTS (SELECT FROM sagaz_ha.retirement AS same"
+			"                     WHERE same.partition = $1 AND same.waits_for = $4)"
+			" ON CONFLICT (partition) DO UPDATE SET waits_for = EXCLUDED.waits_for", &args);
+}
+
+/* Forgets a retirement: the partition is gone, or stays. */
+void
+retirement_end(Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	execute(&plan, "DELETE FROM sagaz_ha.retirement WHERE partition = $1", &args);
+}

@@ -1,0 +1,125 @@
+/*
+ * bounds_check.c
+ *		The CHECK constraint that a partition's bounds imply.
+ *
+ * Invariant: it is there before a table is attached, so that ATTACH needs no
+ * scan; and on a table that was detached, so that its bounds stay known.
+ */
+#include "ddl/bounds_check.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "base/sql.h"
+#include "catalog/names.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+typedef struct BoundSearch
+{
+	const KeyKind *kind;
+	AttrNumber	attnum;
+	PlanBound	bound;
+	bool		has_lower;
+	bool		has_upper;
+} BoundSearch;
+
+static bool
+find_bounds(Node *node, void *context)
+{
+	BoundSearch *search = (BoundSearch *) context;
+	OpExpr	   *op = (OpExpr *) node;
+	Const	   *value;
+	int			strategy;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, OpExpr) || list_length(op->args) != 2 ||
+		!IsA(linitial(op->args), Var) || !IsA(lsecond(op->args), Const) ||
+		((Var *) linitial(op->args))->varattno != search->attnum)
+		return expression_tree_walker(node, find_bounds, context);
+	value = lsecond_node(Const, op->args);
+	strategy = get_op_opfamily_strategy(op->opno, search->kind->opfamily);
+	if (value->constisnull || value->consttype != search->kind->type)
+		return false;
+	if (strategy == BTGreaterEqualStrategyNumber)
+	{
+		search->bound.lower = search->kind->to_time(value->constvalue);
+		search->has_lower = true;
+	}
+	else if (strategy == BTLessStrategyNumber)
+	{
+		search->bound.upper = search->kind->to_time(value->constvalue);
+		search->has_upper = true;
+	}
+	return false;
+}
+
+/* The bounds that a table's CHECK constraints imply; false if none do. */
+bool
+bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, PlanBound *bound)
+{
+	Relation	constraints = table_open(ConstraintRelationId, AccessShareLock);
+	AttrNumber	attnum = get_attnum(partition, key_name);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key, Anum_pg_constraint_conrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(partition));
+	scan = systable_beginscan(constraints, ConstraintRelidTypidNameIndexId, true,
+							  NULL, 1, &key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		BoundSearch search = {kind, attnum, {CAL_MINUS_INFINITY, CAL_INFINITY}};
+		bool		isnull;
+		Datum		bin = heap_getattr(tuple, Anum_pg_constraint_conbin,
+									   RelationGetDescr(constraints), &isnull);
+
+		if (isnull || ((Form_pg_constraint) GETSTRUCT(tuple))->contype != CONSTRAINT_CHECK)
+			continue;
+		(void) find_bounds(stringToNode(TextDatumGetCString(bin)), &search);
+		found = search.has_lower && search.has_upper;
+		*bound = search.bound;
+	}
+	systable_endscan(scan);
+	table_close(constraints, AccessShareLock);
+	return found;
+}
+
+/* CONSTRAINT … CHECK (…), for a statement. */
+char *
+bounds_check_clause(const char *key_name, const KeyKind *kind, const PlanBound *bound)
+{
+	const char *column = quote_identifier(key_name);
+
+	return psprintf("CONSTRAINT sagaz_ha_bounds CHECK (%s IS NOT NULL AND %s >= %s AND %s < %s)",
+					column, column, key_literal(kind, bound->lower),
+					column, key_literal(kind, bound->upper));
+}
+
+/*
+ * Gives a partition that is about to become a table by itself the CHECK, if it
+ * has none. Not validated, because that would be a scan under a lock. Inside
+ * SPI, as the owner.
+ */
+void
+bounds_check_remember(Oid partition, const char *key_name, const KeyKind *kind,
+					  const PlanBound *bound)
+{
+	PlanBound	known;
+
+	if (!cal_is_finite(bound->lower) || !cal_is_finite(bound->upper) ||
+		get_rel_relkind(partition) != RELKIND_RELATION ||
+		bounds_check_find(partition, key_name, kind, &known))
+		return;
+	sql_run(psprintf("ALTER TABLE %s ADD %s NOT VALID", names_qualified(partition),
+					 bounds_check_clause(key_name, kind, bound)));
+}

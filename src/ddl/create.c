@@ -1,0 +1,186 @@
+/*
+ * create.c
+ *		Making a partition.
+ *
+ * Invariant: it is made as a table by itself, with a CHECK that its bounds imply,
+ * and then attached: without a scan, under ShareUpdateExclusive on the parent,
+ * which no reader or writer notices. It is its table's owner who makes it.
+ */
+#include "ddl/create.h"
+
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/sql.h"
+#include "catalog/names.h"
+#include "catalog/parent.h"
+#include "commands/defrem.h"
+#include "commands/tablespace.h"
+#include "ddl/adorn.h"
+#include "ddl/bounds_check.h"
+#include "ddl/locks.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+/*
+ * Whether a range is free. Another session may have made the same
+ * partition since the plan was made, which is no error; another one in its place is.
+ */
+static bool
+range_is_free(const ParentInfo *info, const PlanBound *bound, const char *name)
+{
+	for (int i = 0; i < info->nparts; i++)
+	{
+		if (info->bounds[i].lower == bound->lower &&
+			info->bounds[i].upper == bound->upper)
+			return false;
+		if (info->bounds[i].lower < bound->upper &&
+			info->bounds[i].upper > bound->lower)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+					 errmsg("partition \"%s\" would overlap partition %s",
+							name, names_display(info->relids[i])),
+					 errdetail("The new partition's range is %s, the existing one's %s.",
+							   key_display(info->kind, bound),
+							   key_display(info->kind, &info->bounds[i]))));
+	}
+	return true;
+}
+
+static void
+append_storage(StringInfo sql, const Policy *policy, Relation parent)
+{
+	const char *separator = " WITH (";
+	const char *tablespace = policy->tablespace;
+	ListCell   *cell;
+
+	if (OidIsValid(parent->rd_rel->relam))
+		appendStringInfo(sql, " USING %s",
+						 quote_identifier(get_am_name(parent->rd_rel->relam)));
+	foreach(cell, policy->storage_parameters)
+	{
+		char	   *name = pstrdup((char *) lfirst(cell));
+		char	   *value = strchr(name, '=');
+		char	   *dot = strchr(name, '.');
+
+		*value++ = '\0';
+		appendStringInfoString(sql, separator);
+		if (dot != NULL && dot < value)
+		{
+			*dot = '\0';
+			appendStringInfo(sql, "%s.", quote_identifier(name));
+			name = dot + 1;
+		}
+		appendStringInfo(sql, "%s = %s", quote_identifier(name), quote_literal_cstr(value));
+		separator = ", ";
+	}
+	if (policy->storage_parameters != NIL)
+		appendStringInfoChar(sql, ')');
+	if (tablespace == NULL && OidIsValid(parent->rd_rel->reltablespace))
+		tablespace = get_tablespace_name(parent->rd_rel->reltablespace);
+	if (tablespace != NULL)
+		appendStringInfo(sql, " TABLESPACE %s", quote_identifier(tablespace));
+}
+
+/* CREATE TABLE, of the table by itself. */
+static char *
+standalone_statement(const Policy *policy, Relation parent, const ParentInfo *info,
+					 const PlanBound *bound, const char *qualified_name)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY, %s)",
+					 parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED " : "",
+					 qualified_name, names_qualified(info->relid),
+					 bounds_check_clause(parent_key_name(info), info->kind, bound));
+	append_storage(&sql, policy, parent);
+	return sql.data;
+}
+
+/* The name must be free and the owner able to use it, or it's said how. */
+static void
+require_place(const ParentInfo *info, Oid schema, const char *name)
+{
+	Oid			owner = info->owner;
+	Oid			taken = get_relname_relid(name, schema);
+
+	if (OidIsValid(taken) && taken == info->pending_relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("partition \"%s\" is there, but its detach is pending", name)));
+
+	if (!sagaz_may_create_in(schema, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for schema %s", get_namespace_name(schema)),
+				 errdetail("Partitions are made as the owner of their table."),
+				 errhint("GRANT CREATE ON SCHEMA %s TO %s;",
+						 quote_identifier(get_namespace_name(schema)),
+						 quote_identifier(GetUserNameFromId(owner, false)))));
+	if (OidIsValid(taken))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("the name of partition \"%s\" is already taken by another relation", name),
+				 errhint("Rename or remove %s, or attach it as the partition.",
+						 names_qualified(taken))));
+}
+
+/* Makes and attaches the new partition. The parent is locked. */
+static Oid
+create_attached(const ParentInfo *info, const PlanBound *bound,
+				Oid schema, const char *name, const char *statement)
+{
+	const char *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
+	Identity	saved;
+	Oid			created;
+
+	identity_assume(&saved, info->owner);
+	require_place(info, schema, name);
+	if (OidIsValid(info->default_relid))
+		locks_take_at_once(info->default_relid, AccessExclusiveLock);
+	locks_take_all_at_once(parent_referenced_tables(info->relid), ShareRowExclusiveLock);
+	locks_take_all_at_once(parent_referencing_tables(info->relid), ShareRowExclusiveLock);
+
+	sql_run(statement);
+	created = get_relname_relid(name, schema);
+	adorn_partition(info->relid, created);
+	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
+					 qualified, key_for_values(info->kind, bound)));
+	adorn_replica_identity(info->relid, created);
+	identity_restore(&saved);
+	return created;
+}
+
+/*
+ * Makes one partition and returns its OID, or InvalidOid when it is there
+ * already. In a transaction or subtransaction that the caller ends.
+ */
+Oid
+create_partition(const Policy *policy, const PlanBound *bound)
+{
+	SqlSession	session;
+	Relation	parent;
+	ParentInfo	info;
+	PlanPolicy	plan;
+	Oid			schema;
+	char	   *name;
+	char	   *statement;
+	Oid			created = InvalidOid;
+
+	sql_begin(&session, GetUserId());
+	parent = locks_open_parent(policy->parent, ShareUpdateExclusiveLock);
+	parent_require(parent, &info);
+	policy_plan(policy, info.kind, &plan);
+	schema = RelationGetNamespace(parent);
+	name = names_new_partition(parent, &plan.cal, bound->lower, &plan.interval);
+	statement = standalone_statement(policy, parent, &info, bound,
+									 quote_qualified_identifier(get_namespace_name(schema), name));
+	/* ALTER TABLE refuses a table that this session has open */
+	table_close(parent, NoLock);
+	if (range_is_free(&info, bound, name))
+		created = create_attached(&info, bound, schema, name, statement);
+	sql_end(&session);
+	return created;
+}

@@ -1,0 +1,20 @@
+/*
+ * locks.h
+ *		Locks on a partitioned table and what is tied to it.
+ */
+#ifndef SAGAZ_DDL_LOCKS_H
+#define SAGAZ_DDL_LOCKS_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+#include "utils/rel.h"
+
+extern Relation locks_open_parent(Oid parent, LOCKMODE mode);
+extern void locks_take_at_once(Oid relid, LOCKMODE mode);
+extern void locks_take_all_at_once(List *relids, LOCKMODE mode);
+extern void locks_take_partition_at_once(Oid partition);
+extern char *locks_holders(Oid relid);
+
+#endif							/* SAGAZ_DDL_LOCKS_H */

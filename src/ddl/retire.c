@@ -1,0 +1,334 @@
+/*
+ * retire.c
+ *		Retiring a partition: dropping, detaching or archiving it.
+ *
+ * Invariant: what keeps a partition (unfinished rows, a hold) is looked for under
+ * the locks with which the partition then goes, when it can't change any more.
+ * Each function is one transaction or subtransaction, which its caller ends.
+ */
+#include "ddl/retire.h"
+
+#include "access/table.h"
+#include "base/attempt.h"
+#include "base/sql.h"
+#include "catalog/hold.h"
+#include "catalog/names.h"
+#include "catalog/parent.h"
+#include "catalog/pg_class.h"
+#include "catalog/retirement.h"
+#include "catalog/times.h"
+#include "ddl/bounds_check.h"
+#include "ddl/drain.h"
+#include "ddl/fence.h"
+#include "ddl/locks.h"
+#include "ddl/unfinished.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+/* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
+#define FINALIZE_LOCK_TIMEOUT	"50"
+
+/* Takes all that retiring this partition needs, or fails at once. */
+static void
+lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
+					List *referencing)
+{
+	if (OidIsValid(info->default_relid))
+		locks_take_at_once(info->default_relid, AccessExclusiveLock);
+	locks_take_all_at_once(referencing, AccessExclusiveLock);
+	if (policy->action != RETENTION_DROP || referencing != NIL)
+		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
+	locks_take_partition_at_once(partition);
+}
+
+/* Why a partition has to stay, in the caller's memory; NULL: it may go. */
+char *
+retire_kept_reason(const Policy *policy, Oid owner, Oid partition)
+{
+	char	   *held = hold_reason(partition);
+	int64		unfinished;
+
+	if (held != NULL)
+		return psprintf("held: %s", held);
+	unfinished = unfinished_count(policy, owner, partition);
+	return unfinished > 0 ? unfinished_details(unfinished) : NULL;
+}
+
+/* A partition may be a foreign table, which has statements of its own. */
+static const char *
+table_keyword(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ? "FOREIGN TABLE" : "TABLE";
+}
+
+/* A detached partition tells where it comes from in its comment. */
+static void
+comment_detached(Oid parent, const char *bounds, const char *keyword,
+				 const char *qualified, TimestampTz now)
+{
+	sql_run(psprintf("COMMENT ON %s %s IS %s", keyword, qualified,
+					 quote_literal_cstr(psprintf("partition of %s%s%s, detached at %s by sagaz_ha",
+												 names_qualified(parent),
+												 bounds ? " from " : "",
+												 bounds ? bounds : "",
+												 key_display_time(now)))));
+}
+
+/*
+ * Ends a partition that is detached already, as the policy wants. As the table's
+ * owner. The result's texts are in the given context.
+ */
+static void
+end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
+			 MemoryContext context, RetireResult *result)
+{
+	const char *keyword = table_keyword(partition);
+	char	   *qualified = names_qualified(partition);
+	char	   *archive = policy_archive_schema(policy);
+	MemoryContext old;
+
+	retirement_end(partition);
+	if (policy->action == RETENTION_DROP)
+	{
+		sql_run(psprintf("DROP %s %s", keyword, qualified));
+		result->outcome = RETIRE_DROPPED;
+	}
+	else
+	{
+		comment_detached(policy->parent, bounds, keyword, qualified, now);
+		if (policy->action == RETENTION_ARCHIVE)
+			sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified, quote_identifier(archive)));
+		times_note_detach(policy->parent, partition, now);
+		result->outcome = RETIRE_DETACHED;
+	}
+	old = MemoryContextSwitchTo(context);
+	result->details = psprintf("%s%s%s%s", bounds ? "rows from " : "expired rows",
+							   bounds ? bounds : "",
+							   archive ? ", moved to schema " : "",
+							   archive ? quote_identifier(archive) : "");
+	MemoryContextSwitchTo(old);
+}
+
+static void
+keep(const char *reason, MemoryContext context, RetireResult *result)
+{
+	result->outcome = RETIRE_KEPT;
+	result->details = MemoryContextStrdup(context, reason);
+}
+
+/* Detaches the partition, if it can't be dropped as it is, and ends it. */
+static void
+detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *referencing,
+			   TimestampTz now, MemoryContext context, RetireResult *result)
+{
+	Oid			partition = info->relids[index];
+	const PlanBound *bound = &info->bounds[index];
+
+	if (policy->action != RETENTION_DROP)
+		bounds_check_remember(partition, parent_key_name(info), info->kind, bound);
+	/* a foreign key depends on the partition as long as it is attached */
+	if (policy->action != RETENTION_DROP || referencing != NIL)
+		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
+						 names_qualified(info->relid), names_qualified(partition)));
+	end_detached(policy, partition, key_display(info->kind, bound), now, context, result);
+}
+
+/* Retires a partition in one transaction, if every lock is available. */
+void
+retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResult *result)
+{
+	SqlSession	session;
+	Identity	caller;
+	ParentInfo	info;
+	int			index;
+
+	result->outcome = RETIRE_GONE;
+	sql_begin(&session, GetUserId());
+	locks_take_at_once(policy->parent, AccessExclusiveLock);
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	index = parent_find(&info, partition);
+	if (index >= 0)
+	{
+		List	   *referencing = parent_referencing_tables(info.relid);
+		char	   *reason;
+
+		identity_assume(&caller, info.owner);
+		lock_for_retirement(policy, &info, partition, referencing);
+		reason = retire_kept_reason(policy, info.owner, partition);
+		if (reason != NULL)
+			keep(reason, session.caller, result);
+		else
+			detach_and_end(policy, &info, index, referencing, now, session.caller, result);
+		identity_restore(&caller);
+	}
+	sql_end(&session);
+}
+
+static void
+run_step(void *arg)
+{
+	sql_run((const char *) arg);
+}
+
+/*
+ * Runs what fails if a table and its partition aren't alike: one whose detach is
+ * pending isn't altered with its table. Returns that error, undone, or NULL.
+ */
+static ErrorData *
+run_unless_different(char *sql)
+{
+	ErrorData  *error = attempt_in_subtransaction_untimed(run_step, sql);
+
+	/* the server calls it internal that a constraint isn't there */
+	if (error != NULL && error->sqlerrcode != ERRCODE_DATATYPE_MISMATCH &&
+		error->sqlerrcode != ERRCODE_INTERNAL_ERROR)
+		ReThrowError(error);
+	return error;
+}
+
+static ErrorData *
+finalize(const ParentInfo *info, Oid partition)
+{
+	/* it also waits for snapshots that do see the detach, and these may last */
+	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
+	return run_unless_different(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
+										 names_qualified(info->relid), names_qualified(partition)));
+}
+
+static ErrorData *
+attach_again(const ParentInfo *info, Oid partition)
+{
+	ErrorData  *different =
+		run_unless_different(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
+									  names_qualified(info->relid), names_qualified(partition),
+									  key_for_values_of_range(info->kind, &info->pending_range)));
+
+	if (different == NULL)
+		fence_lower(partition);
+	return different;
+}
+
+/*
+ * Whether a partition may be dropped with its detach pending: only if no session
+ * uses the table, and no standby's replay would wait for its queries there.
+ */
+static bool
+may_drop_pending(const Policy *policy, const ParentInfo *info)
+{
+	return policy->action == RETENTION_DROP && !drain_is_followed() &&
+		ConditionalLockRelationOid(info->relid, AccessExclusiveLock) &&
+		(!OidIsValid(info->default_relid) ||
+		 ConditionalLockRelationOid(info->default_relid, AccessExclusiveLock));
+}
+
+static void
+stop_as_different(Oid partition, const ErrorData *different)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the detach of partition \"%s\" can't be finished, because its table was changed meanwhile",
+					get_rel_name(partition)),
+			 errdetail("%s%s%s", different->message, different->detail ? ": " : "",
+					   different->detail ? different->detail : ""),
+			 errhint("Change the table back until the partition is detached: what was added has to be dropped.")));
+}
+
+/*
+ * Under the locks: finalizes, and ends the partition if it is ours. What can't be
+ * attached again or finalized, because the table was changed, is an error.
+ */
+static void
+finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, TimestampTz now,
+				 MemoryContext context, RetireResult *result)
+{
+	Oid			partition = info->pending_relid;
+	ErrorData  *different = finalize(info, partition);
+	char	   *reason = ours ? retire_kept_reason(policy, info->owner, partition) : NULL;
+
+	if (different == NULL && reason != NULL)
+		different = attach_again(info, partition);
+	else if (ours && reason == NULL && different != NULL && may_drop_pending(policy, info))
+		different = NULL;
+	if (different != NULL)
+		stop_as_different(partition, different);
+
+	if (reason != NULL)
+	{
+		keep(reason, context, result);
+		retirement_end(partition);
+	}
+	else if (ours)
+		end_detached(policy, partition, key_display(info->kind, &info->pending_bound),
+					 now, context, result);
+	else
+	{
+		result->outcome = RETIRE_DETACHED;
+		result->details = "finished a detach that was left pending";
+		retirement_end(partition);
+	}
+}
+
+/*
+ * Finishes a pending detach, and ends the partition if it is one that we
+ * retire. One transaction, so there is never a table without a parent. It waits
+ * as long as a session or a standby may still see the partition.
+ */
+void
+retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz since,
+				TimestampTz now, RetireResult *result)
+{
+	SqlSession	session;
+	Identity	caller;
+	ParentInfo	info;
+	DrainBlocker blocker;
+
+	result->outcome = RETIRE_GONE;
+	sql_begin(&session, GetUserId());
+	table_close(locks_open_parent(policy->parent, ShareUpdateExclusiveLock), NoLock);
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	if (info.pending_relid == partition)
+	{
+		drain_find_blocker(partition, since, now, &blocker);
+		if (blocker.name != NULL)
+		{
+			result->outcome = RETIRE_WAITS;
+			result->waits_for = MemoryContextStrdup(session.caller, blocker.name);
+			result->details = MemoryContextStrdup(session.caller,
+												  psprintf("waiting for %s", blocker.details));
+		}
+		else
+		{
+			locks_take_partition_at_once(partition);
+			identity_assume(&caller, info.owner);
+			finalize_and_end(policy, &info, ours, now, session.caller, result);
+			identity_restore(&caller);
+		}
+	}
+	sql_end(&session);
+}
+
+/*
+ * Ends a partition that we had detached, and whose detach another session has
+ * finished since. Unfinished rows can't have come since it was fenced; they are
+ * looked for all the same.
+ */
+void
+retire_detached(const Policy *policy, Oid owner, Oid partition, TimestampTz now,
+				RetireResult *result)
+{
+	SqlSession	session;
+	char	   *reason;
+
+	result->outcome = RETIRE_GONE;
+	sql_begin(&session, owner);
+	locks_take_partition_at_once(partition);
+	reason = retire_kept_reason(policy, owner, partition);
+	if (reason != NULL)
+		keep(reason, session.caller, result);
+	else
+		end_detached(policy, partition, NULL, now, session.caller, result);
+	sql_end(&session);
+}

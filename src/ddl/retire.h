@@ -1,0 +1,35 @@
+/*
+ * retire.h
+ *		Retiring a partition: dropping, detaching or archiving it.
+ */
+#ifndef SAGAZ_DDL_RETIRE_H
+#define SAGAZ_DDL_RETIRE_H
+
+#include "catalog/policy.h"
+
+typedef enum RetireOutcome
+{
+	RETIRE_GONE,				/* another session was faster */
+	RETIRE_DROPPED,
+	RETIRE_DETACHED,
+	RETIRE_KEPT,
+	RETIRE_WAITS				/* sessions or standbys may still see it */
+} RetireOutcome;
+
+/* The texts are in the caller's memory. */
+typedef struct RetireResult
+{
+	RetireOutcome outcome;
+	char	   *details;
+	char	   *waits_for;		/* whom, the same at each look */
+} RetireResult;
+
+extern char *retire_kept_reason(const Policy *policy, Oid owner, Oid partition);
+extern void retire_at_once(const Policy *policy, Oid partition, TimestampTz now,
+						   RetireResult *result);
+extern void retire_finalize(const Policy *policy, Oid partition, bool ours,
+							TimestampTz since, TimestampTz now, RetireResult *result);
+extern void retire_detached(const Policy *policy, Oid owner, Oid partition,
+							TimestampTz now, RetireResult *result);
+
+#endif							/* SAGAZ_DDL_RETIRE_H */

@@ -1,0 +1,40 @@
+/*
+ * unfinished.c
+ *		How many rows of a partition are unfinished.
+ *
+ * Invariant: the condition runs as the table's owner, and sees rows as of right
+ * now: an older snapshot, as REPEATABLE READ has, could miss the row that
+ * matters.
+ */
+#include "ddl/unfinished.h"
+
+#include "base/sql.h"
+#include "catalog/names.h"
+#include "utils/builtins.h"
+
+/* Counts them; 0 when the policy doesn't say which rows are unfinished. */
+int64
+unfinished_count(const Policy *policy, Oid owner, Oid partition)
+{
+	SqlSession	session;
+	int64		count;
+	bool		isnull;
+
+	if (policy->unfinished_when == NULL)
+		return 0;
+	sql_begin(&session, owner);
+	/* what current_date and the like mean must not depend on the session */
+	identity_set_local("timezone", policy->time_zone);
+	(void) sql_execute_latest(NULL, psprintf("SELECT count(*) FROM %s WHERE %s",
+									   names_qualified(partition), policy->unfinished_when), NULL);
+	count = DatumGetInt64(sql_value(0, 1, &isnull));
+	sql_end(&session);
+	return count;
+}
+
+/* Their number for people. */
+char *
+unfinished_details(int64 count)
+{
+	return psprintf("%lld unfinished %s", (long long) count, count == 1 ? "row" : "rows");
+}

@@ -1,0 +1,260 @@
+/*
+ * coverage.c
+ *		What the managed tables look like now: for people, alerts and metrics.
+ *
+ * Invariant: reads catalogs and file sizes only, never a table's rows but for
+ * one look whether a default partition has any. Works on a standby.
+ */
+#include "pass/coverage.h"
+
+#include "access/table.h"
+#include "access/xlog.h"
+#include "base/attempt.h"
+#include "base/compat.h"
+#include "base/sql.h"
+#include "catalog/names.h"
+#include "catalog/pg_class.h"
+#include "catalog/register.h"
+#include "ddl/drain.h"
+#include "ddl/locks.h"
+#include "miscadmin.h"
+#include "pass/table_plan.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* Rows as the planner would guess them; where nobody counted, those in sight. */
+static int64
+estimate_rows(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	float4		reltuples = -1;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		reltuples = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		ReleaseSysCache(tuple);
+	}
+	if (reltuples >= 0)
+		return (int64) reltuples;
+	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_live_tuples,
+											 ObjectIdGetDatum(relid)));
+}
+
+static int64
+total_bytes(Oid relid)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		size;
+
+	/* not DirectFunctionCall1(): a table that is just gone has size NULL */
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(relid);
+	fcinfo->args[0].isnull = false;
+	size = pg_total_relation_size(fcinfo);
+	return fcinfo->isnull ? 0 : DatumGetInt64(size);
+}
+
+typedef struct Listing
+{
+	bool		sizes;
+	TimestampTz now;
+	PartitionStatsEmit emit;
+	void	   *arg;
+} Listing;
+
+static void
+list_partition(const Listing *listing, PartitionStats *stats, Oid relid, const char *state)
+{
+	stats->relid = relid;
+	stats->name = names_display(relid);
+	stats->state = state;
+	if (stats->name == NULL)
+		return;
+	stats->total_bytes = listing->sizes ? total_bytes(relid) : -1;
+	stats->estimated_rows = estimate_rows(relid);
+	listing->emit(stats, listing->arg);
+}
+
+static const char *
+state_of(const PlanBound *bound, CalTime now, CalTime cutoff)
+{
+	if (bound->upper <= cutoff)
+		return "expired";
+	if (bound->upper <= now)
+		return "past";
+	return bound->lower <= now ? "current" : "future";
+}
+
+static void
+list_table(const Listing *listing, const Policy *policy, const ParentInfo *info)
+{
+	PlanPolicy	plan;
+	CalTime		now = policy_key_time(policy, info->kind, listing->now);
+	CalTime		cutoff = CAL_MINUS_INFINITY;
+	PartitionStats stats = {policy->parent};
+
+	policy_plan(policy, info->kind, &plan);
+	if (plan.has_retention)
+		(void) cal_add(&plan.cal, now, &plan.retention, -1, &cutoff);
+	stats.table_name = names_display(policy->parent);
+	for (int i = 0; i < info->nparts; i++)
+	{
+		stats.start = policy_instant(policy, info->kind, info->bounds[i].lower);
+		stats.end = policy_instant(policy, info->kind, info->bounds[i].upper);
+		list_partition(listing, &stats, info->relids[i], state_of(&info->bounds[i], now, cutoff));
+	}
+	if (OidIsValid(info->pending_relid))
+	{
+		stats.start = policy_instant(policy, info->kind, info->pending_bound.lower);
+		stats.end = policy_instant(policy, info->kind, info->pending_bound.upper);
+		list_partition(listing, &stats, info->pending_relid, "detaching");
+	}
+	if (OidIsValid(info->default_relid))
+	{
+		stats.start = DT_NOBEGIN;
+		stats.end = DT_NOEND;
+		list_partition(listing, &stats, info->default_relid, "default");
+	}
+}
+
+/* Tells of every partition of every managed table. Sizes are what takes long. */
+void
+coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *arg)
+{
+	Listing		listing = {sizes, now, emit, arg};
+	List	   *policies = policy_load(InvalidOid);
+	ListCell   *cell;
+
+	foreach(cell, policies)
+	{
+		Policy	   *policy = (Policy *) lfirst(cell);
+		Relation	rel = try_table_open(policy->parent, AccessShareLock);
+		ParentInfo	info;
+		ParentProblem problem;
+
+		CHECK_FOR_INTERRUPTS();
+		if (rel == NULL)
+			continue;
+		/* what can't be read is a problem that coverage_tables() tells */
+		if (policy->tz != NULL && parent_read(rel, &info, &problem))
+			list_table(&listing, policy, &info);
+		table_close(rel, AccessShareLock);
+	}
+}
+
+/* Whether a table has a row. Runs no code of its owner. */
+static bool
+has_rows(Oid relid, Oid owner)
+{
+	SqlSession	session;
+	bool		found;
+
+	sql_begin(&session, owner);
+	found = sql_execute(psprintf("SELECT FROM %s LIMIT 1", names_qualified(relid)), NULL) > 0;
+	sql_end(&session);
+	return found;
+}
+
+/* What a pending detach waits for. The primary knows; a standby doesn't. */
+static char *
+waits_for(Oid partition, TimestampTz now)
+{
+	SqlSession	session;
+	DrainBlocker blocker;
+	char	   *whom;
+
+	if (RecoveryInProgress())
+		return NULL;
+	sql_begin(&session, GetUserId());
+	drain_find_blocker(partition, now, now, &blocker);
+	whom = blocker.details ? blocker.details : locks_holders(partition);
+	if (whom != NULL)
+		whom = MemoryContextStrdup(session.caller, whom);
+	sql_end(&session);
+	return whom;
+}
+
+typedef struct CoverageStep
+{
+	Policy	   *policy;
+	TimestampTz now;
+	CoverageStats *stats;
+} CoverageStep;
+
+/* The numbers that follow from the plan alone. */
+static void
+measure_plan(const TablePlan *table, TimestampTz at, CoverageStats *stats)
+{
+	const Policy *policy = table->policy;
+	const ParentInfo *info = &table->info;
+	CalTime		now = policy_key_time(policy, info->kind, at);
+	CalTime		time;
+	PlanBound	hole;
+
+	stats->covered = plan_covered_until(now, info->bounds, info->nparts, &time);
+	if (stats->covered)
+		stats->covered_until = policy_instant(policy, info->kind, time);
+	if (cal_add(&table->plan.cal, now, &table->plan.interval, policy->premake, &time))
+		stats->premade_until = policy_instant(policy, info->kind, time);
+	stats->holes = plan_holes(&table->plan, now, info->bounds, info->nparts, &hole);
+	if (stats->holes > 0)
+		stats->first_hole = policy_instant(policy, info->kind, hole.lower);
+}
+
+/* Fails where a pass would fail, which is what the caller wants to know. */
+static void
+coverage_step(void *arg)
+{
+	CoverageStep *step = (CoverageStep *) arg;
+	Policy	   *policy = step->policy;
+	CoverageStats *stats = step->stats;
+	TablePlan  *table = table_plan_make(policy, step->now);
+	const ParentInfo *info;
+	Oid			schema = get_rel_namespace(policy->parent);
+
+	if (table == NULL)
+		return;
+	info = &table->info;
+	measure_plan(table, step->now, stats);
+	stats->default_partition = info->default_relid;
+	stats->pending_partition = info->pending_relid;
+	if (OidIsValid(info->pending_relid))
+		stats->pending_waits_for = waits_for(info->pending_relid, step->now);
+	if (OidIsValid(info->default_relid))
+		stats->default_has_rows = has_rows(info->default_relid, info->owner);
+	register_recheck(policy, info->owner);
+	if (!sagaz_may_create_in(schema, info->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("owner %s may not create tables in schema %s",
+						GetUserNameFromId(info->owner, false), get_namespace_name(schema))));
+}
+
+/* Tells of each table until when inserts succeed, and what hinders maintenance. */
+void
+coverage_tables(TimestampTz now, CoverageStatsEmit emit, void *arg)
+{
+	List	   *policies = policy_load(InvalidOid);
+	ListCell   *cell;
+
+	foreach(cell, policies)
+	{
+		Policy	   *policy = (Policy *) lfirst(cell);
+		CoverageStats stats = {policy->parent};
+		CoverageStep step = {policy, now, &stats};
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		stats.table_name = names_display(policy->parent);
+		if (stats.table_name == NULL)
+			continue;
+		error = attempt_in_subtransaction(coverage_step, &step);
+		if (error != NULL)
+			stats.problem = attempt_error_text(error);
+		emit(&stats, arg);
+	}
+}

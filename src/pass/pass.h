@@ -1,0 +1,36 @@
+/*
+ * pass.h
+ *		One pass of maintenance while it runs.
+ *
+ * Foreground and worker differ in what surrounds a step, a subtransaction or a
+ * transaction, and in the way of retiring.
+ */
+#ifndef SAGAZ_PASS_PASS_H
+#define SAGAZ_PASS_PASS_H
+
+#include "postgres.h"
+
+#include "base/attempt.h"
+#include "catalog/history.h"
+#include "catalog/problem.h"
+#include "pass/table_plan.h"
+
+typedef void (*PassEmit) (const Record *record, void *arg);
+
+typedef struct Pass
+{
+	TimestampTz now;
+	AttemptRunner attempt;
+	void		(*retire) (struct Pass *pass, TablePlan *table);
+	PassEmit	emit;			/* NULL: nobody is told but the history */
+	void	   *arg;
+	bool		background;
+	ProblemFinder finder;
+	List	   *problems;		/* of Problem *, as the pass found them */
+	long		defer_nap;		/* ms after which an unavailable lock is tried again */
+	bool		waiting;		/* a partition is draining */
+	bool		deferred;		/* a lock was unavailable */
+	TimestampTz next_try;		/* the earliest of errors' next tries; 0: none */
+} Pass;
+
+#endif							/* SAGAZ_PASS_PASS_H */

@@ -1,0 +1,253 @@
+/*
+ * report.c
+ *		Recording what a pass did and found, and what is wrong now.
+ *
+ * Invariant: a record is written in the transaction that did or found it. A state
+ * that lasts (KEEP, DEFER, ERROR) is a row of sagaz_ha.problem, and comes into the
+ * history, the log and the notifications when it begins or becomes another one:
+ * a pass with nothing new writes nothing there.
+ */
+#include "pass/report.h"
+
+#include "catalog/names.h"
+#include "shmem/progress.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+/* What a report about a table as a whole is about. */
+Subject
+report_table(const TablePlan *table)
+{
+	Subject		subject = {table->policy->parent, table->table_name};
+
+	return subject;
+}
+
+/* What a report about a partition is about; it may not exist yet. */
+Subject
+report_partition(const TablePlan *table, Oid partition, const char *name)
+{
+	Subject		subject = {table->policy->parent, table->table_name, partition, name};
+
+	return subject;
+}
+
+static void
+tell(Pass *pass, const Record *record)
+{
+	if (pass->emit != NULL)
+		pass->emit(record, pass->arg);
+}
+
+/* Records it in the history and, in the background, in the log. */
+static void
+record_news(Pass *pass, const Record *record)
+{
+	const Subject *subject = &record->subject;
+
+	history_add(record, pass->now);
+	if (!pass->background)
+		return;
+	progress_action();
+	ereport(LOG,
+			(errmsg("sagaz_ha: %s %s: %s", history_action_name(record->action),
+					subject->partition_name ? subject->partition_name : subject->table_name,
+					record->details)));
+}
+
+/* Something was done. */
+void
+report_done(Pass *pass, const Subject *subject, Action action, const char *details)
+{
+	Record		record = {*subject, action, details};
+
+	tell(pass, &record);
+	record_news(pass, &record);
+}
+
+/* What is known of a subject, which the pass has met now. */
+static Problem *
+meet(Pass *pass, const Subject *subject)
+{
+	Problem    *known = problem_find(pass->problems, subject);
+
+	if (known != NULL)
+		known->seen = true;
+	return known;
+}
+
+/* A later report of the same pass is compared with this one. */
+static void
+remember(Pass *pass, Problem *known, const ProblemReport *report)
+{
+	const Record *record = report->record;
+
+	if (known == NULL)
+	{
+		known = (Problem *) palloc0(sizeof(Problem));
+		pass->problems = lappend(pass->problems, known);
+	}
+	known->parent = record->subject.parent;
+	known->table_name = pstrdup(record->subject.table_name);
+	known->partition = record->subject.partition;
+	known->partition_name = record->subject.partition_name ?
+		pstrdup(record->subject.partition_name) : NULL;
+	known->action = record->action;
+	known->sqlerrcode = report->sqlerrcode;
+	known->details = pstrdup(record->details);
+	known->times = report->times;
+	known->next_try = report->next_try;
+	known->seen = true;
+}
+
+/* A state that lasts. What only goes on, as it did, is not written again. */
+static void
+report_lasting(Pass *pass, const Record *record, int sqlerrcode, bool is_try)
+{
+	Problem    *known = meet(pass, &record->subject);
+	bool		same = problem_is_same(known, record, sqlerrcode);
+	ProblemReport report = {record, sqlerrcode, 0, 1};
+
+	tell(pass, record);
+	if (same && is_try)
+		report.times = known->unchanged ? known->times + 1 : 1;
+	if (pass->background && record->action == ACTION_ERROR)
+	{
+		report.next_try = problem_back_off(report.times);
+		if (pass->next_try == 0 || report.next_try < pass->next_try)
+			pass->next_try = report.next_try;
+	}
+	else if (pass->background && is_try)
+		report.next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pass->defer_nap);
+	if (same && !is_try && strcmp(known->details, record->details) == 0)
+		return;
+	if (!problem_save(&report, pass->finder, same, pass->now))
+		return;
+	remember(pass, known, &report);
+	if (!same)
+		record_news(pass, record);
+}
+
+/* An expired partition stays. */
+void
+report_keep(Pass *pass, const Subject *subject, const char *details)
+{
+	Record		record = {*subject, ACTION_KEEP, details};
+
+	report_lasting(pass, &record, 0, false);
+}
+
+/* Something is put off until others are ready. */
+void
+report_defer(Pass *pass, const Subject *subject, const char *details)
+{
+	Record		record = {*subject, ACTION_DEFER, details};
+
+	report_lasting(pass, &record, 0, false);
+}
+
+/* A retirement begins: that is news, though something may have deferred it before. */
+void
+report_announced(Pass *pass, const Subject *subject, const char *details)
+{
+	Record		record = {*subject, ACTION_DEFER, details};
+	Problem    *known = meet(pass, subject);
+	ProblemReport report = {&record, 0, 0, 1};
+
+	tell(pass, &record);
+	if (problem_save(&report, pass->finder, false, pass->now))
+		remember(pass, known, &report);
+	record_news(pass, &record);
+}
+
+typedef struct Failure
+{
+	Pass	   *pass;
+	const Subject *subject;
+	const ErrorData *error;
+} Failure;
+
+static bool
+is_gone(const Subject *subject)
+{
+	return (OidIsValid(subject->parent) && get_rel_name(subject->parent) == NULL) ||
+		(OidIsValid(subject->partition) && get_rel_name(subject->partition) == NULL);
+}
+
+static void
+failure_step(void *arg)
+{
+	Failure    *failure = (Failure *) arg;
+	Pass	   *pass = failure->pass;
+	const ErrorData *error = failure->error;
+	Record		record = {*failure->subject};
+	/* in use: by an open cursor or a pending trigger of this very session */
+	bool		defer = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+
+	/* it failed because the table or the partition was dropped concurrently */
+	if (is_gone(failure->subject))
+		return;
+	record.action = defer ? ACTION_DEFER : ACTION_ERROR;
+	record.details = defer ? error->message : attempt_error_text(error);
+	if (defer)
+	{
+		pass->deferred = true;
+		progress_waiting_for(record.details);
+	}
+	else
+		progress_error(record.details);
+	report_lasting(pass, &record, defer ? 0 : error->sqlerrcode, true);
+}
+
+/*
+ * A step has failed. An unavailable lock is for later; all else is an error,
+ * unless what it is about is gone.
+ */
+void
+report_failure(Pass *pass, const Subject *subject, const ErrorData *error)
+{
+	Failure		failure = {pass, subject, error};
+	ErrorData  *second = pass->attempt(failure_step, &failure);
+
+	if (second != NULL)
+		ReThrowError(second);
+}
+
+/* Whether the worker has failed with it so lately that it is too early to try again. */
+bool
+report_backs_off(Pass *pass, const Subject *subject)
+{
+	Problem    *known = problem_find(pass->problems, subject);
+
+	if (!pass->background || known == NULL || !problem_backs_off(known))
+		return false;
+	known->seen = true;
+	if (pass->next_try == 0 || known->next_try < pass->next_try)
+		pass->next_try = known->next_try;
+	return true;
+}
+
+/* What is known of a subject stays: the pass has not come to it. */
+void
+report_leave(Pass *pass, const Subject *subject)
+{
+	(void) meet(pass, subject);
+}
+
+/* The same of every expired partition of a table. */
+void
+report_leave_expired(Pass *pass, const TablePlan *table)
+{
+	ListCell   *cell;
+
+	foreach(cell, pass->problems)
+	{
+		Problem    *problem = (Problem *) lfirst(cell);
+
+		if (problem->parent == table->policy->parent && OidIsValid(problem->partition) &&
+			table_plan_expires(table, problem->partition))
+			problem->seen = true;
+	}
+}

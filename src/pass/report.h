@@ -1,0 +1,21 @@
+/*
+ * report.h
+ *		Recording what a pass did and found, and what is wrong now.
+ */
+#ifndef SAGAZ_PASS_REPORT_H
+#define SAGAZ_PASS_REPORT_H
+
+#include "pass/pass.h"
+
+extern Subject report_table(const TablePlan *table);
+extern Subject report_partition(const TablePlan *table, Oid partition, const char *name);
+extern void report_done(Pass *pass, const Subject *subject, Action action, const char *details);
+extern void report_keep(Pass *pass, const Subject *subject, const char *details);
+extern void report_defer(Pass *pass, const Subject *subject, const char *details);
+extern void report_announced(Pass *pass, const Subject *subject, const char *details);
+extern void report_failure(Pass *pass, const Subject *subject, const ErrorData *error);
+extern bool report_backs_off(Pass *pass, const Subject *subject);
+extern void report_leave(Pass *pass, const Subject *subject);
+extern void report_leave_expired(Pass *pass, const TablePlan *table);
+
+#endif							/* SAGAZ_PASS_REPORT_H */

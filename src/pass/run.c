@@ -1,0 +1,291 @@
+/*
+ * run.c
+ *		Running a pass: policies, plan, creations, retirements.
+ *
+ * Invariant: every creation of every table comes before the first drop of any,
+ * and what keeps a partition is looked at before the first lock that a writer
+ * could notice. Each action is a transaction or a subtransaction: what fails is
+ * reported, and the rest goes on.
+ */
+#include "pass/run.h"
+
+#include "base/identity.h"
+#include "catalog/names.h"
+#include "catalog/retirement.h"
+#include "miscadmin.h"
+#include "pass/create.h"
+#include "pass/expire.h"
+#include "pass/leftovers.h"
+#include "pass/report.h"
+#include "pass/retirement.h"
+#include "shmem/shared.h"
+
+/* A pass in the caller's transaction. */
+void
+run_init_foreground(Pass *pass, TimestampTz now, PassEmit emit, void *arg)
+{
+	memset(pass, 0, sizeof(*pass));
+	pass->now = now;
+	pass->attempt = attempt_in_subtransaction;
+	pass->retire = expire_foreground;
+	pass->emit = emit;
+	pass->arg = arg;
+	pass->finder = PROBLEM_OF_PASS;
+}
+
+/* A worker's pass, or its upkeep; an unavailable lock is tried again after defer_nap ms. */
+void
+run_init_background(Pass *pass, TimestampTz now, ProblemFinder finder, long defer_nap)
+{
+	memset(pass, 0, sizeof(*pass));
+	pass->now = now;
+	pass->attempt = attempt_in_transaction;
+	pass->retire = retirement_go_on;
+	pass->background = true;
+	pass->finder = finder;
+	pass->defer_nap = defer_nap;
+}
+
+typedef struct LoadStep
+{
+	Pass	   *pass;
+	Oid			parent;
+	List	   *policies;
+} LoadStep;
+
+static void
+load_problems_step(void *arg)
+{
+	Pass	   *pass = (Pass *) arg;
+
+	pass->problems = problem_load(pass->finder);
+}
+
+/* Reads what is wrong so far. */
+void
+run_load_problems(Pass *pass)
+{
+	ErrorData  *error = pass->attempt(load_problems_step, pass);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+static void
+load_policies_step(void *arg)
+{
+	LoadStep   *step = (LoadStep *) arg;
+
+	step->policies = policy_load(step->parent);
+}
+
+typedef struct PlanStep
+{
+	Pass	   *pass;
+	Policy	   *policy;
+	char	   *name;			/* NULL: a table that is gone has no policy either */
+	bool		is_owner;
+	TablePlan  *table;			/* NULL: nothing to be done */
+} PlanStep;
+
+static void
+plan_step(void *arg)
+{
+	PlanStep   *step = (PlanStep *) arg;
+	Subject		subject = {step->policy->parent};
+
+	step->name = names_display(step->policy->parent);
+	if (step->name == NULL)
+		return;
+	subject.table_name = step->name;
+	identity_require_owner(step->policy->parent);
+	step->is_owner = true;
+	if (!report_backs_off(step->pass, &subject))
+		step->table = table_plan_make(step->policy, step->pass->now);
+}
+
+/* That the caller may not maintain a table is nothing that is wrong with the table. */
+static void
+tell_not_owner(Pass *pass, const PlanStep *step, const ErrorData *error)
+{
+	Record		record = {{step->policy->parent, step->name}, ACTION_ERROR, attempt_error_text(error)};
+
+	if (pass->emit != NULL)
+		pass->emit(&record, pass->arg);
+}
+
+/* The plan of each table that has one; those that don't are reported. */
+static List *
+plan_tables(Pass *pass, List *policies)
+{
+	List	   *tables = NIL;
+	ListCell   *cell;
+
+	foreach(cell, policies)
+	{
+		PlanStep	step = {pass, (Policy *) lfirst(cell)};
+		Subject		subject = {step.policy->parent};
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		error = pass->attempt(plan_step, &step);
+		if (error == NULL && step.table != NULL)
+			tables = lappend(tables, step.table);
+		if (error == NULL)
+			continue;
+		subject.table_name = step.name ? step.name : psprintf("%u", step.policy->parent);
+		if (step.name != NULL && !step.is_owner)
+			tell_not_owner(pass, &step, error);
+		else
+			report_failure(pass, &subject, error);
+	}
+	return tables;
+}
+
+static void
+create_everywhere(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		TablePlan  *table = (TablePlan *) lfirst(cell);
+
+		if (expire_drops_are_held_back(pass, table))
+		{
+			report_leave_expired(pass, table);
+			table->expired = NIL;
+		}
+		create_missing(pass, table);
+	}
+}
+
+/* Leaves in each plan the expired partitions that may go. */
+static void
+keep_what_stays(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		TablePlan  *table = (TablePlan *) lfirst(cell);
+		ListCell   *inner;
+
+		foreach(inner, table->expired)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (expire_stays(pass, table, (ExpiredPartition *) lfirst(inner)))
+				table->expired = foreach_delete_current(table->expired, inner);
+		}
+	}
+}
+
+static const TablePlan *
+find_table(List *tables, Oid parent)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		if (((TablePlan *) lfirst(cell))->policy->parent == parent)
+			return (TablePlan *) lfirst(cell);
+	}
+	return NULL;
+}
+
+static bool
+has_policy(List *policies, Oid parent)
+{
+	ListCell   *cell;
+
+	foreach(cell, policies)
+	{
+		if (((Policy *) lfirst(cell))->parent == parent)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a problem that this pass hasn't met is solved: it would have been met
+ * if it were there. A pending detach, and what the worker is retiring, is nothing
+ * that a pass by hand looks at.
+ */
+static bool
+is_solved(const Pass *pass, const Problem *problem, List *policies, List *tables, bool all)
+{
+	const TablePlan *table = find_table(tables, problem->parent);
+	Retirement	retirement;
+
+	if (problem->seen)
+		return false;
+	if (table == NULL)
+		return all && !has_policy(policies, problem->parent);
+	if (!OidIsValid(problem->partition))
+		return true;
+	return problem->partition != table->info.pending_relid &&
+		(pass->background || !retirement_find(problem->partition, &retirement));
+}
+
+typedef struct SweepStep
+{
+	Pass	   *pass;
+	List	   *policies;
+	List	   *tables;
+	bool		all;			/* the pass was over all tables */
+} SweepStep;
+
+/* Removes the problems that are solved; a pass by hand has the worker try the others. */
+static void
+sweep_step(void *arg)
+{
+	SweepStep  *step = (SweepStep *) arg;
+	Pass	   *pass = step->pass;
+	bool		put_off = false;
+	ListCell   *cell;
+
+	foreach(cell, pass->problems)
+	{
+		Problem    *problem = (Problem *) lfirst(cell);
+
+		if (is_solved(pass, problem, step->policies, step->tables, step->all))
+			problem_remove(problem, pass->finder);
+		else if (!pass->background && problem->next_try != 0 &&
+				 find_table(step->tables, problem->parent) != NULL)
+		{
+			problem_try_now(problem->parent);
+			put_off = true;
+		}
+	}
+	if (put_off)
+		shared_wake_database_at_commit();
+}
+
+/* A pass over one table, or over all. */
+void
+run_pass(Pass *pass, Oid parent)
+{
+	LoadStep	step = {pass, parent};
+	SweepStep	sweep = {pass};
+	ErrorData  *error;
+	ListCell   *cell;
+
+	run_load_problems(pass);
+	if (pass->background)
+		leftovers_end(pass);
+	error = pass->attempt(load_policies_step, &step);
+	if (error != NULL)
+		ReThrowError(error);
+	sweep.policies = step.policies;
+	sweep.tables = plan_tables(pass, step.policies);
+	sweep.all = !OidIsValid(parent);
+	create_everywhere(pass, sweep.tables);
+	keep_what_stays(pass, sweep.tables);
+	foreach(cell, sweep.tables)
+		pass->retire(pass, (TablePlan *) lfirst(cell));
+	if (pass->problems == NIL)
+		return;
+	error = pass->attempt(sweep_step, &sweep);
+	if (error != NULL)
+		ReThrowError(error);
+}

@@ -1,0 +1,109 @@
+/*
+ * table_plan.c
+ *		What a table needs, as of one moment.
+ *
+ * Invariant: reads the catalogs and changes nothing.
+ */
+#include "pass/table_plan.h"
+
+#include "access/table.h"
+#include "catalog/names.h"
+
+static void
+add_action(const PlanAction *action, void *arg)
+{
+	TablePlan  *table = (TablePlan *) arg;
+
+	if (action->kind == PLAN_CREATE)
+	{
+		PlanBound  *bound = (PlanBound *) palloc(sizeof(PlanBound));
+
+		*bound = action->bound;
+		table->creates = lappend(table->creates, bound);
+	}
+	else
+	{
+		ExpiredPartition *expired = (ExpiredPartition *) palloc(sizeof(ExpiredPartition));
+
+		expired->relid = table->info.relids[action->index];
+		expired->bound = action->bound;
+		table->expired = lappend(table->expired, expired);
+	}
+}
+
+/*
+ * Reads the catalogs and plans; an error if the table can't be managed, and
+ * NULL if it is gone.
+ */
+TablePlan *
+table_plan_make(Policy *policy, TimestampTz now)
+{
+	TablePlan  *table = (TablePlan *) palloc0(sizeof(TablePlan));
+	Relation	rel = try_table_open(policy->parent, AccessShareLock);
+	CalTime		until;
+
+	if (rel == NULL)
+		return NULL;
+	table->policy = policy;
+	table->table_name = names_display(policy->parent);
+	parent_require(rel, &table->info);
+	policy_plan(policy, table->info.kind, &table->plan);
+	now = policy_key_time(policy, table->info.kind, now);
+	table->covered = plan_covered_until(now, table->info.bounds, table->info.nparts, &until);
+	switch (plan_partitions(&table->plan, now,
+							table->info.bounds, table->info.nparts,
+							add_action, table))
+	{
+		case PLAN_OUT_OF_RANGE:
+			ereport(ERROR,
+					(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+					 errmsg("partitions of table %s would reach out of the range of timestamps",
+							table->table_name),
+					 errhint("Look at partition_interval and premake of its policy.")));
+			break;
+		case PLAN_TOO_MANY:
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("table %s needs more than %d new partitions",
+							table->table_name, PLAN_MAX_CREATE),
+					 errhint("Close the gap between its partitions with one wide partition, or use a longer partition_interval.")));
+			break;
+		case PLAN_OVERLAP:
+		case PLAN_OK:
+			break;
+	}
+	table_close(rel, NoLock);
+	return table;
+}
+
+/* Whether a partition is among those that are expired. */
+bool
+table_plan_expires(const TablePlan *table, Oid partition)
+{
+	ListCell   *cell;
+
+	foreach(cell, table->expired)
+		if (((ExpiredPartition *) lfirst(cell))->relid == partition)
+			return true;
+	return false;
+}
+
+/* The name that a partition will have, before it is made; for people. */
+char *
+table_plan_new_name(const TablePlan *table, const PlanBound *bound)
+{
+	Relation	parent = table_open(table->policy->parent, AccessShareLock);
+	char	   *name = names_display_in(RelationGetNamespace(parent),
+										names_new_partition(parent, &table->plan.cal, bound->lower,
+															&table->plan.interval));
+
+	table_close(parent, NoLock);
+	return name;
+}
+
+/* The rows that a partition has, for people. */
+char *
+table_plan_bound_details(const TablePlan *table, const PlanBound *bound)
+{
+	return psprintf("rows from %s", key_display(table->info.kind, bound));
+}

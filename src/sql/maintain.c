@@ -1,0 +1,211 @@
+/*
+ * maintain.c
+ *		A pass by hand, its preview, and a partition made by hand.
+ *
+ * Invariant: checks arguments and shapes rows; the work is done below. The clock
+ * is asked here, and nowhere below.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/attempt.h"
+#include "base/compat.h"
+#include "base/identity.h"
+#include "base/rows.h"
+#include "base/settings.h"
+#include "catalog/dropped.h"
+#include "catalog/parent.h"
+#include "funcapi.h"
+#include "pass/create.h"
+#include "pass/preview.h"
+#include "pass/report.h"
+#include "pass/run.h"
+#include "pass/saga_tables.h"
+#include "sql/arguments.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/timestamp.h"
+
+SAGAZ_FUNCTION(sagaz_clock);
+SAGAZ_FUNCTION(sagaz_maintain_partitions);
+SAGAZ_FUNCTION(sagaz_maintain_all_partitions);
+SAGAZ_FUNCTION(sagaz_plan_partition_maintenance);
+SAGAZ_FUNCTION(sagaz_create_partition);
+SAGAZ_FUNCTION(sagaz_create_saga_executions_partition);
+SAGAZ_FUNCTION(sagaz_create_saga_outbox_partition);
+SAGAZ_FUNCTION(sagaz_create_saga_audit_log_partition);
+SAGAZ_FUNCTION(sagaz_cleanup_consumer_inbox);
+
+/* clock(): the time that maintenance takes for now. */
+Datum
+sagaz_clock(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(settings_now());
+}
+
+/* (action, table_name, partition_name, details) */
+static void
+add_record(const Record *record, void *arg)
+{
+	Datum		values[4];
+	bool		nulls[4];
+
+	values[0] = rows_text(history_action_name(record->action), &nulls[0]);
+	values[1] = rows_text(record->subject.table_name, &nulls[1]);
+	values[2] = rows_text(record->subject.partition_name, &nulls[2]);
+	values[3] = rows_text(record->details, &nulls[3]);
+	rows_add((FunctionCallInfo) arg, values, nulls);
+}
+
+/* maintain_partitions(parent): a pass over one table. */
+Datum
+sagaz_maintain_partitions(PG_FUNCTION_ARGS)
+{
+	Oid			relid = argument_table(fcinfo, "maintain_partitions");
+	Pass		pass;
+
+	(void) argument_require_policy(relid);
+	InitMaterializedSRF(fcinfo, 0);
+	run_init_foreground(&pass, settings_now(), add_record, fcinfo);
+	run_pass(&pass, relid);
+	return (Datum) 0;
+}
+
+static void
+saga_table_step(void *arg)
+{
+	saga_table_create(*(int *) arg);
+}
+
+/* Makes the specification's tables; one that can't be made is a row. */
+static void
+create_saga_tables(Pass *pass)
+{
+	for (int i = 0; i < saga_tables_count(); i++)
+	{
+		ErrorData  *error = attempt_in_subtransaction(saga_table_step, &i);
+		Subject		subject = {InvalidOid, saga_table_name(i)};
+
+		if (error != NULL)
+			report_failure(pass, &subject, error);
+	}
+}
+
+/* maintain_all_partitions(): a pass over all tables. */
+Datum
+sagaz_maintain_all_partitions(PG_FUNCTION_ARGS)
+{
+	Pass		pass;
+
+	identity_require_primary("maintain_all_partitions");
+	InitMaterializedSRF(fcinfo, 0);
+	dropped_forget_orphans();
+	run_init_foreground(&pass, settings_now(), add_record, fcinfo);
+	if (policy_load(InvalidOid) == NIL)
+	{
+		run_load_problems(&pass);
+		create_saga_tables(&pass);
+	}
+	run_pass(&pass, InvalidOid);
+	return (Datum) 0;
+}
+
+/* plan_partition_maintenance(at): what a pass would do. */
+Datum
+sagaz_plan_partition_maintenance(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = argument_finite_time(fcinfo, 0, "cannot plan maintenance at infinity",
+										  "Use a finite time.");
+
+	InitMaterializedSRF(fcinfo, 0);
+	preview(at, add_record, fcinfo);
+	return (Datum) 0;
+}
+
+/* Makes the partition for a time of the key; its name. */
+static Datum
+create_partition_for(Policy *policy, const ParentInfo *info, CalTime at)
+{
+	return CStringGetTextDatum(create_at(policy, info, at, settings_now()));
+}
+
+/* create_partition(parent, at) */
+Datum
+sagaz_create_partition(PG_FUNCTION_ARGS)
+{
+	Oid			relid = argument_table(fcinfo, "create_partition");
+	TimestampTz at = argument_finite_time(fcinfo, 1, "cannot create a partition at infinity",
+										  "Use a finite date.");
+	Policy	   *policy = argument_require_policy(relid);
+	ParentInfo	info;
+
+	parent_require_by_oid(relid, AccessShareLock, &info);
+	return create_partition_for(policy, &info, policy_key_time(policy, info.kind, at));
+}
+
+/* create_…_partition(date): of one of the specification's tables, for a day of its zone. */
+static Datum
+create_saga_partition(FunctionCallInfo fcinfo, const char *function, const char *table)
+{
+	Policy	   *policy;
+	ParentInfo	info;
+	DateADT		date;
+	CalTime		local;
+	Oid			relid;
+
+	identity_require_primary(function);
+	argument_require(fcinfo, 0, "date");
+	date = PG_GETARG_DATEADT(0);
+	if (DATE_NOT_FINITE(date))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("cannot create a partition at infinity"),
+				 errhint("Use a finite date.")));
+	if (date >= CAL_END / CAL_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("date out of range for a partition of \"%s\"", table),
+				 errhint("Use a date that a timestamp can hold.")));
+	relid = saga_table_require(table);
+	identity_require_owner(relid);
+	policy = argument_require_policy(relid);
+	parent_require_by_oid(relid, AccessShareLock, &info);
+	local = date * CAL_DAY;
+	return create_partition_for(policy, &info,
+								info.kind->is_instant ? policy_instant_of_local(policy, local) : local);
+}
+
+/* create_saga_executions_partition(date) */
+Datum
+sagaz_create_saga_executions_partition(PG_FUNCTION_ARGS)
+{
+	return create_saga_partition(fcinfo, "create_saga_executions_partition", "saga_executions");
+}
+
+/* create_saga_outbox_partition(date) */
+Datum
+sagaz_create_saga_outbox_partition(PG_FUNCTION_ARGS)
+{
+	return create_saga_partition(fcinfo, "create_saga_outbox_partition", "saga_outbox");
+}
+
+/* create_saga_audit_log_partition(date) */
+Datum
+sagaz_create_saga_audit_log_partition(PG_FUNCTION_ARGS)
+{
+	return create_saga_partition(fcinfo, "create_saga_audit_log_partition", "saga_audit_log");
+}
+
+/* cleanup_consumer_inbox(retention_days): the number of rows deleted. */
+Datum
+sagaz_cleanup_consumer_inbox(PG_FUNCTION_ARGS)
+{
+	identity_require_primary("cleanup_consumer_inbox");
+	argument_require(fcinfo, 0, "retention_days");
+	if (PG_GETARG_INT32(0) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("retention_days must not be negative, but is %d", PG_GETARG_INT32(0)),
+				 errhint("Use 0 to delete every entry, or 90 to keep 90 days.")));
+	PG_RETURN_INT64(saga_table_clean_inbox(PG_GETARG_INT32(0), settings_now()));
+}

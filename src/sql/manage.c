@@ -1,0 +1,190 @@
+/*
+ * manage.c
+ *		Which tables are managed and how, and which partitions stay.
+ *
+ * Invariant: checks arguments and shapes rows; the work is done below.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/identity.h"
+#include "base/restored.h"
+#include "base/settings.h"
+#include "catalog/history.h"
+#include "catalog/hold.h"
+#include "catalog/names.h"
+#include "catalog/register.h"
+#include "catalog/times.h"
+#include "ddl/reattach.h"
+#include "pass/saga_tables.h"
+#include "sql/arguments.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+SAGAZ_FUNCTION(sagaz_create_saga_tables);
+SAGAZ_FUNCTION(sagaz_manage_partitions);
+SAGAZ_FUNCTION(sagaz_stop_managing_partitions);
+SAGAZ_FUNCTION(sagaz_resume_drops);
+SAGAZ_FUNCTION(sagaz_restored_at);
+SAGAZ_FUNCTION(sagaz_reattach_partition);
+SAGAZ_FUNCTION(sagaz_hold_partition);
+SAGAZ_FUNCTION(sagaz_release_partition);
+
+/* create_saga_tables(): makes the specification's tables. */
+Datum
+sagaz_create_saga_tables(PG_FUNCTION_ARGS)
+{
+	identity_require_primary("create_saga_tables");
+	for (int i = 0; i < saga_tables_count(); i++)
+		saga_table_create(i);
+	PG_RETURN_VOID();
+}
+
+static RetentionAction
+retention_action_argument(FunctionCallInfo fcinfo, int argument)
+{
+	char	   *name = argument_text(fcinfo, argument);
+	RetentionAction action;
+
+	if (!policy_parse_action(name, &action))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid retention action \"%s\"", name),
+				 errhint("Use 'drop', 'detach' or 'archive'.")));
+	return action;
+}
+
+/*
+ * manage_partitions(parent, partition_interval, premake, retention,
+ * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
+ * storage_parameters, auto_analyze, auto_freeze)
+ */
+Datum
+sagaz_manage_partitions(PG_FUNCTION_ARGS)
+{
+	Policy		policy = {0};
+
+	policy.parent = argument_table(fcinfo, "manage_partitions");
+	argument_require(fcinfo, 1, "partition_interval");
+	argument_require(fcinfo, 2, "premake");
+	argument_require(fcinfo, 4, "retention_action");
+	argument_require(fcinfo, 6, "time_zone");
+	argument_require(fcinfo, 10, "auto_analyze");
+	argument_require(fcinfo, 11, "auto_freeze");
+
+	policy.interval = *PG_GETARG_INTERVAL_P(1);
+	policy.premake = PG_GETARG_INT32(2);
+	if (!PG_ARGISNULL(3))
+		policy.retention = PG_GETARG_INTERVAL_P(3);
+	policy.unfinished_when = argument_text(fcinfo, 5);
+	policy.time_zone = argument_text(fcinfo, 6);
+	policy.tz = policy_time_zone(policy.time_zone);
+	policy.archive_schema = argument_schema(fcinfo, 7);
+	if (!PG_ARGISNULL(8))
+		policy.tablespace = NameStr(*PG_GETARG_NAME(8));
+	policy.storage_parameters = argument_text_list(fcinfo, 9);
+	policy.auto_analyze = PG_GETARG_BOOL(10);
+	policy.auto_freeze = PG_GETARG_BOOL(11);
+	policy.action = retention_action_argument(fcinfo, 4);
+	register_policy(&policy);
+	PG_RETURN_VOID();
+}
+
+/* stop_managing_partitions(parent): the table and its partitions stay as they are. */
+Datum
+sagaz_stop_managing_partitions(PG_FUNCTION_ARGS)
+{
+	Oid			relid = argument_table(fcinfo, "stop_managing_partitions");
+
+	(void) argument_require_policy(relid);
+	register_forget(relid);
+	PG_RETURN_VOID();
+}
+
+/* resume_drops(parent): an operator agrees to the drops that were held back. */
+Datum
+sagaz_resume_drops(PG_FUNCTION_ARGS)
+{
+	Oid			relid = argument_table(fcinfo, "resume_drops");
+
+	(void) argument_require_policy(relid);
+	PG_RETURN_BOOL(register_resume_drops(relid));
+}
+
+/* _restored_at(): when this server was last started from a backup, or null. */
+Datum
+sagaz_restored_at(PG_FUNCTION_ARGS)
+{
+	TimestampTz restored = restored_at();
+
+	if (restored == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(restored);
+}
+
+/*
+ * reattach_partition(partition, parent): the parent is known from when it was
+ * detached, unless that was in another database.
+ */
+Datum
+sagaz_reattach_partition(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = settings_now();
+	Oid			partition;
+	Oid			parent;
+	Record		record = {{InvalidOid}, ACTION_ATTACH};
+
+	identity_require_primary("reattach_partition");
+	argument_require(fcinfo, 0, "partition");
+	partition = PG_GETARG_OID(0);
+	parent = PG_ARGISNULL(1) ? times_detached_from(partition) : PG_GETARG_OID(1);
+	if (get_rel_name(partition) == NULL || !OidIsValid(parent) || get_rel_name(parent) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("it is not known which table that was a partition of"),
+				 errhint("Name the parent as the second argument.")));
+	identity_require_owner(parent);
+	identity_require_owner(partition);
+	record.subject.parent = parent;
+	record.subject.table_name = names_display(parent);
+	record.subject.partition = partition;
+	record.details = psprintf("rows from %s", reattach_partition(partition, parent));
+	record.subject.partition_name = names_display(partition);
+	hold_add(partition, "brought back by reattach_partition()", now);
+	history_add(&record, now);
+	PG_RETURN_VOID();
+}
+
+/*
+ * hold_partition(partition, reason): it stays, however old it is. The lock makes
+ * a pass that is just about to drop it look again.
+ */
+Datum
+sagaz_hold_partition(PG_FUNCTION_ARGS)
+{
+	Oid			partition;
+
+	identity_require_primary("hold_partition");
+	partition = argument_partition(fcinfo);
+	argument_require(fcinfo, 1, "reason");
+	LockRelationOid(partition, AccessShareLock);
+	if (!get_rel_relispartition(partition))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a partition", get_rel_name(partition)),
+				 errhint("Name one of the table's partitions; view partition_metadata lists them.")));
+	hold_add(partition, argument_text(fcinfo, 1), settings_now());
+	PG_RETURN_VOID();
+}
+
+/* release_partition(partition): false if it wasn't held. */
+Datum
+sagaz_release_partition(PG_FUNCTION_ARGS)
+{
+	identity_require_primary("release_partition");
+	PG_RETURN_BOOL(hold_remove(argument_partition(fcinfo)));
+}

@@ -1,0 +1,80 @@
+/*
+ * triggers.c
+ *		Functions of triggers and of the event trigger.
+ *
+ * Invariant: each refuses to be called in another way.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "catalog/dropped.h"
+#include "catalog/partition.h"
+#include "catalog/policy.h"
+#include "commands/event_trigger.h"
+#include "commands/trigger.h"
+#include "shmem/shared.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+SAGAZ_FUNCTION(sagaz_forget_dropped_tables);
+SAGAZ_FUNCTION(sagaz_policy_changed);
+SAGAZ_FUNCTION(sagaz_refuse_late_write);
+
+/* Event trigger on sql_drop: what is said about a table goes with it. */
+Datum
+sagaz_forget_dropped_tables(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("forget_dropped_tables() is called by its event trigger only"),
+				 errhint("stop_managing_partitions() forgets one table's policy.")));
+	dropped_forget_in_event_trigger();
+	PG_RETURN_NULL();
+}
+
+/* Trigger on partition_policy and partition_hold: the worker acts on a change at once. */
+Datum
+sagaz_policy_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("policy_changed() is a trigger function")));
+	shared_wake_database_at_commit();
+	return PointerGetDatum(NULL);
+}
+
+/* The fence: refuses writes to a partition that is being retired. */
+Datum
+sagaz_refuse_late_write(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	Oid			parent;
+	List	   *policies;
+	Interval   *retention = NULL;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("refuse_late_write() is a trigger function"),
+				 errhint("Maintenance puts it on partitions that it retires.")));
+	rel = ((TriggerData *) fcinfo->context)->tg_relation;
+	parent = rel->rd_rel->relispartition ?
+		get_partition_parent(RelationGetRelid(rel), true) : InvalidOid;
+	policies = OidIsValid(parent) ? policy_load(parent) : NIL;
+	if (policies != NIL)
+		retention = ((Policy *) linitial(policies))->retention;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("partition \"%s\" of table \"%s\" is being retired and takes no more writes",
+					RelationGetRelationName(rel),
+					OidIsValid(parent) ? get_rel_name(parent) : "(detached)"),
+			 errdetail("All its rows are older than the table's retention of %s.",
+					   retention == NULL ? "(unknown)" :
+					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(retention)))),
+			 errhint("Write the row with a newer time, or extend the retention with sagaz_ha.manage_partitions().")));
+	return (Datum) 0;
+}
