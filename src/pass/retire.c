@@ -17,7 +17,7 @@
 #include "ddl/execute.h"
 #include "executor/spi.h"
 #include "ddl/fence.h"
-#include "shmem/hold.h"
+#include "shmem/proxy_lock.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "shmem/progress.h"
@@ -275,7 +275,7 @@ detach(Step *step)
 	ErrorData  *error;
 	bool		committed;
 
-	if (!hold_acquire(step->table->policy->parent))
+	if (!proxy_lock_acquire(step->table->policy->parent))
 	{
 		step->pass->waiting = true;
 		return NULL;
@@ -283,7 +283,7 @@ detach(Step *step)
 	SetConfigOption("lock_timeout", DETACH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	error = toplevel_execute(step->sql, step->table->info.owner, true, &committed);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	hold_release();
+	proxy_lock_release();
 	step->detached = committed;
 	return committed ? step->pass->attempt(note_detached_step, step) : error;
 }

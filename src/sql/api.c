@@ -625,17 +625,25 @@ nonempty_or_null(const char *value, bool *isnull)
 static void
 emit_launcher(ReturnSetInfo *rsinfo)
 {
+	pid_t		pid;
+	bool		enabled;
+	TimestampTz since;
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
 	bool		nulls[MAINTENANCE_STATUS_COLS];
 
 	memset(nulls, true, sizeof(nulls));
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	pid = shared_state->launcher_pid;
+	enabled = shared_state->enabled;
+	since = shared_state->launcher_since;
+	LWLockRelease(shared_state->lock);
 	values[0] = CStringGetTextDatum("launcher");
-	values[1] = Int32GetDatum(shared_state->launcher_pid);
-	values[3] = CStringGetTextDatum(shared_state->launcher_pid == 0 ? "not running" :
-									shared_state->enabled ? "running" : "disabled");
-	values[5] = time_or_null(shared_state->launcher_since, &nulls[5]);
+	values[1] = Int32GetDatum(pid);
+	values[3] = CStringGetTextDatum(pid == 0 ? "not running" :
+									enabled ? "running" : "disabled");
+	values[5] = time_or_null(since, &nulls[5]);
 	nulls[0] = nulls[3] = false;
-	nulls[1] = shared_state->launcher_pid == 0;
+	nulls[1] = pid == 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -659,7 +667,7 @@ emit_work(ReturnSetInfo *rsinfo, const DatabaseState *database, WorkerKind kind)
 	nulls[6] = nulls[7] = work->pid == 0 || work->total == 0;
 	values[8] = nonempty_or_null(work->waiting_for, &nulls[8]);
 	values[9] = time_or_null(work->last, &nulls[9]);
-	values[10] = time_or_null(work->next, &nulls[10]);
+	values[10] = time_or_null(work->wanted ? 0 : work->due, &nulls[10]);
 	values[11] = Int64GetDatum(work->passes);
 	values[12] = Int64GetDatum(work->actions);
 	values[13] = nonempty_or_null(work->last_error, &nulls[13]);
@@ -680,17 +688,15 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 				 errmsg("sagaz_ha is not preloaded, so there is no worker"),
 				 errhint("Add sagaz_ha to shared_preload_libraries and restart the server.")));
 	InitMaterializedSRF(fcinfo, 0);
-	LWLockAcquire(shared_state->lock, LW_SHARED);
 	emit_launcher(rsinfo);
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
 	{
-		const DatabaseState *database = &shared_state->databases[i];
+		DatabaseState database;
 
-		if (!OidIsValid(database->database) || !database->has_extension)
+		if (!shared_copy_database(i, &database) || !database.has_extension)
 			continue;
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			emit_work(rsinfo, database, kind);
+			emit_work(rsinfo, &database, kind);
 	}
-	LWLockRelease(shared_state->lock);
 	return (Datum) 0;
 }
