@@ -493,11 +493,15 @@ BEGIN
   SELECT m.table_name, 'kept_partitions',
          CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
          (count(*) FILTER (WHERE m.state = 'kept'))::text,
-         coalesce(string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
-                    FILTER (WHERE m.state = 'kept') || ': expired, but with unfinished rows or held',
-                  'none')
+         coalesce(nullif(concat_ws('; ',
+             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
+               FILTER (WHERE m.state = 'kept' AND NOT m.held) || ': expired, but with unfinished rows',
+             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
+               FILTER (WHERE m.state = 'kept' AND m.held) || ': expired, but held'), ''), 'none')
     FROM (SELECT p.table_name, p.partition_name, p.partition_start,
-                 CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state
+                 CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state,
+                 EXISTS (SELECT FROM sagaz_ha.partition_hold AS h
+                          WHERE h.partition = p.partition) AS held
             FROM sagaz_ha.partitions(sizes => false) AS p) AS m GROUP BY m.table_name
   UNION ALL
   SELECT c.table_name, 'maintainable',

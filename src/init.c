@@ -1,14 +1,19 @@
 /*
  * init.c
- *		Loading the library: settings and registration, nothing else.
+ *		Loading the library.
+ *
+ * Invariant: settings and registration, nothing else. Without preloading, only
+ * settings.
  */
-#include "base/settings.h"
+#include "postgres.h"
 
 #include "base/compat.h"
+#include "base/settings.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "process/guard.h"
 #include "process/launcher.h"
+#include "process/own_database.h"
 #include "replication/settings.h"
 #include "shmem/shared.h"
 
@@ -16,6 +21,7 @@ PG_MODULE_MAGIC;
 
 PGDLLEXPORT void _PG_init(void);
 
+/* Called by the server when it loads the library. */
 void
 _PG_init(void)
 {
@@ -23,13 +29,14 @@ _PG_init(void)
 	replication_define_gucs();
 
 	/*
-	 * Not while pg_upgrade runs the server: on the old one nothing may change
-	 * once it is dumped, and the new one is still being filled.
+	 * Not while pg_upgrade runs the server: the old one must not change after
+	 * its dump, and the new one is incomplete.
 	 */
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 	{
 		shared_init();
 		launcher_register();
+		own_database_register();
 		guard_register();
 		replication_init();
 	}

@@ -1,48 +1,44 @@
 /*
  * guard.c
- *		On a standby: makes feedback speak for sessions that have no snapshot.
+ *		On a standby: includes sessions without a snapshot in the feedback.
  *
- * A session that is idle in a READ COMMITTED transaction holds its locks but
- * no snapshot, so hot_standby_feedback says nothing of it, and the primary
- * would drop a partition that it still has locked. A guard per database
- * always holds one snapshot. It lets go of it for a newer one only when
- * nobody here has a lock on a partition whose detach is pending in the newer
- * one, and nobody has an older snapshot, with which it could still be locked.
- * So the feedback that the server sends anyway says "not yet". The cost is an
- * xmin that is up to GUARD_NAP old.
+ * Invariant: while a local session can have a lock on a partition whose detach
+ * is pending, a snapshot from before the detach is held here.
  *
- * When it has let go beside a pending detach, it has the feedback sent now
- * and not at the end of wal_receiver_status_interval, because on the primary
- * the next detach waits for that.
+ * A session that is idle in a READ COMMITTED transaction holds its locks but no
+ * snapshot, so hot_standby_feedback omits it, and the primary would drop a
+ * partition that the session has locked. A guard per database always holds one
+ * snapshot. It exchanges it for a newer one only when no session has a lock on a
+ * partition whose detach is pending in the newer one, or an older snapshot, with
+ * which it could still lock one. The feedback that the server sends anyway then
+ * keeps the partition. The cost is an xmin that is up to GUARD_NAP old.
+ *
+ * After an exchange beside a pending detach, the guard has the feedback sent at
+ * once, not at the end of wal_receiver_status_interval: on the primary the next
+ * detach waits for it.
  */
 #include "process/guard.h"
 
-#include "base/compat.h"
 #include "postgres.h"
 
 #include <signal.h>
 
 #include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_database.h"
+#include "base/compat.h"
+#include "base/process.h"
 #include "catalog/pg_inherits.h"
 #include "commands/extension.h"
-#include "fmgr.h"
-#include "process/launcher.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "process/databases.h"
 #include "replication/walreceiver.h"
-#include "base/process.h"
-#include "base/settings.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -52,7 +48,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 /* How old a guard's snapshot gets, in ms; and while partitions are detached. */
 #define GUARD_NAP			1000
@@ -75,35 +70,28 @@ typedef struct Guarded
 } Guarded;
 
 static void
-fill_worker(BackgroundWorker *worker, const char *function, const char *type)
+describe(BackgroundWorker *worker, const char *function, const char *type)
 {
-	memset(worker, 0, sizeof(*worker));
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	process_describe(worker, function, type);
 	worker->bgw_start_time = BgWorkerStart_ConsistentState;
-	strlcpy(worker->bgw_library_name, "sagaz_ha", sizeof(worker->bgw_library_name));
-	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
-	strlcpy(worker->bgw_type, type, sizeof(worker->bgw_type));
-	strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
 }
 
+/* Registers the guards' launcher; while shared_preload_libraries is processed. */
 void
 guard_register(void)
 {
 	BackgroundWorker worker;
 
-	fill_worker(&worker, "sagaz_guards_main", "sagaz_ha standby launcher");
+	describe(&worker, "sagaz_guards_main", "sagaz_ha standby launcher");
 	worker.bgw_restart_time = 1;
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Waits; false when this is no standby any more, and the process should end. */
+/* Waits; false after promotion, when the process has to end. */
 static bool
 nap(long timeout)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 timeout, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	process_nap(timeout);
 	process_reload();
 	return RecoveryInProgress();
 }
@@ -119,39 +107,26 @@ find_guarded(List *guarded, Oid database)
 	return NULL;
 }
 
-/* Enters new databases; the list only grows, as databases seldom go. */
+/* Adds new databases; the list only grows, since databases are seldom dropped. */
 static List *
-scan_databases(List *guarded)
+add_databases(List *guarded)
 {
-	MemoryContext context = CurrentMemoryContext;
-	Relation	rel;
-	TableScanDesc scan;
-	HeapTuple	tuple;
+	List	   *databases = databases_wanted();
+	ListCell   *cell;
 
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(rel, 0, NULL);
-	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	foreach(cell, databases)
 	{
-		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
+		Oid			database = ((const Database *) lfirst(cell))->oid;
 
-		if (row->datallowconn && !row->datistemplate &&
-			settings_want_database(NameStr(row->datname)) &&
-			find_guarded(guarded, row->oid) == NULL)
+		if (find_guarded(guarded, database) == NULL)
 		{
-			MemoryContext transaction = MemoryContextSwitchTo(context);
 			Guarded    *entry = (Guarded *) palloc0(sizeof(Guarded));
 
-			entry->database = row->oid;
+			entry->database = database;
 			guarded = lappend(guarded, entry);
-			MemoryContextSwitchTo(transaction);
 		}
 	}
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
+	list_free_deep(databases);
 	return guarded;
 }
 
@@ -173,7 +148,7 @@ tend(Guarded *entry)
 	}
 	if (now < entry->next)
 		return;
-	fill_worker(&worker, "sagaz_guard_main", "sagaz_ha standby guard");
+	describe(&worker, "sagaz_guard_main", "sagaz_ha standby guard");
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, &entry->database, sizeof(Oid));
@@ -184,7 +159,7 @@ tend(Guarded *entry)
 	}
 }
 
-/* Sees to it that every database has its guard, while this is a standby. */
+/* The guards' launcher: keeps one in every database, while this is a standby. */
 void
 sagaz_guards_main(Datum arg)
 {
@@ -199,19 +174,19 @@ sagaz_guards_main(Datum arg)
 												 ALLOCSET_DEFAULT_SIZES);
 	do
 	{
-		guarded = scan_databases(guarded);
+		guarded = add_databases(guarded);
 		foreach(cell, guarded)
 			tend((Guarded *) lfirst(cell));
 		pgstat_report_activity(STATE_IDLE, NULL);
 	} while (nap(5000));
 
-	/* exit status 0: not to be started again before the server is */
+	/* exit status 0: the postmaster starts it again only with the server */
 	proc_exit(0);
 }
 
 /*
- * Partitions whose detach is pending, as of the snapshot, and the latest of
- * the transactions that did it.
+ * Partitions whose detach is pending, as of the snapshot, and the latest of the
+ * detaching transactions.
  */
 static List *
 pending_partitions(Snapshot snapshot, TransactionId *detached)
@@ -240,7 +215,7 @@ pending_partitions(Snapshot snapshot, TransactionId *detached)
 }
 
 static bool
-anybody_has_locked(List *relids)
+is_any_locked(List *relids)
 {
 	ListCell   *cell;
 
@@ -250,7 +225,7 @@ anybody_has_locked(List *relids)
 		int			count;
 
 		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(cell));
-		/* the guard's transaction, and so what is allocated in it, never ends */
+		/* the guard's transaction never ends, so free what it allocates */
 		pfree(GetLockConflicts(&tag, AccessExclusiveLock, &count));
 		if (count > 0)
 			return true;
@@ -259,8 +234,8 @@ anybody_has_locked(List *relids)
 }
 
 /*
- * Has feedback sent once it would say that nobody here can see a partition
- * any more. A reload is what makes the walreceiver send it.
+ * Has feedback sent as soon as it shows that no local session can see a detached
+ * partition. The walreceiver sends it when it reloads.
  */
 static void
 send_feedback_once(TransactionId detached)
@@ -283,9 +258,9 @@ send_feedback_once(TransactionId detached)
 }
 
 /*
- * Whether anybody here may have such a lock once the snapshot is gone: who has
- * it, and who may still take it with a snapshot from before the detach.
- * Snapshots come first: without one from then nobody finds the partition.
+ * Whether a session has a lock on a pending partition, or can take one with a
+ * snapshot from before the detach. Snapshots are looked at first: without such a
+ * snapshot no session finds the partition.
  */
 static bool
 is_in_use(List *pending, TransactionId detached)
@@ -295,12 +270,12 @@ is_in_use(List *pending, TransactionId detached)
 	if (pending == NIL)
 		return false;
 	pfree(GetCurrentVirtualXIDs(detached, true, false, 0, &count));
-	return count > 0 || anybody_has_locked(pending);
+	return count > 0 || is_any_locked(pending);
 }
 
 /*
- * Whether replay waits for somebody's snapshot. Feedback prevents that, but
- * for what the primary did while it had none, as after a crash.
+ * Whether replay waits for a snapshot. Feedback prevents that, except for what
+ * the primary did without feedback, as after a crash.
  */
 static bool
 replay_waits(void)
@@ -312,11 +287,24 @@ replay_waits(void)
 }
 
 static void
-begin(void)
+begin_transaction(void)
 {
 	StartTransactionCommand();
-	/* another default would keep the first snapshot to the end */
+	/* the other levels keep their first snapshot to the end */
 	XactIsoLevel = XACT_READ_COMMITTED;
+}
+
+/*
+ * Replay waits for the end of a transaction, not of its snapshot. While it
+ * waits, no detach is replayed, so a moment without a snapshot does no harm.
+ */
+static Snapshot
+renew_transaction(Snapshot held)
+{
+	UnregisterSnapshot(held);
+	CommitTransactionCommand();
+	begin_transaction();
+	return RegisterSnapshot(GetLatestSnapshot());
 }
 
 /* Holds a snapshot of this database, for as long as this is a standby. */
@@ -343,31 +331,23 @@ keep_guard(void)
 				UnregisterSnapshot(held);
 			held = newer;
 			send_feedback_once(detached);
-
-			/*
-			 * Replay waits for the end of a transaction, not of its
-			 * snapshot. While it waits, no detach is replayed, so being
-			 * without a snapshot for a moment does no harm.
-			 */
 			if (replay_waits())
 			{
-				UnregisterSnapshot(held);
-				CommitTransactionCommand();
-				begin();
-				held = RegisterSnapshot(GetLatestSnapshot());
+				held = renew_transaction(held);
 				pending = NIL;
 			}
 		}
 		if (pending != NIL)
 			fast_until = TimestampTzPlusMilliseconds(now, GUARD_FAST_FOR);
 		list_free(pending);
-		/* what the catalogs were read with would be kept until they change */
+		/* the catalogs' own snapshot would live until they change */
 		InvalidateCatalogSnapshot();
 		timeout = now < fast_until ? GUARD_NAP_FAST : GUARD_NAP;
 	} while (nap(timeout));
 	UnregisterSnapshot(held);
 }
 
+/* A guard's entry point. */
 void
 sagaz_guard_main(Datum arg)
 {
@@ -378,7 +358,7 @@ sagaz_guard_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", "sagaz_ha standby guard", PGC_USERSET, PGC_S_SESSION);
 
-	begin();
+	begin_transaction();
 	if (RecoveryInProgress() && hot_standby_feedback &&
 		OidIsValid(get_extension_oid("sagaz_ha", true)))
 		keep_guard();

@@ -1,6 +1,6 @@
 /*
  * guard.h
- *		On a standby: makes feedback speak for sessions that have no snapshot.
+ *		On a standby: includes sessions without a snapshot in the feedback.
  */
 #ifndef SAGAZ_GUARD_H
 #define SAGAZ_GUARD_H

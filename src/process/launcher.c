@@ -1,9 +1,12 @@
 /*
  * launcher.c
- *		The one static process: finds databases and starts workers for them.
+ *		The one static process: finds databases and starts workers in them.
  *
- * It is connected to no database, so it is in nobody's way, and holds neither
- * snapshot nor lock while it waits.
+ * Invariant: it connects to no database, so it blocks no statement that needs
+ * one, and has neither snapshot nor lock while it waits, except the proxy locks
+ * that workers ask for. Scans, registrations and log lines come without the
+ * LWLock. That is safe, since no other process enters, forgets or starts: what
+ * others change meanwhile are wishes, pids and reservations.
  */
 #include "process/launcher.h"
 
@@ -11,33 +14,22 @@
 
 #include <signal.h>
 
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/pg_database.h"
-#include "commands/dbcommands.h"
-#include "commands/defrem.h"
 #include "base/compat.h"
-#include "shmem/hold.h"
+#include "base/process.h"
+#include "base/settings.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "base/process.h"
-#include "base/settings.h"
+#include "process/databases.h"
+#include "process/worker_start.h"
+#include "shmem/proxy_lock.h"
+#include "shmem/shared.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "storage/proc.h"
 #include "storage/procarray.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
-#include "process/worker.h"
 
 /* So many workers of a kind run at a time; a stuck database stops no other. */
 #define MAX_WORKERS			3
@@ -48,111 +40,41 @@
 /* What is shown and logged when the postmaster has no room for a worker. */
 #define NO_SLOT				"no free background worker slot; raise max_worker_processes"
 
-/* After a worker that didn't come to its end: 1 s, 2 s, … up to this, in s. */
+/* Longest time between two looks at what is due, in ms; without a slot: */
+#define MAX_NAP				60000
+#define NO_SLOT_NAP			1000
+
+/* After a worker that failed: 1 s, 2 s, … up to this, in s. */
 #define MAX_BACK_OFF		600
 
 PGDLLEXPORT void sagaz_launcher_main(Datum arg);
 
+/* A worker that this launcher has started. */
 typedef struct Job
 {
 	BackgroundWorkerHandle *handle; /* NULL: none runs */
-	int			failures;
+	int			failures;		/* consecutive */
 } Job;
 
+/* By a database's entry in shared memory. */
 static Job	jobs[SHARED_MAX_DATABASES][WORKER_KINDS];
-static ProcessUtility_hook_type previous_utility_hook = NULL;
 
-/* The database that a statement needs for itself, or InvalidOid. */
-static Oid
-needed_database(Node *statement)
-{
-	ListCell   *cell;
-
-	switch (nodeTag(statement))
-	{
-		case T_DropdbStmt:
-			return get_database_oid(((DropdbStmt *) statement)->dbname, true);
-		case T_RenameStmt:
-			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
-				return get_database_oid(((RenameStmt *) statement)->subname, true);
-			break;
-		case T_AlterDatabaseStmt:
-			foreach(cell, ((AlterDatabaseStmt *) statement)->options)
-				if (strcmp(lfirst_node(DefElem, cell)->defname, "tablespace") == 0)
-					return get_database_oid(((AlterDatabaseStmt *) statement)->dbname, true);
-			break;
-		case T_CreatedbStmt:
-			foreach(cell, ((CreatedbStmt *) statement)->options)
-			{
-				DefElem    *option = lfirst_node(DefElem, cell);
-
-				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
-					return get_database_oid(defGetString(option), true);
-			}
-			return get_database_oid("template1", true);
-		default:
-			break;
-	}
-	return InvalidOid;
-}
-
-/* Statements that need a database for themselves find no worker in it. */
-static void
-process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
-				ProcessUtilityContext context, ParamListInfo params,
-				QueryEnvironment *environment, DestReceiver *dest,
-				QueryCompletion *completion)
-{
-	volatile Oid database = InvalidOid;
-
-	if (shared_state != NULL && !RecoveryInProgress())
-		database = needed_database(pstmt->utilityStmt);
-	/* whose statement will be refused must not be able to end workers */
-	if (OidIsValid(database) && !sagaz_owns_database(database, GetUserId()))
-		database = InvalidOid;
-	PG_TRY();
-	{
-		/* inside, because it may be cancelled */
-		if (OidIsValid(database))
-			shared_hold_database(database);
-		if (previous_utility_hook)
-			previous_utility_hook(pstmt, query, read_only_tree, context, params,
-								  environment, dest, completion);
-		else
-			standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
-									environment, dest, completion);
-	}
-	PG_FINALLY();
-	{
-		if (OidIsValid(database))
-			shared_release_database(database);
-	}
-	PG_END_TRY();
-}
-
+/* Registers the launcher; while shared_preload_libraries is processed. */
 void
 launcher_register(void)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	process_describe(&worker, "sagaz_launcher_main", "sagaz_ha launcher");
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 1;
-	strlcpy(worker.bgw_library_name, "sagaz_ha", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "sagaz_launcher_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "sagaz_ha launcher", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "sagaz_ha launcher", sizeof(worker.bgw_type));
 	RegisterBackgroundWorker(&worker);
-
-	previous_utility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
 }
 
 static void
 leave_shared_memory(int code, Datum arg)
 {
-	/* an error may have come while it was held; not all releases do this */
+	/* after an error it may still be held */
 	LWLockReleaseAll();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->launcher_pid = 0;
@@ -161,7 +83,7 @@ leave_shared_memory(int code, Datum arg)
 	LWLockRelease(shared_state->lock);
 }
 
-/* A launcher that was killed has left its workers running; they are let go. */
+/* Workers of a launcher that was killed go on: their pids are in their entries. */
 static void
 enter_shared_memory(void)
 {
@@ -174,12 +96,13 @@ enter_shared_memory(void)
 	before_shmem_exit(leave_shared_memory, (Datum) 0);
 }
 
-/* Enters a database that is new. The caller holds the lock. */
+/* Enters a database that is new, if there is room. Under the lock. */
 static void
-enter_database(Oid database, const char *name)
+enter_database(const Database *database)
 {
-	DatabaseState *state = shared_find_database(database);
+	DatabaseState *state = shared_find_database(database->oid);
 
+	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
 	if (state == NULL)
 	{
 		state = shared_find_database(InvalidOid);
@@ -187,220 +110,300 @@ enter_database(Oid database, const char *name)
 			return;
 		memset(state, 0, sizeof(*state));
 		memset(jobs[state - shared_state->databases], 0, sizeof(jobs[0]));
-		state->database = database;
+		state->database = database->oid;
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			state->work[kind].wanted = true;
 	}
-	namestrcpy(&state->name, name);
+	namestrcpy(&state->name, NameStr(database->name));
+}
+
+/* Forgets a database; one that has workers in the scan after their end. Under the lock. */
+static void
+forget_database(int index)
+{
+	DatabaseState *state = &shared_state->databases[index];
+
+	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+		if (state->work[kind].pid != 0 || jobs[index][kind].handle != NULL)
+		{
+			shared_state->rescan = true;
+			return;
+		}
+	state->database = InvalidOid;
+}
+
+static bool
+is_among(List *databases, Oid oid)
+{
+	ListCell   *cell;
+
+	foreach(cell, databases)
+		if (((const Database *) lfirst(cell))->oid == oid)
+			return true;
+	return false;
 }
 
 /* Makes the entries those of the databases that exist and are wanted. */
 static void
 scan_databases(void)
 {
-	Relation	rel;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	List	   *found = NIL;
+	List	   *databases;
+	ListCell   *cell;
 
-	/* before the snapshot: who commits after that asks again */
+	/* before the snapshot: who commits after that sets it again */
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->rescan = false;
 	LWLockRelease(shared_state->lock);
 
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(rel, 0, NULL);
-	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
-	{
-		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
+	databases = databases_wanted();
 
-		/* a limit of -2: DROP DATABASE was interrupted, and nobody can connect */
-		if (!row->datallowconn || row->datistemplate || row->datconnlimit == -2 ||
-			!settings_want_database(NameStr(row->datname)))
-			continue;
-		enter_database(row->oid, NameStr(row->datname));
-		found = lappend_oid(found, row->oid);
-	}
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	foreach(cell, databases)
+		enter_database((const Database *) lfirst(cell));
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
 	{
-		DatabaseState *state = &shared_state->databases[i];
+		Oid			oid = shared_state->databases[i].database;
 
-		if (!OidIsValid(state->database) || list_member_oid(found, state->database))
-			continue;
-		/* it is forgotten when its workers have ended */
-		if (state->work[WORKER_PASS].pid != 0 || state->work[WORKER_UPKEEP].pid != 0)
-			shared_state->rescan = true;
-		else
-			state->database = InvalidOid;
+		if (OidIsValid(oid) && !is_among(databases, oid))
+			forget_database(i);
 	}
 	LWLockRelease(shared_state->lock);
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-	CommitTransactionCommand();
 }
 
 /* When the next worker of a kind is due after one has ended. */
 static TimestampTz
-next_time(const WorkState *work, const DatabaseState *database, Job *job)
+next_due(const DatabaseState *database, const WorkState *work, const Job *job)
 {
 	int64		delay = sagaz_naptime * INT64CONST(1000);
 
-	if (!work->finished)
-	{
-		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures, 16)) * INT64CONST(1000);
-		job->failures++;
-	}
-	else
-	{
-		job->failures = 0;
-		if (!database->has_extension)
-			delay = NO_EXTENSION_NAP * INT64CONST(1000);
-		else if (work->soon > 0)
-			delay = Min(delay, work->soon);
-	}
+	if (job->failures > 0)
+		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures - 1, 16)) * INT64CONST(1000);
+	else if (!database->has_extension)
+		delay = NO_EXTENSION_NAP * INT64CONST(1000);
+	else if (work->soon > 0)
+		delay = Min(delay, work->soon);
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 }
 
-/* Takes note of workers that have ended. The caller holds the lock. */
-static int
-reap(DatabaseState *database, WorkerKind kind)
+/* Takes note of a worker that has ended; whether one still runs. */
+static bool
+reap(int index, WorkerKind kind)
 {
+	DatabaseState *database = &shared_state->databases[index];
 	WorkState  *work = &database->work[kind];
-	Job		   *job = &jobs[database - shared_state->databases][kind];
+	Job		   *job = &jobs[index][kind];
 	pid_t		pid;
 
 	if (job->handle == NULL)
-		return 0;
+		return false;
 	if (GetBackgroundWorkerPid(job->handle, &pid) != BGWH_STOPPED)
-		return 1;
+		return true;
 	pfree(job->handle);
 	job->handle = NULL;
+
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	work->pid = 0;
-	/* a wish that came while it ran isn't overwritten */
-	if (work->next != 0 || !work->finished)
-		work->next = next_time(work, database, job);
-	return 0;
+	job->failures = work->finished ? 0 : job->failures + 1;
+	work->due = next_due(database, work, job);
+	/* a wish that came while it ran stays, but doesn't end the back-off */
+	if (!work->finished)
+		work->wanted = false;
+	LWLockRelease(shared_state->lock);
+	return false;
 }
 
-static bool
-is_held(DatabaseState *database)
+/* Takes note of all workers that have ended, and counts those that run. */
+static void
+reap_all(int *running)
 {
-	if (database->held_by != 0 && BackendPidGetProc(database->held_by) == NULL)
-		database->held_by = 0;
-	return database->held_by != 0;
+	memset(running, 0, sizeof(int) * WORKER_KINDS);
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			if (reap(i, kind))
+				running[kind]++;
+}
+
+/* Whether a backend needs the database for itself; a terminated one doesn't. */
+static bool
+is_reserved(DatabaseState *database)
+{
+	if (database->reserved_by != 0 && BackendPidGetProc(database->reserved_by) == NULL)
+		database->reserved_by = 0;
+	return database->reserved_by != 0;
+}
+
+/* A worker can start: upkeep, when a pass has found the extension. */
+static bool
+is_startable(const DatabaseState *database, int index, WorkerKind kind)
+{
+	/* a pid without a handle: a killed launcher's worker */
+	return jobs[index][kind].handle == NULL && database->work[kind].pid == 0 &&
+		(kind != WORKER_UPKEEP || database->has_extension);
 }
 
 /*
- * No slot is free, and not because our own workers have them all. Said once a
- * minute at most. The caller holds the lock.
+ * Chooses work that is due, and marks it as begun: from here on a wish means one
+ * more run. False: there is none. *wake becomes the earliest of what is due later.
  */
+static bool
+take_due(const int *running, TimestampTz now, TimestampTz *wake, int *index, WorkerKind *kind)
+{
+	bool		found = false;
+
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SHARED_MAX_DATABASES && !found; i++)
+	{
+		DatabaseState *database = &shared_state->databases[i];
+
+		if (!OidIsValid(database->database) || is_reserved(database))
+			continue;
+		for (int k = 0; k < WORKER_KINDS && !found; k++)
+		{
+			WorkState  *work = &database->work[k];
+
+			if (!is_startable(database, i, k))
+				continue;
+			if (!work->wanted && work->due > now)
+				*wake = Min(*wake, work->due);
+			else if (running[k] < MAX_WORKERS)
+			{
+				work->finished = false;
+				work->soon = 0;
+				work->wanted = false;
+				work->due = now;
+				*index = i;
+				*kind = k;
+				found = true;
+			}
+		}
+	}
+	LWLockRelease(shared_state->lock);
+	return found;
+}
+
+/* The work stays wanted; unless our own workers have all slots, this is an error. */
 static void
-report_no_slot(const DatabaseState *database, WorkState *work)
+note_no_slot(int index, WorkerKind kind, bool report)
 {
 	static TimestampTz said = 0;
+	WorkState  *work = &shared_state->databases[index].work[kind];
 	TimestampTz now = GetCurrentTimestamp();
 
-	strlcpy(work->last_error, NO_SLOT, SHARED_TEXT);
-	if (now - said < 60 * USECS_PER_SEC)
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	work->wanted = true;
+	if (report)
+		strlcpy(work->last_error, NO_SLOT, SHARED_TEXT);
+	LWLockRelease(shared_state->lock);
+
+	/* once a minute at most */
+	if (!report || now - said < 60 * USECS_PER_SEC)
 		return;
 	said = now;
 	ereport(LOG,
 			(errmsg("sagaz_ha: could not start a worker for database %u: %s",
-					database->database, NO_SLOT)));
+					shared_state->databases[index].database, NO_SLOT)));
 }
 
 /* Starts what is due; when the next will be. */
 static TimestampTz
-start_workers(void)
+start_workers(int *running)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz wake = TimestampTzPlusMilliseconds(now, 60000);
-	int			running[WORKER_KINDS] = {0};
+	TimestampTz wake = TimestampTzPlusMilliseconds(now, MAX_NAP);
+	int			index;
+	WorkerKind	kind;
 
-	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			if (OidIsValid(shared_state->databases[i].database))
-				running[kind] += reap(&shared_state->databases[i], kind);
-	for (int i = 0; sagaz_enabled && i < SHARED_MAX_DATABASES; i++)
+	while (sagaz_enabled && take_due(running, now, &wake, &index, &kind))
 	{
-		DatabaseState *database = &shared_state->databases[i];
-
-		if (!OidIsValid(database->database) || is_held(database))
-			continue;
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
+		if (!worker_start(shared_state->databases[index].database, kind,
+						  &jobs[index][kind].handle))
 		{
-			WorkState  *work = &database->work[kind];
-			Job		   *job = &jobs[i][kind];
-
-			/* upkeep waits until a pass has found the extension */
-			if (job->handle != NULL || work->pid != 0 ||
-				(kind == WORKER_UPKEEP && !database->has_extension))
-				continue;
-			if (work->next > now)
-			{
-				wake = Min(wake, work->next);
-				continue;
-			}
-			if (running[kind] >= MAX_WORKERS)
-				continue;
-			work->finished = false;
-			work->soon = 0;
-			work->next = now;
-			if (!worker_start(database->database, kind, &job->handle))
-			{
-				work->next = 0;
-				if (running[WORKER_PASS] + running[WORKER_UPKEEP] == 0)
-					report_no_slot(database, work);
-				LWLockRelease(shared_state->lock);
-				/* tried again when a worker ends, which sets our latch, or soon */
-				return Min(wake, TimestampTzPlusMilliseconds(now, 1000));
-			}
-			running[kind]++;
+			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_UPKEEP] == 0);
+			/* again when a worker ends, which sets our latch, or soon */
+			return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 		}
+		running[kind]++;
 	}
-	LWLockRelease(shared_state->lock);
 	return wake;
 }
 
 static void
-make_all_due(void)
+want_all(void)
 {
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->rescan = true;
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			shared_state->databases[i].work[kind].next = 0;
+			shared_state->databases[i].work[kind].wanted = true;
 	LWLockRelease(shared_state->lock);
 }
 
-/* Changed settings are acted on at once. Off means that what runs is ended. */
+/* Ends this launcher's workers by their handles, a killed one's by their pids. */
+static void
+end_all_workers(void)
+{
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			if (jobs[i][kind].handle != NULL)
+				TerminateBackgroundWorker(jobs[i][kind].handle);
+
+	/* under the lock, a pid is that of a worker that hasn't exited */
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			if (jobs[i][kind].handle == NULL && shared_state->databases[i].work[kind].pid != 0)
+				(void) kill(shared_state->databases[i].work[kind].pid, SIGTERM);
+	LWLockRelease(shared_state->lock);
+}
+
+/* Changed settings take effect at once. Off ends what runs. */
 static void
 take_over_settings(void)
 {
 	process_reload();
-	make_all_due();
+	want_all();
+	if (!sagaz_enabled)
+		end_all_workers();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	for (int i = 0; !sagaz_enabled && i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-		{
-			pid_t		pid = shared_state->databases[i].work[kind].pid;
-
-			if (jobs[i][kind].handle != NULL)
-				TerminateBackgroundWorker(jobs[i][kind].handle);
-			else if (pid != 0)
-				kill(pid, SIGTERM); /* of a launcher before this one */
-		}
 	shared_state->enabled = sagaz_enabled;
 	LWLockRelease(shared_state->lock);
 }
 
+/*
+ * Does all that there is to do now; returns when there will be more. Workers are
+ * reaped before the scan, which forgets no database that has one. No scan while
+ * a transaction is open for proxy locks: it would keep the scan's snapshot.
+ */
+static TimestampTz
+run_once(void)
+{
+	static TimestampTz previous = 0;
+	static TimestampTz next_scan = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int			running[WORKER_KINDS];
+
+	/* the clock was set back: what is due would wait for the old time */
+	if (now < previous)
+		want_all();
+	previous = now;
+	if (ConfigReloadPending)
+		take_over_settings();
+	reap_all(running);
+	if (!proxy_lock_serve() && sagaz_enabled && (shared_state->rescan || now >= next_scan))
+	{
+		scan_databases();
+		next_scan = TimestampTzPlusMilliseconds(now, sagaz_naptime * INT64CONST(1000));
+	}
+	return Min(start_workers(running), Max(next_scan, now + USECS_PER_SEC));
+}
+
+/* The launcher's entry point. */
 void
 sagaz_launcher_main(Datum arg)
 {
-	TimestampTz next_scan = 0;
-	TimestampTz previous = 0;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sagaz_ha launcher",
+												  ALLOCSET_DEFAULT_SIZES);
 
 	process_begin();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
@@ -411,27 +414,12 @@ sagaz_launcher_main(Datum arg)
 
 	for (;;)
 	{
-		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz wake;
 
-		/* a clock that was set back would have everything wait until it's there again */
-		if (now < previous)
-			make_all_due();
-		previous = now;
-		if (ConfigReloadPending)
-			take_over_settings();
-		if (!hold_serve() && sagaz_enabled &&
-			(shared_state->rescan || now >= next_scan))
-		{
-			scan_databases();
-			next_scan = TimestampTzPlusMilliseconds(now, sagaz_naptime * INT64CONST(1000));
-		}
-		wake = Min(start_workers(), Max(next_scan, now + USECS_PER_SEC));
+		MemoryContextSwitchTo(context);
+		wake = run_once();
+		MemoryContextReset(context);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake),
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		process_nap(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake));
 	}
 }

@@ -1,6 +1,6 @@
 /*
  * launcher.h
- *		The one static process: finds databases and starts workers for them.
+ *		The one static process: finds databases and starts workers in them.
  */
 #ifndef SAGAZ_LAUNCHER_H
 #define SAGAZ_LAUNCHER_H

@@ -1,26 +1,29 @@
 /*
  * progress.c
- *		What a worker is doing, for maintenance_status() and pg_stat_activity.
+ *		What a worker does, for maintenance_status() and pg_stat_activity.
+ *
+ * Invariant: texts in shared memory are whole characters of the encoding of the
+ * database that wrote them, and end with a NUL.
  */
 #include "shmem/progress.h"
 
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "pgstat.h"
 #include "base/process.h"
 #include "base/settings.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/backend_status.h"
 #include "utils/timestamp.h"
 
 static WorkState *my_work = NULL;
 
+/* Makes this process the worker whose progress is shown there. */
 void
 progress_attach(WorkState *work)
 {
 	my_work = work;
 }
 
-/* Whole characters only, or a reader would see invalid text. */
+/* Clips the text to whole characters: readers refuse invalid text. */
 static void
 set_text(char *field, const char *text)
 {
@@ -30,6 +33,7 @@ set_text(char *field, const char *text)
 	field[len] = '\0';
 }
 
+/* Begins a phase of work on a table; on all of them: NULL. */
 void
 progress_phase(const char *phase, const char *table)
 {
@@ -51,6 +55,7 @@ progress_phase(const char *phase, const char *table)
 	pfree(activity);
 }
 
+/* Sets how many of the phase's steps are done. */
 void
 progress_count(int done, int total)
 {
@@ -62,6 +67,7 @@ progress_count(int done, int total)
 	LWLockRelease(shared_state->lock);
 }
 
+/* Sets what the worker waits for; "": nothing. */
 void
 progress_waiting_for(const char *what)
 {
@@ -72,6 +78,7 @@ progress_waiting_for(const char *what)
 	LWLockRelease(shared_state->lock);
 }
 
+/* Counts something that was done to a table. */
 void
 progress_action(void)
 {
@@ -83,8 +90,9 @@ progress_action(void)
 }
 
 /*
- * Errors are counted here and not in the history, which is cleared of old rows
- * and has a lasting error once. Those of passes by hand count as the worker's.
+ * Counts an error, and keeps a worker's as its last one. The history can't tell
+ * the number: old rows are deleted from it, and it has a lasting error once.
+ * Errors of foreground passes count as the worker's.
  */
 void
 progress_error(const char *error)
@@ -105,8 +113,8 @@ progress_error(const char *error)
 }
 
 /*
- * For tests: a worker stays here as long as sagaz_ha.stop_at names this point,
- * so that a test can kill it, or the server, in a known state.
+ * For tests: a worker waits here while sagaz_ha.stop_at names this point, so
+ * that a test can kill it, or the server, in a known state.
  */
 void
 stop_point(const char *name)
@@ -117,9 +125,7 @@ stop_point(const char *name)
 	elog(LOG, "stopped at %s", name);
 	while (strcmp(sagaz_stop_at, name) == 0)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		process_nap(-1);
 		process_reload();
 	}
 	progress_waiting_for("");

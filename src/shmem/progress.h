@@ -1,7 +1,9 @@
 /*
  * progress.h
- *		What a worker is doing, for maintenance_status() and pg_stat_activity.
- *		Does nothing in any other process, but for counting errors.
+ *		What a worker does, for maintenance_status() and pg_stat_activity.
+ *
+ * Invariant: in a process that isn't a worker these functions do nothing,
+ * except that progress_error() counts errors there, too.
  */
 #ifndef SAGAZ_PROGRESS_H
 #define SAGAZ_PROGRESS_H

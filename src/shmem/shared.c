@@ -1,23 +1,21 @@
 /*
  * shared.c
- *		What launcher, workers and SQL functions tell each other.
+ *		Shared memory of launcher, workers and SQL functions.
+ *
+ * Invariant: who commits a change of policies asks for a pass after the commit,
+ * so that the pass sees it.
  */
 #include "shmem/shared.h"
 
-#include <signal.h>
-
 #include "access/xact.h"
-#include "miscadmin.h"
-#include "pgstat.h"
 #include "base/restored.h"
 #include "base/settings.h"
+#include "miscadmin.h"
 #include "storage/ipc.h"
-#include "storage/proc.h"
 #include "storage/shmem.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* A launcher that ended is back within a second; not after so many, in s. */
+/* The postmaster restarts a launcher within a second; not later than this, in s. */
 #define RESTART_TIME	60
 
 SharedState *shared_state = NULL;
@@ -56,7 +54,7 @@ attach_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* To be called while shared_preload_libraries is processed. */
+/* Asks for the memory; while shared_preload_libraries is processed. */
 void
 shared_init(void)
 {
@@ -66,10 +64,11 @@ shared_init(void)
 	shmem_startup_hook = attach_memory;
 }
 
-/* A database's entry, or NULL. The caller holds the lock. */
+/* A database's entry, or NULL; of InvalidOid: a free one. Under the lock. */
 DatabaseState *
 shared_find_database(Oid database)
 {
+	Assert(LWLockHeldByMe(shared_state->lock));
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
 		if (shared_state->databases[i].database == database)
 			return &shared_state->databases[i];
@@ -77,8 +76,26 @@ shared_find_database(Oid database)
 }
 
 /*
- * Whether a worker does maintenance in this database; or will, when a launcher
- * that is being restarted, or has not looked for databases yet, finds it.
+ * Copies an entry, so that it can be read without the lock. False: it is free.
+ * Between two calls entries may come and go.
+ */
+bool
+shared_copy_database(int index, DatabaseState *copy)
+{
+	const DatabaseState *state = &shared_state->databases[index];
+	bool		used;
+
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	used = OidIsValid(state->database);
+	if (used)
+		memcpy(copy, state, sizeof(*copy));
+	LWLockRelease(shared_state->lock);
+	return used;
+}
+
+/*
+ * Whether a worker does maintenance in this database, or will: a launcher that
+ * restarts, or has yet to look for databases, will find it.
  */
 bool
 shared_is_served(Oid database)
@@ -97,14 +114,30 @@ shared_is_served(Oid database)
 	return served;
 }
 
-/* The caller holds the lock. */
+/* Whether the launcher has begun, or ended, at most so many seconds ago. */
+bool
+shared_launcher_is_younger_than(int seconds)
+{
+	TimestampTz since;
+
+	if (shared_state == NULL)
+		return false;
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	since = shared_state->launcher_since;
+	LWLockRelease(shared_state->lock);
+	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), seconds * 1000);
+}
+
+/* Wakes the launcher. Under the lock: the latch is gone with the launcher. */
 void
 shared_wake_launcher(void)
 {
+	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
 	if (shared_state->launcher_latch != NULL)
 		SetLatch(shared_state->launcher_latch);
 }
 
+/* Asks for all work in a database; the launcher looks for one it doesn't know. */
 static void
 wake_database(Oid database)
 {
@@ -116,7 +149,7 @@ wake_database(Oid database)
 	{
 		state->has_extension = true;
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			state->work[kind].next = 0;
+			state->work[kind].wanted = true;
 	}
 	else
 		shared_state->rescan = true;
@@ -137,7 +170,7 @@ wake_callback(XactEvent event, void *arg)
 	}
 }
 
-/* A policy has changed: its database's pass is due when that is visible. */
+/* A policy has changed: work in this database is wanted once that is visible. */
 void
 shared_wake_database_at_commit(void)
 {
@@ -149,63 +182,4 @@ shared_wake_database_at_commit(void)
 		callback_registered = true;
 	}
 	wake_at_commit = true;
-}
-
-/* Ends a database's workers; true when none is left. The caller holds the lock. */
-static bool
-end_workers(DatabaseState *state)
-{
-	bool		gone = true;
-
-	for (int kind = 0; kind < WORKER_KINDS; kind++)
-	{
-		if (state->work[kind].pid == 0)
-			continue;
-		gone = false;
-		(void) kill(state->work[kind].pid, SIGTERM);
-	}
-	return gone;
-}
-
-/*
- * Keeps workers out of a database that a statement needs for itself. They end
- * between two transactions at the latest, so this wait is a short one.
- */
-void
-shared_hold_database(Oid database)
-{
-	for (int tries = 0; tries < 500; tries++)
-	{
-		DatabaseState *state;
-		bool		gone = true;
-
-		LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-		state = shared_find_database(database);
-		if (state != NULL)
-		{
-			state->held_by = MyProcPid;
-			gone = end_workers(state);
-		}
-		LWLockRelease(shared_state->lock);
-		if (gone)
-			return;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 10, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-void
-shared_release_database(Oid database)
-{
-	DatabaseState *state;
-
-	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	state = shared_find_database(database);
-	if (state != NULL && state->held_by == MyProcPid)
-		state->held_by = 0;
-	shared_state->rescan = true;
-	shared_wake_launcher();
-	LWLockRelease(shared_state->lock);
 }

@@ -1,9 +1,12 @@
 /*
  * shared.h
- *		What launcher, workers and SQL functions tell each other.
+ *		Shared memory of launcher, workers and SQL functions.
  *
- * Nothing here decides what is done to a table: that comes from the catalogs
- * alone. Losing it, as a restart does, costs a pass and nothing else.
+ * Invariant: nothing here decides what is done to a table; the catalogs alone
+ * do. Losing it, as a restart does, costs a pass and nothing else. Only the
+ * launcher enters and forgets databases, and forgets none that has a worker.
+ * The LWLock covers reads and writes of this memory, signals and latches; never
+ * a catalog scan, a heavyweight lock, an allocation or a log line.
  */
 #ifndef SAGAZ_SHARED_H
 #define SAGAZ_SHARED_H
@@ -15,7 +18,7 @@
 #include "storage/lwlock.h"
 
 #define SHARED_MAX_DATABASES	1024
-#define SHARED_MAX_HOLDS		16
+#define SHARED_MAX_PROXY_LOCKS	16
 #define SHARED_TEXT				192
 
 typedef enum WorkerKind
@@ -28,15 +31,17 @@ typedef enum WorkerKind
 /* One kind of work in one database. */
 typedef struct WorkState
 {
-	pid_t		pid;			/* 0: no worker runs */
-	bool		finished;		/* the last worker came to its end */
-	int			soon;			/* ms until work is due again; 0: the nap */
-	int			deferrals;		/* passes in a row that could not get a lock */
+	pid_t		pid;			/* of the running worker, or 0 */
+	bool		finished;		/* the last worker completed its work */
+	bool		wanted;			/* run as soon as possible; once more, if one
+								 * runs */
+	TimestampTz due;			/* when the next is due, or the running one was */
+	int			soon;			/* ms until work is due again; 0: naptime */
+	int			deferrals;		/* consecutive passes that missed a lock */
 	TimestampTz last;			/* end of the last finished pass */
-	TimestampTz next;
 	int64		passes;
 	int64		actions;
-	int64		errors;			/* of passes by hand as well */
+	int64		errors;			/* of foreground passes, too */
 	TimestampTz started;		/* of the last pass that began */
 	TimeOffset	last_duration;	/* of the last finished pass */
 	TimestampTz since;			/* of the phase */
@@ -53,31 +58,28 @@ typedef struct DatabaseState
 	Oid			database;		/* InvalidOid: a free entry */
 	NameData	name;
 	bool		has_extension;
-	pid_t		held_by;		/* a backend that needs the database for itself */
+	pid_t		reserved_by;	/* backend that keeps workers out, or 0 */
 	WorkState	work[WORKER_KINDS];
 } DatabaseState;
 
-/*
- * A lock that the launcher holds for a worker: AccessShare on a parent, so
- * that DETACH CONCURRENTLY has somebody to wait for.
- */
-typedef enum HoldState
+/* States of a lock that the launcher takes on behalf of a worker. */
+typedef enum ProxyLockState
 {
-	HOLD_FREE,
-	HOLD_WANTED,
-	HOLD_GRANTED,
-	HOLD_REFUSED,
-	HOLD_OVER
-} HoldState;
+	PROXY_LOCK_FREE,
+	PROXY_LOCK_WANTED,
+	PROXY_LOCK_GRANTED,
+	PROXY_LOCK_REFUSED,
+	PROXY_LOCK_OVER
+} ProxyLockState;
 
-typedef struct Hold
+typedef struct ProxyLock
 {
-	HoldState	state;
-	pid_t		pid;
+	ProxyLockState state;
+	pid_t		pid;			/* of the worker */
 	Latch	   *latch;
 	Oid			database;
 	Oid			relation;
-} Hold;
+} ProxyLock;
 
 typedef struct SharedState
 {
@@ -85,9 +87,9 @@ typedef struct SharedState
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
 	TimestampTz launcher_since; /* when it began, or when it ended */
-	bool		enabled;		/* as the launcher has it: maintenance runs */
+	bool		enabled;		/* the launcher's sagaz_ha.enabled */
 	bool		rescan;			/* look for databases now */
-	Hold		holds[SHARED_MAX_HOLDS];
+	ProxyLock	proxy_locks[SHARED_MAX_PROXY_LOCKS];
 	DatabaseState databases[SHARED_MAX_DATABASES];
 } SharedState;
 
@@ -96,9 +98,9 @@ extern SharedState *shared_state;	/* NULL: the library isn't preloaded */
 extern void shared_init(void);
 extern DatabaseState *shared_find_database(Oid database);
 extern bool shared_is_served(Oid database);
+extern bool shared_launcher_is_younger_than(int seconds);
 extern void shared_wake_launcher(void);
 extern void shared_wake_database_at_commit(void);
-extern void shared_hold_database(Oid database);
-extern void shared_release_database(Oid database);
+extern bool shared_copy_database(int index, DatabaseState *copy);
 
 #endif							/* SAGAZ_SHARED_H */

@@ -35,19 +35,25 @@ nonempty_or_null(const char *value, bool *isnull)
 }
 
 static void
-add_launcher(FunctionCallInfo fcinfo, const SharedState *state)
+add_launcher(FunctionCallInfo fcinfo)
 {
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
 	bool		nulls[MAINTENANCE_STATUS_COLS];
+	TimestampTz since;
+	bool		enabled;
+	pid_t		pid;
 
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	pid = shared_state->launcher_pid;
+	enabled = shared_state->enabled;
+	since = shared_state->launcher_since;
+	LWLockRelease(shared_state->lock);
 	memset(nulls, true, sizeof(nulls));
-	values[0] = CStringGetTextDatum("launcher");
-	values[1] = Int32GetDatum(state->launcher_pid);
-	values[3] = CStringGetTextDatum(state->launcher_pid == 0 ? "not running" :
-									state->enabled ? "running" : "disabled");
-	values[5] = rows_time(state->launcher_since, &nulls[5]);
-	nulls[0] = nulls[3] = false;
-	nulls[1] = state->launcher_pid == 0;
+	values[0] = rows_text("launcher", &nulls[0]);
+	values[1] = Int32GetDatum(pid);
+	nulls[1] = pid == 0;
+	values[3] = rows_text(pid == 0 ? "not running" : enabled ? "running" : "disabled", &nulls[3]);
+	values[5] = rows_time(since, &nulls[5]);
 	rows_add(fcinfo, values, nulls);
 }
 
@@ -71,7 +77,7 @@ add_work(FunctionCallInfo fcinfo, const DatabaseState *database, WorkerKind kind
 	nulls[6] = nulls[7] = work->pid == 0 || work->total == 0;
 	values[8] = nonempty_or_null(work->waiting_for, &nulls[8]);
 	values[9] = rows_time(work->last, &nulls[9]);
-	values[10] = rows_time(work->next, &nulls[10]);
+	values[10] = rows_time(work->wanted ? 0 : work->due, &nulls[10]);
 	values[11] = Int64GetDatum(work->passes);
 	values[12] = Int64GetDatum(work->actions);
 	values[13] = nonempty_or_null(work->last_error, &nulls[13]);
@@ -85,29 +91,22 @@ add_work(FunctionCallInfo fcinfo, const DatabaseState *database, WorkerKind kind
 Datum
 sagaz_maintenance_status(PG_FUNCTION_ARGS)
 {
-	SharedState *state;
-
 	if (shared_state == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("sagaz_ha is not preloaded, so there is no worker"),
 				 errhint("Add sagaz_ha to shared_preload_libraries and restart the server.")));
 	InitMaterializedSRF(fcinfo, 0);
-	state = (SharedState *) palloc(sizeof(SharedState));
-	/* a copy: rows can go to disk, and nobody has to wait for that */
-	LWLockAcquire(shared_state->lock, LW_SHARED);
-	memcpy(state, shared_state, sizeof(SharedState));
-	LWLockRelease(shared_state->lock);
-
-	add_launcher(fcinfo, state);
+	add_launcher(fcinfo);
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
 	{
-		const DatabaseState *database = &state->databases[i];
+		DatabaseState database;
 
-		if (!OidIsValid(database->database) || !database->has_extension)
+		/* a copy: rows can go to disk, and no process has to wait for that */
+		if (!shared_copy_database(i, &database) || !database.has_extension)
 			continue;
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			add_work(fcinfo, database, kind);
+			add_work(fcinfo, &database, kind);
 	}
 	return (Datum) 0;
 }

@@ -1,9 +1,9 @@
 /*
- * worker.h
- *		A short-lived process that does one piece of work in one database.
+ * worker_start.h
+ *		Asking the postmaster for a worker.
  */
-#ifndef SAGAZ_WORKER_H
-#define SAGAZ_WORKER_H
+#ifndef SAGAZ_WORKER_START_H
+#define SAGAZ_WORKER_START_H
 
 #include "postgres.h"
 
@@ -12,4 +12,4 @@
 
 extern bool worker_start(Oid database, WorkerKind kind, BackgroundWorkerHandle **handle);
 
-#endif							/* SAGAZ_WORKER_H */
+#endif							/* SAGAZ_WORKER_START_H */
