@@ -137,6 +137,19 @@ COMMENT ON COLUMN sagaz_ha.problem.found_by IS 'pass or upkeep, which removes it
 COMMENT ON COLUMN sagaz_ha.problem.version IS
   'internal: tells whether policy, table or partition have been changed since the last try';
 
+-- An error that no operator has mended isn't tried again before its time. That
+-- one might have is told by the versions of these rows.
+CREATE FUNCTION sagaz_ha._problem_version(parent regclass, partition regclass) RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT concat_ws(' ',
+    (SELECT p.xmin FROM sagaz_ha.partition_policy AS p WHERE p.parent = _problem_version.parent),
+    (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.parent),
+    (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.partition));
+END;
+COMMENT ON FUNCTION sagaz_ha._problem_version(regclass, regclass) IS
+  'internal: changes with the policy, the table and the partition';
+
 CREATE TABLE sagaz_ha.partition_times (
   partition regclass PRIMARY KEY,
   parent regclass NOT NULL,
@@ -441,7 +454,8 @@ BEGIN
   ), failing AS (
     SELECT p.parent, count(*) AS failures, (array_agg(p.details ORDER BY p.since DESC))[1] AS details
       FROM sagaz_ha.problem AS p
-     WHERE p.action = 'ERROR'
+     -- one that has been changed since may be solved: the next pass tells
+     WHERE p.action = 'ERROR' AND p.version = sagaz_ha._problem_version(p.parent, p.partition)
      GROUP BY p.parent
   )
   SELECT c.table_name, 'coverage',
@@ -1508,6 +1522,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),
   sagaz_ha._expired_state(regclass),
+  sagaz_ha._problem_version(regclass, regclass),
   sagaz_ha.coverage(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),

@@ -23,16 +23,6 @@
 /* An error is tried again after 1 s, 2 s, 4 s … up to this, in s. */
 #define MAX_BACK_OFF	3600
 
-/*
- * The versions of the rows that tell whether policy, table or partition were
- * changed: an error that nobody has mended isn't tried again before its time.
- */
-#define VERSION(parent, partition) \
-	"concat_ws(' '," \
-	" (SELECT v.xmin FROM sagaz_ha.partition_policy AS v WHERE v.parent = " parent ")," \
-	" (SELECT v.xmin FROM pg_catalog.pg_class AS v WHERE v.oid = " parent ")," \
-	" (SELECT v.xmin FROM pg_catalog.pg_class AS v WHERE v.oid = " partition "))"
-
 static const char *const finder_names[] = {
 	[PROBLEM_OF_PASS] = "pass",
 	[PROBLEM_OF_UPKEEP] = "upkeep"
@@ -81,7 +71,7 @@ problem_load(ProblemFinder finder)
 	static const char *const query =
 		"SELECT p.parent, p.table_name, p.partition, p.partition_name, p.action, p.sqlstate,"
 		"       p.details, p.times, p.next_try,"
-		"       p.version = " VERSION("p.parent", "p.partition")
+		"       p.version = sagaz_ha._problem_version(p.parent, p.partition)"
 		"  FROM sagaz_ha.problem AS p WHERE p.found_by = $1 ORDER BY p.since";
 	static SPIPlanPtr plan = NULL;
 	SqlSession	session;
@@ -151,7 +141,7 @@ problem_save(const ProblemReport *report, ProblemFinder finder, bool same, Times
 	static const char *const statement =
 		"INSERT INTO sagaz_ha.problem AS p (parent, table_name, partition, partition_name, action,"
 		" sqlstate, details, since, times, next_try, found_by, version)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, " VERSION("$1", "$3") ")"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, sagaz_ha._problem_version($1, $3))"
 		" ON CONFLICT (table_name, (coalesce(partition_name, '')), found_by) DO UPDATE SET"
 		" parent = EXCLUDED.parent, partition = EXCLUDED.partition, action = EXCLUDED.action,"
 		" sqlstate = EXCLUDED.sqlstate, details = EXCLUDED.details,"

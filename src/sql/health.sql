@@ -14,7 +14,8 @@ BEGIN
   ), failing AS (
     SELECT p.parent, count(*) AS failures, (array_agg(p.details ORDER BY p.since DESC))[1] AS details
       FROM sagaz_ha.problem AS p
-     WHERE p.action = 'ERROR'
+     -- one that has been changed since may be solved: the next pass tells
+     WHERE p.action = 'ERROR' AND p.version = sagaz_ha._problem_version(p.parent, p.partition)
      GROUP BY p.parent
   )
   SELECT c.table_name, 'coverage',

@@ -34,6 +34,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),
   sagaz_ha._expired_state(regclass),
+  sagaz_ha._problem_version(regclass, regclass),
   sagaz_ha.coverage(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),

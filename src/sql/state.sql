@@ -122,6 +122,19 @@ COMMENT ON COLUMN sagaz_ha.problem.found_by IS 'pass or upkeep, which removes it
 COMMENT ON COLUMN sagaz_ha.problem.version IS
   'internal: tells whether policy, table or partition have been changed since the last try';
 
+-- An error that no operator has mended isn't tried again before its time. That
+-- one might have is told by the versions of these rows.
+CREATE FUNCTION sagaz_ha._problem_version(parent regclass, partition regclass) RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT concat_ws(' ',
+    (SELECT p.xmin FROM sagaz_ha.partition_policy AS p WHERE p.parent = _problem_version.parent),
+    (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.parent),
+    (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.partition));
+END;
+COMMENT ON FUNCTION sagaz_ha._problem_version(regclass, regclass) IS
+  'internal: changes with the policy, the table and the partition';
+
 CREATE TABLE sagaz_ha.partition_times (
   partition regclass PRIMARY KEY,
   parent regclass NOT NULL,

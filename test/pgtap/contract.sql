@@ -44,6 +44,8 @@ INSERT INTO contract VALUES
    'SETOF record', 'volatile', 'owner'),
   ('sagaz_ha', 'create_partition', 'parent regclass, at timestamp with time zone', 'text', 'volatile', 'owner'),
   ('sagaz_ha', 'resume_drops', 'parent regclass', 'boolean', 'volatile', 'owner'),
+  ('sagaz_ha', 'hold_partition', 'partition regclass, reason text', 'void', 'volatile', 'owner'),
+  ('sagaz_ha', 'release_partition', 'partition regclass', 'boolean', 'volatile', 'owner'),
   ('sagaz_ha', 'reattach_partition', 'partition regclass, parent regclass DEFAULT NULL::regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'policy_changed', '', 'trigger', 'volatile', 'owner'),
   -- the owner of a table makes the trigger, and the function does nothing but refuse
@@ -200,6 +202,9 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 --
 SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
+SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for}'::name[]);
+SELECT columns_are('sagaz_ha', 'problem', '{table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_times', '{partition,parent,created_at,frozen_at,detached_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_history', '{id,recorded_at,action,parent,table_name,partition,partition_name,details}'::name[]);
 SELECT columns_are('public', 'partition_metadata', '{table_name,partition_name,partition_start,partition_end,created_at,state,total_bytes,estimated_rows,parent,partition}'::name[]);
 SELECT is((SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute
@@ -220,7 +225,7 @@ SELECT is(extconfig, ARRAY['sagaz_ha.partition_policy', 'sagaz_ha.partition_hold
 SELECT is(extcondition, ARRAY['', ''], 'all of them') FROM pg_extension WHERE extname = 'sagaz_ha';
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_policy), 0::bigint, 'CREATE EXTENSION makes no policy: a restore would collide');
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_history), 0::bigint, 'nor history');
-SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_hold,partition_history}'::name[]) AS t;
+SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_hold,retirement,problem,partition_times,partition_history}'::name[]) AS t;
 SELECT table_privs_are('public', 'partition_metadata', 'pg_monitor', '{SELECT}'::name[]);
 SELECT is_empty($$SELECT c.oid::regclass FROM members AS m JOIN pg_class AS c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid,
                          aclexplode(c.relacl) AS a WHERE a.grantee = 0$$, 'PUBLIC may do nothing with tables and views');
