@@ -15,7 +15,10 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "replication/walreceiver.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -61,6 +64,23 @@ sagaz_wait_event(const char *name)
 	return WaitEventExtensionNew(name);
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* For assertions: whether this session has the lock, or a stronger one. */
+static inline bool
+sagaz_has_lock(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(&tag, mode, true);
+#else
+	for (LOCKMODE held = mode; held <= MaxLockMode; held++)
+		if (LockHeldByMe(&tag, held))
+			return true;
+	return false;
 #endif
 }
 

@@ -28,6 +28,10 @@ identity_set_local(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/*
+ * Runs as this role from now on, in a security-restricted operation and with
+ * settings that no session can change.
+ */
 void
 identity_assume(Identity *saved, Oid role)
 {
@@ -46,6 +50,7 @@ identity_assume(Identity *saved, Oid role)
 	identity_set_local("intervalstyle", "postgres");
 }
 
+/* Gives back the role and the settings that were before. */
 void
 identity_restore(const Identity *saved)
 {
@@ -53,7 +58,7 @@ identity_restore(const Identity *saved)
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
-/* Who may read and write the extension's own tables. */
+/* The role that may read and write the extension's own tables. */
 Oid
 identity_extension_owner(void)
 {
@@ -73,6 +78,7 @@ identity_extension_owner(void)
 	return owner;
 }
 
+/* Fails unless the current role owns the relation. */
 void
 identity_require_owner(Oid relid)
 {
@@ -80,7 +86,7 @@ identity_require_owner(Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relid));
 }
 
-/* Every changing function begins with this. */
+/* Fails where nothing can be changed; every changing function begins with this. */
 void
 identity_require_primary(const char *function)
 {

@@ -20,6 +20,7 @@ floor_div(int64_t a, int64_t b)
 	return (a % b != 0 && (a % b < 0) != (b < 0)) ? q - 1 : q;
 }
 
+/* Whether a time is one that a timestamp can hold. */
 bool
 cal_is_finite(CalTime t)
 {
@@ -72,6 +73,7 @@ days_in_month(int64_t year, int month)
 	return month == 2 && leap ? 29 : lengths[month - 1];
 }
 
+/* What the wall clock shows at an instant. */
 CalTime
 cal_to_local(const Calendar *cal, CalTime instant)
 {

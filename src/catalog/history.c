@@ -102,7 +102,10 @@ history_add(const Record *record, TimestampTz now)
 	notify(record);
 }
 
-/* Removes the rows from before a time. Looks at the oldest one first. */
+/*
+ * Removes the rows from before a time, but for partitions that still exist. Looks
+ * at the oldest row first.
+ */
 void
 history_prune(TimestampTz before)
 {
@@ -110,7 +113,8 @@ history_prune(TimestampTz before)
 		"DELETE FROM sagaz_ha.partition_history AS h"
 		" WHERE h.recorded_at < $1"
 		"   AND (SELECT o.recorded_at FROM sagaz_ha.partition_history AS o"
-		"         ORDER BY o.id LIMIT 1) < $1";
+		"         ORDER BY o.id LIMIT 1) < $1"
+		"   AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = h.partition)";
 	SqlSession	session;
 	SqlArgs		args = {0};
 

@@ -37,56 +37,47 @@ date_to_time(Datum value)
 	return date * CAL_DAY;
 }
 
-/* The fields of a time, without daylight saving, or the offset isn't written. */
-static void
-split_time(CalTime value, struct pg_tm *tm, fsec_t *fsec)
+/* A time in ISO format, as EncodeDateTime() writes it with or without an offset. */
+static char *
+write_time(CalTime value, bool date_only, bool offset)
 {
-	if (timestamp2tm(value, NULL, tm, fsec, NULL, NULL) != 0)
+	char		buf[MAXDATELEN + 1];
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(value, NULL, &tm, &fsec, NULL, NULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("partition bound out of range")));
-	tm->tm_isdst = 0;
-}
-
-static char *
-write_with_offset(CalTime value)
-{
-	char		buf[MAXDATELEN + 1];
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	split_time(value, &tm, &fsec);
-	EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, buf);
+	tm.tm_isdst = 0;			/* or else the offset isn't written */
+	if (date_only)
+		EncodeDateOnly(&tm, USE_ISO_DATES, buf);
+	else
+		EncodeDateTime(&tm, fsec, offset, 0, NULL, USE_ISO_DATES, buf);
 	return pstrdup(buf);
 }
 
 static char *
-write_without_offset(CalTime value)
+write_timestamptz(CalTime value)
 {
-	char		buf[MAXDATELEN + 1];
-	struct pg_tm tm;
-	fsec_t		fsec;
+	return write_time(value, false, true);
+}
 
-	split_time(value, &tm, &fsec);
-	EncodeDateTime(&tm, fsec, false, 0, NULL, USE_ISO_DATES, buf);
-	return pstrdup(buf);
+static char *
+write_timestamp(CalTime value)
+{
+	return write_time(value, false, false);
 }
 
 static char *
 write_date(CalTime value)
 {
-	char		buf[MAXDATELEN + 1];
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	split_time(value, &tm, &fsec);
-	EncodeDateOnly(&tm, USE_ISO_DATES, buf);
-	return pstrdup(buf);
+	return write_time(value, true, false);
 }
 
 static const KeyKind kinds[] = {
-	{TIMESTAMPTZOID, DATETIME_BTREE_FAMILY, true, true, timestamp_to_time, write_with_offset},
-	{TIMESTAMPOID, DATETIME_BTREE_FAMILY, false, true, timestamp_to_time, write_without_offset},
+	{TIMESTAMPTZOID, DATETIME_BTREE_FAMILY, true, true, timestamp_to_time, write_timestamptz},
+	{TIMESTAMPOID, DATETIME_BTREE_FAMILY, false, true, timestamp_to_time, write_timestamp},
 	{DATEOID, DATETIME_BTREE_FAMILY, false, false, date_to_time, write_date}
 };
 
@@ -164,5 +155,5 @@ key_display(const KeyKind *kind, const PlanBound *bound)
 char *
 key_display_time(TimestampTz t)
 {
-	return write_with_offset(t);
+	return write_timestamptz(t);
 }

@@ -136,6 +136,7 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 	Identity	saved;
 	Oid			created;
 
+	Assert(sagaz_has_lock(info->relid, ShareUpdateExclusiveLock));
 	identity_assume(&saved, info->owner);
 	require_place(info, schema, name);
 	if (OidIsValid(info->default_relid))

@@ -10,6 +10,7 @@
 
 #include "access/table.h"
 #include "base/attempt.h"
+#include "base/compat.h"
 #include "base/sql.h"
 #include "catalog/hold.h"
 #include "catalog/names.h"
@@ -90,6 +91,7 @@ end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampT
 	char	   *archive = policy_archive_schema(policy);
 	MemoryContext old;
 
+	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	retirement_end(partition);
 	if (policy->action == RETENTION_DROP)
 	{
@@ -127,6 +129,8 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 	Oid			partition = info->relids[index];
 	const PlanBound *bound = &info->bounds[index];
 
+	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
+	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	if (policy->action != RETENTION_DROP)
 		bounds_check_remember(partition, parent_key_name(info), info->kind, bound);
 	/* a foreign key depends on the partition as long as it is attached */
@@ -245,9 +249,12 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, Timest
 				 MemoryContext context, RetireResult *result)
 {
 	Oid			partition = info->pending_relid;
-	ErrorData  *different = finalize(info, partition);
-	char	   *reason = ours ? retire_kept_reason(policy, info->owner, partition) : NULL;
+	ErrorData  *different;
+	char	   *reason;
 
+	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
+	different = finalize(info, partition);
+	reason = ours ? retire_kept_reason(policy, info->owner, partition) : NULL;
 	if (different == NULL && reason != NULL)
 		different = attach_again(info, partition);
 	else if (ours && reason == NULL && different != NULL && may_drop_pending(policy, info))

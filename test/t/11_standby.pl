@@ -35,6 +35,8 @@ my @changing = (
 	q{sagaz_ha.stop_managing_partitions('d')},
 	q{sagaz_ha.resume_drops('d')},
 	q{sagaz_ha.reattach_partition('d_rest')},
+	q{sagaz_ha.hold_partition('d_rest', 'why')},
+	q{sagaz_ha.release_partition('d_rest')},
 	q{sagaz_ha.maintain_partitions('d')},
 	q{maintain_all_partitions()},
 	q{sagaz_ha.create_partition('d', '2025-01-15 10:00:00+00')},
