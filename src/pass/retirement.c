@@ -75,21 +75,20 @@ finalize_step(void *arg)
 					known && retirement_is_ours(&retirement),
 					known ? retirement.since : now, now, &step->result);
 	if (step->result.outcome == RETIRE_WAITS)
-	{
-		retirement_note_wait(step->table->policy->parent, step->partition,
-							 step->result.waits_for, now);
 		return;
-	}
 	expire_report(step->pass, &subject, &step->result);
 	stop_point("finalize:before_commit");
 }
 
+/* Writes nothing when it is as it was at the last look. */
 static void
 defer_step(void *arg)
 {
 	FinalizeStep *step = (FinalizeStep *) arg;
 	Subject		subject = report_partition(step->table, step->partition, step->name);
 
+	retirement_note_wait(step->table->policy->parent, step->partition,
+						 step->result.waits_for, step->pass->now);
 	report_defer(step->pass, &subject, psprintf("waiting for %s", step->result.waits_for));
 }
 
@@ -103,9 +102,16 @@ try_to_finalize(FinalizeStep *step)
 
 		step->result.outcome = RETIRE_GONE;
 		error = step->pass->attempt(finalize_step, step);
-		if (tries == FINISH_TRIES ||
-			(error == NULL && step->result.outcome != RETIRE_WAITS) ||
-			(error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE))
+		/* a lock that only lasts as long as a drain is waited for in the same way */
+		if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE &&
+			OidIsValid(step->partition))
+		{
+			step->result.outcome = RETIRE_WAITS;
+			step->result.waits_for = "a lock on the partition";
+			step->result.details = error->message;
+			error = NULL;
+		}
+		if (tries == FINISH_TRIES || error != NULL || step->result.outcome != RETIRE_WAITS)
 			return error;
 		process_nap(FINISH_NAP);
 	}
