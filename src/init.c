@@ -9,7 +9,9 @@
 #include "miscadmin.h"
 #include "process/guard.h"
 #include "process/launcher.h"
+#include "replication/sampler.h"
 #include "replication/settings.h"
+#include "replication/state.h"
 #include "shmem/shared.h"
 
 PG_MODULE_MAGIC;
@@ -20,7 +22,7 @@ void
 _PG_init(void)
 {
 	settings_define();
-	replication_define_gucs();
+	replication_settings_define();
 
 	/*
 	 * Not while pg_upgrade runs the server: on the old one nothing may change
@@ -31,7 +33,8 @@ _PG_init(void)
 		shared_init();
 		launcher_register();
 		guard_register();
-		replication_init();
+		replication_state_register();
+		sampler_register();
 	}
 	MarkGUCPrefixReserved("sagaz_ha");
 }

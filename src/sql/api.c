@@ -19,7 +19,7 @@
 #include "miscadmin.h"
 #include "shmem/progress.h"
 #include "ddl/reattach.h"
-#include "replication/state.h"
+#include "base/rows.h"
 #include "base/restored.h"
 #include "sql/saga_tables.h"
 #include "base/settings.h"
