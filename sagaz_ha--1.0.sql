@@ -682,16 +682,7 @@ AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
-         s.upstream_host, s.upstream_port, s.slot_name,
-         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
-         s.received_timeline, s.replay_timeline,
-         s.receive_lag_bytes, s.replay_backlog_bytes,
-         s.replay_lag, s.staleness_bound, s.message_age,
-         s.replay_state, s.blocking_pids, s.blocked_for,
-         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
-         s.scope, sagaz_ha._status(s.reasons), s.reasons
-  FROM (
+  WITH s AS MATERIALIZED (
     SELECT b.*,
       array_remove(ARRAY[
         CASE WHEN b.replay_lag IS NULL THEN ROW('unknown', 'replay lag is not known')::sagaz_ha._reason END,
@@ -749,7 +740,17 @@ BEGIN
               format('relative to the upstream %s, which may be a standby itself',
                      coalesce(r.upstream_host || ':' || r.upstream_port, 'last connected')) AS scope
        FROM (SELECT (receiver).*) AS r, sagaz_ha._replay_block() AS k
-       WHERE r.receiver_state IS NOT NULL) AS b) AS s;
+       WHERE r.receiver_state IS NOT NULL) AS b)
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
+         s.upstream_host, s.upstream_port, s.slot_name,
+         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
+         s.received_timeline, s.replay_timeline,
+         s.receive_lag_bytes, s.replay_backlog_bytes,
+         s.replay_lag, s.staleness_bound, s.message_age,
+         s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
+         s.scope, sagaz_ha._status(s.reasons), s.reasons
+  FROM s;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha._standby_status(sagaz_ha._thresholds, sagaz_ha._receiver_state) IS
@@ -827,7 +828,7 @@ BEGIN
     JOIN sagaz_ha._sender_state() AS s ON s.pid = r.pid
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = r.pid
     LEFT JOIN pg_catalog.pg_replication_slots AS l ON l.active_pid = r.pid),
-  judged AS (
+  judged AS MATERIALIZED (
     SELECT p.*, array_remove(ARRAY[
         CASE
           WHEN p.kind <> 'standby' THEN NULL
@@ -952,7 +953,7 @@ BEGIN
                                make_interval(secs => least(l.bytes_to_loss / l.speed, 1e9)) END,
                         l.idle_left) END AS time_to_loss
     FROM loss AS l),
-  judged AS (
+  judged AS MATERIALIZED (
     SELECT d.*,
       CASE
         WHEN d.lost THEN d.invalidation_reason
@@ -1178,7 +1179,8 @@ BEGIN
     FROM pg_catalog.pg_stat_activity AS a WHERE a.wait_event = 'SyncRep'),
   expected AS (
     SELECT greatest(t.expected_standbys, cardinality(t.expected_standby_names)) AS standbys FROM t),
-  found AS (
+  -- materialized, because reasons are read several times below
+  found AS MATERIALIZED (
     SELECT n.node_name, n.in_recovery, n.promoting, n.system_identifier, n.timeline_id, n.lsn,
            CASE WHEN NOT n.in_recovery THEN n.sync_required END AS sync_required,
            below.streaming, below.connected, expected.standbys AS standbys_expected,
@@ -1211,7 +1213,7 @@ BEGIN
                     FROM slot AS s, unnest(s.reasons) AS r) AS reasons
     FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below CROSS JOIN slots CROSS JOIN sync
     CROSS JOIN expected LEFT JOIN me ON true),
-  named AS (
+  named AS MATERIALIZED (
     SELECT f.*, sagaz_ha._status(f.reasons) AS status,
            CASE WHEN NOT f.in_recovery THEN 'primary'
                 WHEN f.promoting THEN 'promoting'

@@ -66,7 +66,8 @@ BEGIN
     FROM pg_catalog.pg_stat_activity AS a WHERE a.wait_event = 'SyncRep'),
   expected AS (
     SELECT greatest(t.expected_standbys, cardinality(t.expected_standby_names)) AS standbys FROM t),
-  found AS (
+  -- materialized, because reasons are read several times below
+  found AS MATERIALIZED (
     SELECT n.node_name, n.in_recovery, n.promoting, n.system_identifier, n.timeline_id, n.lsn,
            CASE WHEN NOT n.in_recovery THEN n.sync_required END AS sync_required,
            below.streaming, below.connected, expected.standbys AS standbys_expected,
@@ -82,14 +83,19 @@ BEGIN
                               CASE WHEN n.sampler_running THEN 'lsn_clock' ELSE 'reported' END)
            END AS lag_source,
            array_remove(ARRAY[
-             CASE WHEN n.promoting THEN ROW('warning', 'promotion is under way')::sagaz_ha._reason END,
+             CASE WHEN n.promoting THEN
+               ROW('warning',
+                   'promotion is under way')::sagaz_ha._reason END,
              CASE WHEN below.streaming < expected.standbys THEN
-               ROW('critical', format('%s of %s expected standbys are streaming', below.streaming, expected.standbys))::sagaz_ha._reason END,
+               ROW('critical',
+                   format('%s of %s expected standbys are streaming', below.streaming, expected.standbys))::sagaz_ha._reason END,
              CASE WHEN NOT n.in_recovery AND below.sync_available < n.sync_required THEN
-               ROW('critical', format('%s of %s required synchronous standbys are there; %s sessions wait for them',
+               ROW('critical',
+                   format('%s of %s required synchronous standbys are there; %s sessions wait for them',
                       below.sync_available, n.sync_required, sync.waiters))::sagaz_ha._reason END,
              CASE WHEN w.disk_free_bytes < t.wal_disk_free_critical THEN
-               ROW('critical', format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
+               ROW('critical',
+                   format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
                   WHEN w.disk_free_bytes IS NULL THEN
                ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END], NULL)
            || coalesce(me.reasons, '{}')
@@ -99,7 +105,7 @@ BEGIN
                     FROM slot AS s, unnest(s.reasons) AS r) AS reasons
     FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below CROSS JOIN slots CROSS JOIN sync
     CROSS JOIN expected LEFT JOIN me ON true),
-  named AS (
+  named AS MATERIALIZED (
     SELECT f.*, sagaz_ha._status(f.reasons) AS status,
            CASE WHEN NOT f.in_recovery THEN 'primary'
                 WHEN f.promoting THEN 'promoting'

@@ -40,29 +40,37 @@ BEGIN
     JOIN sagaz_ha._sender_state() AS s ON s.pid = r.pid
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = r.pid
     LEFT JOIN pg_catalog.pg_replication_slots AS l ON l.active_pid = r.pid),
-  judged AS (
+  judged AS MATERIALIZED (
     SELECT p.*, array_remove(ARRAY[
         CASE
           WHEN p.kind <> 'standby' THEN NULL
-          WHEN p.effective_lag IS NULL THEN ROW('unknown', 'replay lag is not known')::sagaz_ha._reason
+          WHEN p.effective_lag IS NULL THEN
+            ROW('unknown',
+                'replay lag is not known')::sagaz_ha._reason
           WHEN p.effective_lag >= t.replay_lag_critical THEN
-            ROW('critical', format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
+            ROW('critical',
+                format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
           WHEN p.effective_lag >= t.replay_lag_warning THEN
-            ROW('warning', format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
+            ROW('warning',
+                format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
         END,
         CASE
           WHEN p.kind <> 'standby' THEN NULL
           WHEN p.replay_lag_bytes >= t.replay_lag_bytes_critical THEN
-            ROW('critical', format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
+            ROW('critical',
+                format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
           WHEN p.replay_lag_bytes >= t.replay_lag_bytes_warning THEN
-            ROW('warning', format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
+            ROW('warning',
+                format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
         END,
         CASE WHEN p.kind IN ('standby', 'wal_archiver') AND p.state <> 'streaming' THEN
           ROW('warning', format('state is %s', p.state))::sagaz_ha._reason END,
         CASE WHEN p.reply_age > t.contact_grace THEN
-          ROW('critical', format('no reply for %s', date_trunc('second', p.reply_age)))::sagaz_ha._reason END,
+          ROW('critical',
+              format('no reply for %s', date_trunc('second', p.reply_age)))::sagaz_ha._reason END,
         CASE WHEN p.xmin_age >= t.xmin_age_warning THEN
-          ROW('warning', format('holds back vacuum by %s transactions', p.xmin_age))::sagaz_ha._reason END], NULL) AS reasons
+          ROW('warning',
+              format('holds back vacuum by %s transactions', p.xmin_age))::sagaz_ha._reason END], NULL) AS reasons
     FROM present AS p, t)
   SELECT j.standby_name, j.client_addr, j.slot_name, j.kind, j.state, j.sync_state,
          j.sent_lsn, j.write_lsn, j.flush_lsn, j.replay_lsn,
@@ -73,7 +81,9 @@ BEGIN
   UNION ALL
   SELECT n.name, NULL, l.slot_name::text, 'standby', 'absent', NULL,
          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, age(l.xmin),
-         'critical', ARRAY[ROW('critical', format('expected standby %s is not connected', quote_ident(n.name)))::sagaz_ha._reason],
+         'critical', ARRAY[
+           ROW('critical',
+               format('expected standby %s is not connected', quote_ident(n.name)))::sagaz_ha._reason],
          NULL, 'none', NULL
   FROM t, unnest(t.expected_standby_names) AS n (name)
   LEFT JOIN pg_catalog.pg_replication_slots AS l ON lower(l.slot_name) = lower(n.name)

@@ -53,7 +53,7 @@ BEGIN
                                make_interval(secs => least(l.bytes_to_loss / l.speed, 1e9)) END,
                         l.idle_left) END AS time_to_loss
     FROM loss AS l),
-  judged AS (
+  judged AS MATERIALIZED (
     SELECT d.*,
       CASE
         WHEN d.lost THEN d.invalidation_reason
@@ -63,15 +63,22 @@ BEGIN
         ELSE 'disk'
       END AS limited_by,
       array_remove(ARRAY[
-        CASE WHEN d.lost THEN ROW('critical', format('slot is lost (%s)', d.invalidation_reason))::sagaz_ha._reason
+        CASE WHEN d.lost THEN
+          ROW('critical',
+              format('slot is lost (%s)', d.invalidation_reason))::sagaz_ha._reason
              WHEN d.wal_status = 'unreserved' THEN
-               ROW('critical', 'WAL that the slot needs goes with the next checkpoint')::sagaz_ha._reason END,
+               ROW('critical',
+                   'WAL that the slot needs goes with the next checkpoint')::sagaz_ha._reason END,
         CASE WHEN NOT d.lost AND d.time_to_loss <= d.slot_time_to_loss_critical
               AND (NOT d.active OR d.retained_bytes >= d.slot_retained_warning) THEN
-          ROW('critical', format('%s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)))::sagaz_ha._reason END,
+          ROW('critical',
+              format('%s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)))::sagaz_ha._reason END,
         CASE WHEN d.retained_bytes >= d.slot_retained_warning THEN
-          ROW('warning', format('keeps %s of WAL', pg_size_pretty(d.retained_bytes)))::sagaz_ha._reason END,
-        CASE WHEN NOT d.lost AND NOT d.active THEN ROW('warning', 'nobody is connected to it')::sagaz_ha._reason END,
+          ROW('warning',
+              format('keeps %s of WAL', pg_size_pretty(d.retained_bytes)))::sagaz_ha._reason END,
+        CASE WHEN NOT d.lost AND NOT d.active THEN
+          ROW('warning',
+              'nobody is connected to it')::sagaz_ha._reason END,
         CASE WHEN greatest(d.xmin_age, d.catalog_xmin_age) >= d.xmin_age_warning THEN
           ROW('warning', format('holds back vacuum by %s transactions',
                  greatest(d.xmin_age, d.catalog_xmin_age)))::sagaz_ha._reason END], NULL) AS reasons

@@ -63,48 +63,52 @@ AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
-         s.upstream_host, s.upstream_port, s.slot_name,
-         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
-         s.received_timeline, s.replay_timeline,
-         s.receive_lag_bytes, s.replay_backlog_bytes,
-         s.replay_lag, s.staleness_bound, s.message_age,
-         s.replay_state, s.blocking_pids, s.blocked_for,
-         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
-         s.scope, sagaz_ha._status(s.reasons), s.reasons
-  FROM (
+  WITH s AS MATERIALIZED (
     SELECT b.*,
       array_remove(ARRAY[
-        CASE WHEN b.replay_lag IS NULL THEN ROW('unknown', 'replay lag is not known')::sagaz_ha._reason END,
+        CASE WHEN b.replay_lag IS NULL THEN
+          ROW('unknown',
+              'replay lag is not known')::sagaz_ha._reason END,
         CASE
           WHEN NOT b.streaming_configured THEN NULL
           WHEN b.starts_unheard >= 3 AND NOT b.in_contact THEN
-            ROW('critical', format('%s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
+            ROW('critical',
+                format('%s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
                    b.starts_unheard))::sagaz_ha._reason
           WHEN b.message_age > t.contact_grace THEN
-            ROW('critical', format('nothing heard from the upstream for %s', date_trunc('second', b.message_age)))::sagaz_ha._reason
+            ROW('critical',
+                format('nothing heard from the upstream for %s', date_trunc('second', b.message_age)))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' AND b.message_age IS NULL THEN
-            ROW('unknown', format('WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state))::sagaz_ha._reason
+            ROW('unknown',
+                format('WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' THEN
             ROW('warning', format('WAL receiver is %s', b.receiver_state))::sagaz_ha._reason
           WHEN NOT b.responsive THEN ROW('warning', 'WAL receiver does not react')::sagaz_ha._reason
         END,
         CASE
           WHEN b.excess_lag >= t.replay_lag_critical THEN
-            ROW('critical', format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
+            ROW('critical',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
           WHEN b.excess_lag >= t.replay_lag_warning THEN
-            ROW('warning', format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
+            ROW('warning',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
         END,
         CASE
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_critical THEN
-            ROW('critical', format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
+            ROW('critical',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_warning THEN
-            ROW('warning', format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
+            ROW('warning',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
         END,
         CASE b.replay_state
           WHEN 'paused' THEN ROW('warning', 'replay is paused')::sagaz_ha._reason
-          WHEN 'lock' THEN ROW('warning', format('replay waits for a lock of %s', b.blocking_pids))::sagaz_ha._reason
-          WHEN 'conflict' THEN ROW('warning', format('replay waits for queries that conflict with it, of %s at least', b.blocking_pids))::sagaz_ha._reason
+          WHEN 'lock' THEN
+            ROW('warning',
+                format('replay waits for a lock of %s', b.blocking_pids))::sagaz_ha._reason
+          WHEN 'conflict' THEN
+            ROW('warning',
+                format('replay waits for queries that conflict with it, of %s at least', b.blocking_pids))::sagaz_ha._reason
         END], NULL) AS reasons
     FROM (SELECT (limits).*) AS t,
       (SELECT r.*, k.blocking_pids,
@@ -130,7 +134,17 @@ BEGIN
               format('relative to the upstream %s, which may be a standby itself',
                      coalesce(r.upstream_host || ':' || r.upstream_port, 'last connected')) AS scope
        FROM (SELECT (receiver).*) AS r, sagaz_ha._replay_block() AS k
-       WHERE r.receiver_state IS NOT NULL) AS b) AS s;
+       WHERE r.receiver_state IS NOT NULL) AS b)
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
+         s.upstream_host, s.upstream_port, s.slot_name,
+         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
+         s.received_timeline, s.replay_timeline,
+         s.receive_lag_bytes, s.replay_backlog_bytes,
+         s.replay_lag, s.staleness_bound, s.message_age,
+         s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
+         s.scope, sagaz_ha._status(s.reasons), s.reasons
+  FROM s;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha._standby_status(sagaz_ha._thresholds, sagaz_ha._receiver_state) IS
