@@ -685,36 +685,49 @@ BEGIN
   WITH s AS MATERIALIZED (
     SELECT b.*,
       array_remove(ARRAY[
-        CASE WHEN b.replay_lag IS NULL THEN ROW('unknown', 'replay lag is not known')::sagaz_ha._reason END,
+        CASE WHEN b.replay_lag IS NULL THEN
+          ROW('unknown',
+              'replay lag is not known')::sagaz_ha._reason END,
         CASE
           WHEN NOT b.streaming_configured THEN NULL
           WHEN b.starts_unheard >= 3 AND NOT b.in_contact THEN
-            ROW('critical', format('%s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
+            ROW('critical',
+                format('%s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
                    b.starts_unheard))::sagaz_ha._reason
           WHEN b.message_age > t.contact_grace THEN
-            ROW('critical', format('nothing heard from the upstream for %s', date_trunc('second', b.message_age)))::sagaz_ha._reason
+            ROW('critical',
+                format('nothing heard from the upstream for %s', date_trunc('second', b.message_age)))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' AND b.message_age IS NULL THEN
-            ROW('unknown', format('WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state))::sagaz_ha._reason
+            ROW('unknown',
+                format('WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' THEN
             ROW('warning', format('WAL receiver is %s', b.receiver_state))::sagaz_ha._reason
           WHEN NOT b.responsive THEN ROW('warning', 'WAL receiver does not react')::sagaz_ha._reason
         END,
         CASE
           WHEN b.excess_lag >= t.replay_lag_critical THEN
-            ROW('critical', format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
+            ROW('critical',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
           WHEN b.excess_lag >= t.replay_lag_warning THEN
-            ROW('warning', format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
+            ROW('warning',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
         END,
         CASE
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_critical THEN
-            ROW('critical', format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
+            ROW('critical',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_warning THEN
-            ROW('warning', format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
+            ROW('warning',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
         END,
         CASE b.replay_state
           WHEN 'paused' THEN ROW('warning', 'replay is paused')::sagaz_ha._reason
-          WHEN 'lock' THEN ROW('warning', format('replay waits for a lock of %s', b.blocking_pids))::sagaz_ha._reason
-          WHEN 'conflict' THEN ROW('warning', format('replay waits for queries that conflict with it, of %s at least', b.blocking_pids))::sagaz_ha._reason
+          WHEN 'lock' THEN
+            ROW('warning',
+                format('replay waits for a lock of %s', b.blocking_pids))::sagaz_ha._reason
+          WHEN 'conflict' THEN
+            ROW('warning',
+                format('replay waits for queries that conflict with it, of %s at least', b.blocking_pids))::sagaz_ha._reason
         END], NULL) AS reasons
     FROM (SELECT (limits).*) AS t,
       (SELECT r.*, k.blocking_pids,
@@ -832,25 +845,33 @@ BEGIN
     SELECT p.*, array_remove(ARRAY[
         CASE
           WHEN p.kind <> 'standby' THEN NULL
-          WHEN p.effective_lag IS NULL THEN ROW('unknown', 'replay lag is not known')::sagaz_ha._reason
+          WHEN p.effective_lag IS NULL THEN
+            ROW('unknown',
+                'replay lag is not known')::sagaz_ha._reason
           WHEN p.effective_lag >= t.replay_lag_critical THEN
-            ROW('critical', format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
+            ROW('critical',
+                format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
           WHEN p.effective_lag >= t.replay_lag_warning THEN
-            ROW('warning', format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
+            ROW('warning',
+                format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
         END,
         CASE
           WHEN p.kind <> 'standby' THEN NULL
           WHEN p.replay_lag_bytes >= t.replay_lag_bytes_critical THEN
-            ROW('critical', format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
+            ROW('critical',
+                format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
           WHEN p.replay_lag_bytes >= t.replay_lag_bytes_warning THEN
-            ROW('warning', format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
+            ROW('warning',
+                format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
         END,
         CASE WHEN p.kind IN ('standby', 'wal_archiver') AND p.state <> 'streaming' THEN
           ROW('warning', format('state is %s', p.state))::sagaz_ha._reason END,
         CASE WHEN p.reply_age > t.contact_grace THEN
-          ROW('critical', format('no reply for %s', date_trunc('second', p.reply_age)))::sagaz_ha._reason END,
+          ROW('critical',
+              format('no reply for %s', date_trunc('second', p.reply_age)))::sagaz_ha._reason END,
         CASE WHEN p.xmin_age >= t.xmin_age_warning THEN
-          ROW('warning', format('holds back vacuum by %s transactions', p.xmin_age))::sagaz_ha._reason END], NULL) AS reasons
+          ROW('warning',
+              format('holds back vacuum by %s transactions', p.xmin_age))::sagaz_ha._reason END], NULL) AS reasons
     FROM present AS p, t)
   SELECT j.standby_name, j.client_addr, j.slot_name, j.kind, j.state, j.sync_state,
          j.sent_lsn, j.write_lsn, j.flush_lsn, j.replay_lsn,
@@ -861,7 +882,9 @@ BEGIN
   UNION ALL
   SELECT n.name, NULL, l.slot_name::text, 'standby', 'absent', NULL,
          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, age(l.xmin),
-         'critical', ARRAY[ROW('critical', format('expected standby %s is not connected', quote_ident(n.name)))::sagaz_ha._reason],
+         'critical', ARRAY[
+           ROW('critical',
+               format('expected standby %s is not connected', quote_ident(n.name)))::sagaz_ha._reason],
          NULL, 'none', NULL
   FROM t, unnest(t.expected_standby_names) AS n (name)
   LEFT JOIN pg_catalog.pg_replication_slots AS l ON lower(l.slot_name) = lower(n.name)
@@ -963,15 +986,22 @@ BEGIN
         ELSE 'disk'
       END AS limited_by,
       array_remove(ARRAY[
-        CASE WHEN d.lost THEN ROW('critical', format('slot is lost (%s)', d.invalidation_reason))::sagaz_ha._reason
+        CASE WHEN d.lost THEN
+          ROW('critical',
+              format('slot is lost (%s)', d.invalidation_reason))::sagaz_ha._reason
              WHEN d.wal_status = 'unreserved' THEN
-               ROW('critical', 'WAL that the slot needs goes with the next checkpoint')::sagaz_ha._reason END,
+               ROW('critical',
+                   'WAL that the slot needs goes with the next checkpoint')::sagaz_ha._reason END,
         CASE WHEN NOT d.lost AND d.time_to_loss <= d.slot_time_to_loss_critical
               AND (NOT d.active OR d.retained_bytes >= d.slot_retained_warning) THEN
-          ROW('critical', format('%s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)))::sagaz_ha._reason END,
+          ROW('critical',
+              format('%s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)))::sagaz_ha._reason END,
         CASE WHEN d.retained_bytes >= d.slot_retained_warning THEN
-          ROW('warning', format('keeps %s of WAL', pg_size_pretty(d.retained_bytes)))::sagaz_ha._reason END,
-        CASE WHEN NOT d.lost AND NOT d.active THEN ROW('warning', 'nobody is connected to it')::sagaz_ha._reason END,
+          ROW('warning',
+              format('keeps %s of WAL', pg_size_pretty(d.retained_bytes)))::sagaz_ha._reason END,
+        CASE WHEN NOT d.lost AND NOT d.active THEN
+          ROW('warning',
+              'nobody is connected to it')::sagaz_ha._reason END,
         CASE WHEN greatest(d.xmin_age, d.catalog_xmin_age) >= d.xmin_age_warning THEN
           ROW('warning', format('holds back vacuum by %s transactions',
                  greatest(d.xmin_age, d.catalog_xmin_age)))::sagaz_ha._reason END], NULL) AS reasons
@@ -1196,14 +1226,19 @@ BEGIN
                               CASE WHEN n.sampler_running THEN 'lsn_clock' ELSE 'reported' END)
            END AS lag_source,
            array_remove(ARRAY[
-             CASE WHEN n.promoting THEN ROW('warning', 'promotion is under way')::sagaz_ha._reason END,
+             CASE WHEN n.promoting THEN
+               ROW('warning',
+                   'promotion is under way')::sagaz_ha._reason END,
              CASE WHEN below.streaming < expected.standbys THEN
-               ROW('critical', format('%s of %s expected standbys are streaming', below.streaming, expected.standbys))::sagaz_ha._reason END,
+               ROW('critical',
+                   format('%s of %s expected standbys are streaming', below.streaming, expected.standbys))::sagaz_ha._reason END,
              CASE WHEN NOT n.in_recovery AND below.sync_available < n.sync_required THEN
-               ROW('critical', format('%s of %s required synchronous standbys are there; %s sessions wait for them',
+               ROW('critical',
+                   format('%s of %s required synchronous standbys are there; %s sessions wait for them',
                       below.sync_available, n.sync_required, sync.waiters))::sagaz_ha._reason END,
              CASE WHEN w.disk_free_bytes < t.wal_disk_free_critical THEN
-               ROW('critical', format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
+               ROW('critical',
+                   format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
                   WHEN w.disk_free_bytes IS NULL THEN
                ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END], NULL)
            || coalesce(me.reasons, '{}')
@@ -1412,7 +1447,7 @@ BEGIN
       ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
       ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
       ('sagaz_ha_sync_required', 'gauge', 'Synchronous standbys that commits wait for.', '{}', h.sync_required),
-      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are there.', '{}', h.sync_available),
+      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are connected.', '{}', h.sync_available),
       ('sagaz_ha_sync_waiters', 'gauge', 'Sessions that wait for synchronous standbys.', '{}', h.sync_waiters),
       ('sagaz_ha_staleness_bound_seconds', 'gauge', 'All that was committed before now minus this is visible here.',
        '{}', extract(epoch FROM h.staleness_bound)),
@@ -1454,7 +1489,7 @@ BEGIN
     SELECT v.name, 'gauge', v.help, l.labels, l.numbers[v.n]
     FROM (VALUES
       (1, 'sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.'),
-      (2, 'sagaz_ha_slot_active', 'Whether somebody is connected to the slot.'),
+      (2, 'sagaz_ha_slot_active', 'Whether a consumer is connected to the slot.'),
       (3, 'sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.'),
       (4, 'sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.'),
       (5, 'sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.'),

@@ -30,7 +30,7 @@ BEGIN
       ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
       ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
       ('sagaz_ha_sync_required', 'gauge', 'Synchronous standbys that commits wait for.', '{}', h.sync_required),
-      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are there.', '{}', h.sync_available),
+      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are connected.', '{}', h.sync_available),
       ('sagaz_ha_sync_waiters', 'gauge', 'Sessions that wait for synchronous standbys.', '{}', h.sync_waiters),
       ('sagaz_ha_staleness_bound_seconds', 'gauge', 'All that was committed before now minus this is visible here.',
        '{}', extract(epoch FROM h.staleness_bound)),
@@ -72,7 +72,7 @@ BEGIN
     SELECT v.name, 'gauge', v.help, l.labels, l.numbers[v.n]
     FROM (VALUES
       (1, 'sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.'),
-      (2, 'sagaz_ha_slot_active', 'Whether somebody is connected to the slot.'),
+      (2, 'sagaz_ha_slot_active', 'Whether a consumer is connected to the slot.'),
       (3, 'sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.'),
       (4, 'sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.'),
       (5, 'sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.'),
