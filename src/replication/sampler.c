@@ -44,14 +44,14 @@ sampler_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* What is written to the samples, is written under the lock. */
+/* Readers hold the lock shared, so a write needs it exclusively. */
 static void
 assert_locked(void)
 {
 	Assert(LWLockHeldByMeInMode(repl_shared->lock, LW_EXCLUSIVE));
 }
 
-/* This host's clock was set: what was seen keeps its age. */
+/* This host's clock was set: past events keep their age. */
 static void
 shift_times(TimeOffset step)
 {
@@ -137,7 +137,7 @@ note_message(const ReplReceiver *receiver, TimestampTz now)
 	repl_shared->message_received = receiver->message_received;
 	repl_shared->starts_unheard = 0;
 	replication_offset_add(&repl_shared->offset, now,
-					receiver->message_received - receiver->message_sent);
+						   receiver->message_received - receiver->message_sent);
 	replication_offset_get(&repl_shared->offset, &offset);
 	follow_timeline(receiver);
 	lsn_clock_add(&repl_shared->clock, repl_shared->sampled_at,
