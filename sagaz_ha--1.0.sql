@@ -1511,7 +1511,6 @@ CREATE FUNCTION sagaz_ha._partition_metrics(preloaded boolean)
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
