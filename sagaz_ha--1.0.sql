@@ -588,40 +588,69 @@ COMMENT ON FUNCTION sagaz_ha.maintenance_status() IS
 --
 -- Replication health: a primary or a standby as it is, read only
 --
--- Functions that begin with an underscore are the C below the others. A reason
--- begins with its severity, and a status is the worst of its reasons.
+-- Names that begin with an underscore are internal. A public function reads each
+-- source once, and hands it to the internal ones as an argument. A reason is
+-- (severity, message) until it is shown, and a status is the worst severity.
+-- Internal PL/pgSQL functions are planned once per session: without
+-- plan_cache_mode, arguments would have each of the first five calls planned.
 --
 
-CREATE FUNCTION sagaz_ha._thresholds(
-  OUT replay_lag_warning interval, OUT replay_lag_critical interval,
-  OUT replay_lag_bytes_warning bigint, OUT replay_lag_bytes_critical bigint,
-  OUT slot_retained_warning bigint, OUT slot_time_to_loss_critical interval,
-  OUT expected_standbys integer, OUT expected_standby_names text[],
-  OUT contact_grace interval, OUT xmin_age_warning integer,
-  OUT wal_disk_free_critical bigint, OUT sample_interval interval)
+CREATE TYPE sagaz_ha._reason AS (severity text, message text);
+COMMENT ON TYPE sagaz_ha._reason IS
+  'internal: why a status is not ok; severity is unknown, warning or critical';
+
+CREATE FUNCTION sagaz_ha._status(reasons sagaz_ha._reason[]) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_status';
+COMMENT ON FUNCTION sagaz_ha._status(sagaz_ha._reason[]) IS
+  'internal: the worst severity among reasons; ok without any';
+
+CREATE FUNCTION sagaz_ha._reason_lines(reasons sagaz_ha._reason[]) RETURNS text[]
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_reason_lines';
+COMMENT ON FUNCTION sagaz_ha._reason_lines(sagaz_ha._reason[]) IS
+  'internal: reasons as they are shown, "severity: message"';
+
+CREATE TYPE sagaz_ha._thresholds AS (
+  replay_lag_warning interval, replay_lag_critical interval,
+  replay_lag_bytes_warning bigint, replay_lag_bytes_critical bigint,
+  slot_retained_warning bigint, slot_time_to_loss_critical interval,
+  expected_standbys integer, expected_standby_names text[],
+  contact_grace interval, xmin_age_warning integer,
+  wal_disk_free_critical bigint, sample_interval interval);
+COMMENT ON TYPE sagaz_ha._thresholds IS
+  'internal: the thresholds of replication health';
+
+CREATE FUNCTION sagaz_ha._thresholds() RETURNS sagaz_ha._thresholds
 LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_thresholds';
 COMMENT ON FUNCTION sagaz_ha._thresholds() IS
   'internal: the thresholds of replication health, in the units they are compared in';
 
-CREATE FUNCTION sagaz_ha._node_state(
-  OUT node_name text, OUT in_recovery boolean, OUT promoting boolean,
-  OUT system_identifier text, OUT timeline_id bigint, OUT lsn pg_lsn,
-  OUT sync_required integer, OUT sampler_running boolean, OUT sampled_at timestamptz)
+CREATE TYPE sagaz_ha._node_state AS (
+  node_name text, in_recovery boolean, promoting boolean,
+  system_identifier text, timeline_id bigint, lsn pg_lsn,
+  sync_required integer, sampler_running boolean, sampled_at timestamptz);
+COMMENT ON TYPE sagaz_ha._node_state IS
+  'internal: role, timeline and position of a server';
+
+CREATE FUNCTION sagaz_ha._node_state() RETURNS sagaz_ha._node_state
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_node_state';
 COMMENT ON FUNCTION sagaz_ha._node_state() IS
   'internal: role, timeline and position of this server';
 
-CREATE FUNCTION sagaz_ha._receiver_state(
-  OUT receiver_pid integer, OUT receiver_state text, OUT receiver_restarts bigint,
-  OUT starts_unheard integer, OUT upstream_host text, OUT upstream_port integer,
-  OUT slot_name text, OUT received_lsn pg_lsn, OUT latest_end_lsn pg_lsn,
-  OUT replay_lsn pg_lsn, OUT received_timeline bigint, OUT replay_timeline bigint,
-  OUT message_age interval, OUT in_contact boolean, OUT responsive boolean,
-  OUT replay_lag interval, OUT lag_source text, OUT staleness_bound interval,
-  OUT clock_offset interval, OUT stuck_for interval, OUT replay_speed float8,
-  OUT wal_speed float8, OUT promoting boolean, OUT paused boolean,
-  OUT receive_lag_bytes bigint, OUT replay_backlog_bytes bigint,
-  OUT streaming_configured boolean, OUT loss_bound interval)
+CREATE TYPE sagaz_ha._receiver_state AS (
+  receiver_pid integer, receiver_state text, receiver_restarts bigint,
+  starts_unheard integer, upstream_host text, upstream_port integer,
+  slot_name text, received_lsn pg_lsn, latest_end_lsn pg_lsn,
+  replay_lsn pg_lsn, received_timeline bigint, replay_timeline bigint,
+  message_age interval, in_contact boolean, responsive boolean,
+  replay_lag interval, lag_source text, staleness_bound interval,
+  clock_offset interval, stuck_for interval, replay_speed float8,
+  wal_speed float8, promoting boolean, paused boolean,
+  receive_lag_bytes bigint, replay_backlog_bytes bigint,
+  streaming_configured boolean, loss_bound interval);
+COMMENT ON TYPE sagaz_ha._receiver_state IS
+  'internal: what a standby knows of its upstream and of its replay';
+
+CREATE FUNCTION sagaz_ha._receiver_state() RETURNS sagaz_ha._receiver_state
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_receiver_state';
 COMMENT ON FUNCTION sagaz_ha._receiver_state() IS
   'internal: what a standby knows of its upstream and of its replay; NULL on a primary';
@@ -632,29 +661,28 @@ CREATE FUNCTION sagaz_ha._sender_state(
 RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'sagaz_sender_state';
 COMMENT ON FUNCTION sagaz_ha._sender_state() IS
-  'internal: lag and age of the last reply of each WAL sender''s other side';
+  'internal: of each walsender''s other side, its lag and the age of its last reply';
 
-CREATE FUNCTION sagaz_ha._wal_state(
-  OUT wal_bytes bigint, OUT oldest_lsn pg_lsn, OUT disk_free_bytes bigint,
-  OUT archive_ready_files bigint, OUT oldest_ready_lsn pg_lsn)
+CREATE TYPE sagaz_ha._wal_state AS (
+  wal_bytes bigint, oldest_lsn pg_lsn, disk_free_bytes bigint,
+  archive_ready_files bigint, oldest_ready_lsn pg_lsn);
+COMMENT ON TYPE sagaz_ha._wal_state IS
+  'internal: the WAL directory';
+
+CREATE FUNCTION sagaz_ha._wal_state() RETURNS sagaz_ha._wal_state
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_state';
 COMMENT ON FUNCTION sagaz_ha._wal_state() IS
-  'internal: the WAL directory: its size, its free space and what waits for the archiver';
+  'internal: the WAL directory: its size, its free space and the files that wait for the archiver';
 
 CREATE FUNCTION sagaz_ha._lsn_age(lsn pg_lsn) RETURNS interval
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_age';
 COMMENT ON FUNCTION sagaz_ha._lsn_age(pg_lsn) IS
-  'internal: how long ago the end of WAL reached this position; of one before the first sample, at least';
+  'internal: time since the end of WAL reached this position; a lower bound before the first sample';
 
 CREATE FUNCTION sagaz_ha._wal_speed() RETURNS float8
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_wal_speed';
 COMMENT ON FUNCTION sagaz_ha._wal_speed() IS
   'internal: bytes of WAL per second over the last five minutes; NULL without the LSN clock';
-
-CREATE FUNCTION sagaz_ha._status(reasons text[]) RETURNS text
-LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_status';
-COMMENT ON FUNCTION sagaz_ha._status(text[]) IS
-  'internal: the worst severity among reasons';
 
 CREATE FUNCTION sagaz_ha.lsn_timestamp(lsn pg_lsn) RETURNS timestamptz
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sagaz_lsn_timestamp';
@@ -676,7 +704,6 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'sagaz_wait_for_replay';
 COMMENT ON PROCEDURE sagaz_ha.wait_for_replay(text, interval) IS
   'waits until this server shows everything that the token covers; SQLSTATE SH001 timeout, SH002 promoted, SH003 lost timeline';
 
--- Of a standby's startup process: what it waits for, and for whom.
 CREATE FUNCTION sagaz_ha._replay_block(
   OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
 LANGUAGE sql VOLATILE PARALLEL RESTRICTED
@@ -694,8 +721,8 @@ BEGIN ATOMIC
                    (l.locktype, l.database, l.relation, l.transactionid, l.virtualxid,
                     l.classid, l.objid, l.objsubid)
               WHERE l.pid = w.pid AND NOT l.granted)
-           -- Replay doesn't say whose snapshot is in the way. In the database
-           -- that it is about, it is the oldest one, at least.
+           -- Replay doesn't say which snapshot it conflicts with: in the database
+           -- concerned, at least with the oldest.
            WHEN 'conflict' THEN
              (SELECT array_agg(b.pid ORDER BY b.age DESC)
               FROM (SELECT a.pid, age(a.backend_xmin) AS age,
@@ -723,7 +750,7 @@ END;
 COMMENT ON FUNCTION sagaz_ha._replay_block() IS
   'internal: what the startup process waits for, and which backends it waits for';
 
-CREATE FUNCTION sagaz_ha.standby_status()
+CREATE FUNCTION sagaz_ha._standby_status(limits sagaz_ha._thresholds, receiver sagaz_ha._receiver_state)
 RETURNS TABLE (
   receiver_state text, receiver_pid integer, receiver_restarts bigint,
   upstream_host text, upstream_port integer, slot_name text,
@@ -734,57 +761,62 @@ RETURNS TABLE (
   replay_state text, blocking_pids integer[], blocked_for interval,
   replay_bytes_per_second float8, catchup_eta interval,
   lag_source text, clock_offset interval, upstream_in_contact boolean,
-  scope text, status text, reasons text[])
+  scope text, status text, reasons sagaz_ha._reason[])
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
-         s.upstream_host, s.upstream_port, s.slot_name,
-         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
-         s.received_timeline, s.replay_timeline,
-         s.receive_lag_bytes, s.replay_backlog_bytes,
-         s.replay_lag, s.staleness_bound, s.message_age,
-         s.replay_state, s.blocking_pids, s.blocked_for,
-         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
-         s.scope, sagaz_ha._status(s.reasons), s.reasons
-  FROM (
+  WITH s AS MATERIALIZED (
     SELECT b.*,
       array_remove(ARRAY[
-        CASE WHEN b.replay_lag IS NULL THEN 'unknown: replay lag is not known' END,
+        CASE WHEN b.replay_lag IS NULL THEN
+          ROW('unknown',
+              'replay lag is not known')::sagaz_ha._reason END,
         CASE
           WHEN NOT b.streaming_configured THEN NULL
           WHEN b.starts_unheard >= 3 AND NOT b.in_contact THEN
-            format('critical: %s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
-                   b.starts_unheard)
+            ROW('critical',
+                format('%s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
+                   b.starts_unheard))::sagaz_ha._reason
           WHEN b.message_age > t.contact_grace THEN
-            format('critical: nothing heard from the upstream for %s', date_trunc('second', b.message_age))
+            ROW('critical',
+                format('nothing heard from the upstream for %s', date_trunc('second', b.message_age)))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' AND b.message_age IS NULL THEN
-            format('unknown: WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state)
+            ROW('unknown',
+                format('WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' THEN
-            format('warning: WAL receiver is %s', b.receiver_state)
-          WHEN NOT b.responsive THEN 'warning: WAL receiver does not react'
+            ROW('warning', format('WAL receiver is %s', b.receiver_state))::sagaz_ha._reason
+          WHEN NOT b.responsive THEN ROW('warning', 'WAL receiver does not react')::sagaz_ha._reason
         END,
         CASE
           WHEN b.excess_lag >= t.replay_lag_critical THEN
-            format('critical: replay lag is %s', date_trunc('second', b.replay_lag))
+            ROW('critical',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
           WHEN b.excess_lag >= t.replay_lag_warning THEN
-            format('warning: replay lag is %s', date_trunc('second', b.replay_lag))
+            ROW('warning',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
         END,
         CASE
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_critical THEN
-            format('critical: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+            ROW('critical',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_warning THEN
-            format('warning: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+            ROW('warning',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
         END,
         CASE b.replay_state
-          WHEN 'paused' THEN 'warning: replay is paused'
-          WHEN 'lock' THEN format('warning: replay waits for a lock of %s', b.blocking_pids)
-          WHEN 'conflict' THEN format('warning: replay waits for queries that conflict with it, of %s at least', b.blocking_pids)
+          WHEN 'paused' THEN ROW('warning', 'replay is paused')::sagaz_ha._reason
+          WHEN 'lock' THEN
+            ROW('warning',
+                format('replay waits for a lock of %s', b.blocking_pids))::sagaz_ha._reason
+          WHEN 'conflict' THEN
+            ROW('warning',
+                format('replay waits for queries that conflict with it, of %s at least', b.blocking_pids))::sagaz_ha._reason
         END], NULL) AS reasons
-    FROM sagaz_ha._thresholds() AS t,
+    FROM (SELECT (limits).*) AS t,
       (SELECT r.*, k.blocking_pids,
               CASE
                 WHEN r.paused THEN 'paused'
@@ -807,29 +839,73 @@ BEGIN
               ELSE r.replay_lag END AS excess_lag,
               format('relative to the upstream %s, which may be a standby itself',
                      coalesce(r.upstream_host || ':' || r.upstream_port, 'last connected')) AS scope
-       FROM sagaz_ha._receiver_state() AS r, sagaz_ha._replay_block() AS k
-       WHERE r.receiver_state IS NOT NULL) AS b) AS s;
+       FROM (SELECT (receiver).*) AS r, sagaz_ha._replay_block() AS k
+       WHERE r.receiver_state IS NOT NULL) AS b)
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
+         s.upstream_host, s.upstream_port, s.slot_name,
+         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
+         s.received_timeline, s.replay_timeline,
+         s.receive_lag_bytes, s.replay_backlog_bytes,
+         s.replay_lag, s.staleness_bound, s.message_age,
+         s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
+         s.scope, sagaz_ha._status(s.reasons), s.reasons
+  FROM s;
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha.standby_status() IS
-  'this standby: its receiver, its lag and how sure that is, and what holds up replay; no row on a primary';
+COMMENT ON FUNCTION sagaz_ha._standby_status(sagaz_ha._thresholds, sagaz_ha._receiver_state) IS
+  'internal: standby_status() by what was read; reasons are typed';
 
-CREATE FUNCTION sagaz_ha.replication_standbys()
+CREATE FUNCTION sagaz_ha.standby_status()
 RETURNS TABLE (
-  standby_name text, client_addr inet, slot_name text, kind text,
-  state text, sync_state text,
-  sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn,
-  sent_lag_bytes bigint, write_lag_bytes bigint, flush_lag_bytes bigint, replay_lag_bytes bigint,
-  reported_replay_lag interval, effective_replay_lag interval,
-  reply_age interval, xmin_age integer, status text, reasons text[],
-  pid integer, lag_source text, clock_offset interval)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+  receiver_state text, receiver_pid integer, receiver_restarts bigint,
+  upstream_host text, upstream_port integer, slot_name text,
+  received_lsn pg_lsn, latest_end_lsn pg_lsn, replay_lsn pg_lsn,
+  received_timeline bigint, replay_timeline bigint,
+  receive_lag_bytes bigint, replay_backlog_bytes bigint,
+  replay_lag interval, staleness_bound interval, message_age interval,
+  replay_state text, blocking_pids integer[], blocked_for interval,
+  replay_bytes_per_second float8, catchup_eta interval,
+  lag_source text, clock_offset interval, upstream_in_contact boolean,
+  scope text, status text, reasons text[])
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts, s.upstream_host, s.upstream_port,
+         s.slot_name, s.received_lsn, s.latest_end_lsn, s.replay_lsn, s.received_timeline,
+         s.replay_timeline, s.receive_lag_bytes, s.replay_backlog_bytes, s.replay_lag,
+         s.staleness_bound, s.message_age, s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_bytes_per_second, s.catchup_eta, s.lag_source, s.clock_offset,
+         s.upstream_in_contact, s.scope, s.status, sagaz_ha._reason_lines(s.reasons)
+  FROM sagaz_ha._standby_status(sagaz_ha._thresholds(), sagaz_ha._receiver_state()) AS s;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.standby_status() IS
+  'this standby: its receiver, its lag and the source of that, and what holds up replay; no row on a primary';
+
+CREATE TYPE sagaz_ha._standby AS (
+  standby_name text, client_addr inet, slot_name text, kind text,
+  state text, sync_state text,
+  sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn,
+  sent_lag_bytes bigint, write_lag_bytes bigint, flush_lag_bytes bigint, replay_lag_bytes bigint,
+  reported_replay_lag interval, effective_replay_lag interval,
+  reply_age interval, xmin_age integer, status text, reasons sagaz_ha._reason[],
+  pid integer, lag_source text, clock_offset interval);
+COMMENT ON TYPE sagaz_ha._standby IS
+  'internal: a receiver of this server''s WAL, or an expected standby that is absent';
+
+CREATE FUNCTION sagaz_ha._standbys(limits sagaz_ha._thresholds) RETURNS SETOF sagaz_ha._standby
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  WITH t AS (SELECT (limits).*),
   present AS MATERIALIZED (
     SELECT r.application_name AS standby_name, r.client_addr, l.slot_name::text AS slot_name,
            CASE
@@ -852,29 +928,37 @@ BEGIN
     JOIN sagaz_ha._sender_state() AS s ON s.pid = r.pid
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = r.pid
     LEFT JOIN pg_catalog.pg_replication_slots AS l ON l.active_pid = r.pid),
-  judged AS (
+  judged AS MATERIALIZED (
     SELECT p.*, array_remove(ARRAY[
         CASE
           WHEN p.kind <> 'standby' THEN NULL
-          WHEN p.effective_lag IS NULL THEN 'unknown: replay lag is not known'
+          WHEN p.effective_lag IS NULL THEN
+            ROW('unknown',
+                'replay lag is not known')::sagaz_ha._reason
           WHEN p.effective_lag >= t.replay_lag_critical THEN
-            format('critical: replay lag is %s', date_trunc('second', p.effective_lag))
+            ROW('critical',
+                format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
           WHEN p.effective_lag >= t.replay_lag_warning THEN
-            format('warning: replay lag is %s', date_trunc('second', p.effective_lag))
+            ROW('warning',
+                format('replay lag is %s', date_trunc('second', p.effective_lag)))::sagaz_ha._reason
         END,
         CASE
           WHEN p.kind <> 'standby' THEN NULL
           WHEN p.replay_lag_bytes >= t.replay_lag_bytes_critical THEN
-            format('critical: %s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes))
+            ROW('critical',
+                format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
           WHEN p.replay_lag_bytes >= t.replay_lag_bytes_warning THEN
-            format('warning: %s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes))
+            ROW('warning',
+                format('%s of WAL are not replayed', pg_size_pretty(p.replay_lag_bytes)))::sagaz_ha._reason
         END,
         CASE WHEN p.kind IN ('standby', 'wal_archiver') AND p.state <> 'streaming' THEN
-          format('warning: state is %s', p.state) END,
+          ROW('warning', format('state is %s', p.state))::sagaz_ha._reason END,
         CASE WHEN p.reply_age > t.contact_grace THEN
-          format('critical: no reply for %s', date_trunc('second', p.reply_age)) END,
+          ROW('critical',
+              format('no reply for %s', date_trunc('second', p.reply_age)))::sagaz_ha._reason END,
         CASE WHEN p.xmin_age >= t.xmin_age_warning THEN
-          format('warning: holds back vacuum by %s transactions', p.xmin_age) END], NULL) AS reasons
+          ROW('warning',
+              format('holds back vacuum by %s transactions', p.xmin_age))::sagaz_ha._reason END], NULL) AS reasons
     FROM present AS p, t)
   SELECT j.standby_name, j.client_addr, j.slot_name, j.kind, j.state, j.sync_state,
          j.sent_lsn, j.write_lsn, j.flush_lsn, j.replay_lsn,
@@ -885,7 +969,9 @@ BEGIN
   UNION ALL
   SELECT n.name, NULL, l.slot_name::text, 'standby', 'absent', NULL,
          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, age(l.xmin),
-         'critical', ARRAY[format('critical: expected standby %s is not connected', quote_ident(n.name))],
+         'critical', ARRAY[
+           ROW('critical',
+               format('expected standby %s is not connected', quote_ident(n.name)))::sagaz_ha._reason],
          NULL, 'none', NULL
   FROM t, unnest(t.expected_standby_names) AS n (name)
   LEFT JOIN pg_catalog.pg_replication_slots AS l ON lower(l.slot_name) = lower(n.name)
@@ -893,18 +979,50 @@ BEGIN
                     WHERE p.kind = 'standby' AND lower(p.standby_name) = lower(n.name));
 END
 $$;
+COMMENT ON FUNCTION sagaz_ha._standbys(sagaz_ha._thresholds) IS
+  'internal: replication_standbys() by what was read; reasons are typed';
+
+CREATE FUNCTION sagaz_ha.replication_standbys()
+RETURNS TABLE (
+  standby_name text, client_addr inet, slot_name text, kind text,
+  state text, sync_state text,
+  sent_lsn pg_lsn, write_lsn pg_lsn, flush_lsn pg_lsn, replay_lsn pg_lsn,
+  sent_lag_bytes bigint, write_lag_bytes bigint, flush_lag_bytes bigint, replay_lag_bytes bigint,
+  reported_replay_lag interval, effective_replay_lag interval,
+  reply_age interval, xmin_age integer, status text, reasons text[],
+  pid integer, lag_source text, clock_offset interval)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT s.standby_name, s.client_addr, s.slot_name, s.kind, s.state, s.sync_state, s.sent_lsn,
+         s.write_lsn, s.flush_lsn, s.replay_lsn, s.sent_lag_bytes, s.write_lag_bytes,
+         s.flush_lag_bytes, s.replay_lag_bytes, s.reported_replay_lag, s.effective_replay_lag,
+         s.reply_age, s.xmin_age, s.status, sagaz_ha._reason_lines(s.reasons), s.pid, s.lag_source,
+         s.clock_offset
+  FROM sagaz_ha._standbys(sagaz_ha._thresholds()) AS s;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.replication_standbys() IS
   'every receiver of this server''s WAL, and each expected standby that is absent';
 
-CREATE FUNCTION sagaz_ha.replication_slot_risk()
-RETURNS TABLE (
+CREATE TYPE sagaz_ha._slot AS (
   slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn,
   retained_bytes bigint, retained_age interval, safe_wal_bytes bigint,
   bytes_to_loss bigint, time_to_loss interval, limited_by text,
   wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer,
-  status text, reasons text[], remedy text)
+  status text, reasons sagaz_ha._reason[], remedy text);
+COMMENT ON TYPE sagaz_ha._slot IS
+  'internal: a replication slot, the WAL that it keeps and the time to its loss';
+
+CREATE FUNCTION sagaz_ha._slots(
+  limits sagaz_ha._thresholds, node sagaz_ha._node_state, wal sagaz_ha._wal_state)
+RETURNS SETOF sagaz_ha._slot
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -920,10 +1038,9 @@ BEGIN
     -- as JSON for the columns that only newer servers have
     FROM (SELECT r.*, to_jsonb(r) AS j FROM pg_catalog.pg_replication_slots AS r OFFSET 0) AS l),
   once AS MATERIALIZED (
-    SELECT t.slot_retained_warning, t.slot_time_to_loss_critical, t.xmin_age_warning,
-           n.lsn, w.disk_free_bytes, sagaz_ha._wal_speed() AS speed,
-           nullif(current_setting('idle_replication_slot_timeout', true), '0')::interval AS idle_timeout
-    FROM sagaz_ha._thresholds() AS t, sagaz_ha._node_state() AS n, sagaz_ha._wal_state() AS w),
+    SELECT limits.slot_retained_warning, limits.slot_time_to_loss_critical, limits.xmin_age_warning,
+           node.lsn, wal.disk_free_bytes, sagaz_ha._wal_speed() AS speed,
+           nullif(current_setting('idle_replication_slot_timeout', true), '0')::interval AS idle_timeout),
   base AS (
     SELECT s.*, o.*, s.invalidation_reason IS NOT NULL AS lost,
            CASE WHEN s.invalidation_reason IS NOT NULL OR s.restart_lsn IS NULL THEN 0
@@ -946,7 +1063,7 @@ BEGIN
                                make_interval(secs => least(l.bytes_to_loss / l.speed, 1e9)) END,
                         l.idle_left) END AS time_to_loss
     FROM loss AS l),
-  judged AS (
+  judged AS MATERIALIZED (
     SELECT d.*,
       CASE
         WHEN d.lost THEN d.invalidation_reason
@@ -956,18 +1073,25 @@ BEGIN
         ELSE 'disk'
       END AS limited_by,
       array_remove(ARRAY[
-        CASE WHEN d.lost THEN format('critical: slot is lost (%s)', d.invalidation_reason)
+        CASE WHEN d.lost THEN
+          ROW('critical',
+              format('slot is lost (%s)', d.invalidation_reason))::sagaz_ha._reason
              WHEN d.wal_status = 'unreserved' THEN
-               'critical: WAL that the slot needs goes with the next checkpoint' END,
+               ROW('critical',
+                   'WAL that the slot needs goes with the next checkpoint')::sagaz_ha._reason END,
         CASE WHEN NOT d.lost AND d.time_to_loss <= d.slot_time_to_loss_critical
               AND (NOT d.active OR d.retained_bytes >= d.slot_retained_warning) THEN
-          format('critical: %s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)) END,
+          ROW('critical',
+              format('%s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)))::sagaz_ha._reason END,
         CASE WHEN d.retained_bytes >= d.slot_retained_warning THEN
-          format('warning: keeps %s of WAL', pg_size_pretty(d.retained_bytes)) END,
-        CASE WHEN NOT d.lost AND NOT d.active THEN 'warning: nobody is connected to it' END,
+          ROW('warning',
+              format('keeps %s of WAL', pg_size_pretty(d.retained_bytes)))::sagaz_ha._reason END,
+        CASE WHEN NOT d.lost AND NOT d.active THEN
+          ROW('warning',
+              'nobody is connected to it')::sagaz_ha._reason END,
         CASE WHEN greatest(d.xmin_age, d.catalog_xmin_age) >= d.xmin_age_warning THEN
-          format('warning: holds back vacuum by %s transactions',
-                 greatest(d.xmin_age, d.catalog_xmin_age)) END], NULL) AS reasons
+          ROW('warning', format('holds back vacuum by %s transactions',
+                 greatest(d.xmin_age, d.catalog_xmin_age)))::sagaz_ha._reason END], NULL) AS reasons
     FROM timed AS d)
   SELECT j.slot_name, j.slot_type, j.active, j.active_pid, j.restart_lsn,
          j.retained_bytes, CASE WHEN NOT j.lost THEN j.retained_age END,
@@ -982,8 +1106,31 @@ BEGIN
   FROM judged AS j;
 END
 $$;
+COMMENT ON FUNCTION sagaz_ha._slots(sagaz_ha._thresholds, sagaz_ha._node_state, sagaz_ha._wal_state) IS
+  'internal: replication_slot_risk() by what was read; reasons are typed';
+
+CREATE FUNCTION sagaz_ha.replication_slot_risk()
+RETURNS TABLE (
+  slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn,
+  retained_bytes bigint, retained_age interval, safe_wal_bytes bigint,
+  bytes_to_loss bigint, time_to_loss interval, limited_by text,
+  wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer,
+  status text, reasons text[], remedy text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT s.slot_name, s.slot_type, s.active, s.active_pid, s.restart_lsn, s.retained_bytes,
+         s.retained_age, s.safe_wal_bytes, s.bytes_to_loss, s.time_to_loss, s.limited_by,
+         s.wal_status, s.invalidation_reason, s.xmin_age, s.catalog_xmin_age, s.status,
+         sagaz_ha._reason_lines(s.reasons), s.remedy
+  FROM sagaz_ha._slots(sagaz_ha._thresholds(), sagaz_ha._node_state(), sagaz_ha._wal_state()) AS s;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.replication_slot_risk() IS
-  'every replication slot: what it keeps, and when it or the disk is lost';
+  'every replication slot: the WAL that it keeps, and the time until it is lost or the disk is full';
 
 CREATE FUNCTION sagaz_ha.wal_retention()
 RETURNS TABLE (cause text, name text, oldest_lsn pg_lsn, bytes bigint, age interval, binds boolean, details text)
@@ -1020,20 +1167,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.wal_retention() IS
-  'what keeps WAL, from where on, and which of them binds';
+  'what keeps WAL, from which position, and which of them binds';
 
-CREATE FUNCTION sagaz_ha.xmin_holders()
+CREATE FUNCTION sagaz_ha._xmin_holders()
 RETURNS TABLE (kind text, name text, pid integer, database text, xmin xid, age integer,
-               catalog_only boolean, since timestamptz, status text, remedy text)
+               catalog_only boolean, since timestamptz, remedy text)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT h.kind, h.name, h.pid, h.database, h.xmin, age(h.xmin), h.catalog_only, h.since,
-         CASE WHEN age(h.xmin) >= t.xmin_age_warning THEN 'warning' ELSE 'ok' END, h.remedy
-  FROM sagaz_ha._thresholds() AS t, (
+  SELECT h.kind, h.name, h.pid, h.database, h.xmin, age(h.xmin), h.catalog_only, h.since, h.remedy
+  FROM (
     SELECT 'backend' AS kind, coalesce(nullif(a.application_name, ''), a.backend_type) AS name,
            a.pid, a.datname::text AS database,
            CASE WHEN a.backend_xid IS NULL OR age(a.backend_xmin) >= age(a.backend_xid)
@@ -1058,14 +1204,56 @@ BEGIN
     UNION ALL
     SELECT 'prepared_transaction', p.gid, NULL, p.database::text, p.transaction, false, p.prepared,
            format('COMMIT PREPARED or ROLLBACK PREPARED %L.', p.gid)
-    FROM pg_catalog.pg_prepared_xacts AS p) AS h
-  ORDER BY age(h.xmin) DESC;
+    FROM pg_catalog.pg_prepared_xacts AS p) AS h;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._xmin_holders() IS
+  'internal: xmin_holders(), unsorted and not judged';
+
+CREATE FUNCTION sagaz_ha.xmin_holders()
+RETURNS TABLE (kind text, name text, pid integer, database text, xmin xid, age integer,
+               catalog_only boolean, since timestamptz, status text, remedy text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT h.kind, h.name, h.pid, h.database, h.xmin, h.age, h.catalog_only, h.since,
+         CASE WHEN h.age >= t.xmin_age_warning THEN 'warning' ELSE 'ok' END, h.remedy
+  FROM sagaz_ha._thresholds() AS t, sagaz_ha._xmin_holders() AS h
+  ORDER BY h.age DESC;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.xmin_holders() IS
-  'who holds back vacuum, the worst first, and what to do about it';
+  'what holds back vacuum, the oldest first, and the remedy';
 
-CREATE FUNCTION sagaz_ha.replication_health()
+CREATE TYPE sagaz_ha._observation AS (
+  limits sagaz_ha._thresholds, node sagaz_ha._node_state, wal sagaz_ha._wal_state,
+  standbys sagaz_ha._standby[], slots sagaz_ha._slot[]);
+COMMENT ON TYPE sagaz_ha._observation IS
+  'internal: what replication health and metrics are made from';
+
+CREATE FUNCTION sagaz_ha._observe() RETURNS sagaz_ha._observation
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  seen sagaz_ha._observation;
+BEGIN
+  seen.limits := sagaz_ha._thresholds();
+  seen.node := sagaz_ha._node_state();
+  seen.wal := sagaz_ha._wal_state();
+  seen.standbys := ARRAY(SELECT s FROM sagaz_ha._standbys(seen.limits) AS s);
+  seen.slots := ARRAY(SELECT s FROM sagaz_ha._slots(seen.limits, seen.node, seen.wal) AS s);
+  RETURN seen;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._observe() IS
+  'internal: reads thresholds, node, WAL directory, standbys and slots, each once';
+
+CREATE FUNCTION sagaz_ha._health(seen sagaz_ha._observation)
 RETURNS TABLE (
   checked_at timestamptz, node_name text, role text, status text, reasons text[], summary text,
   system_identifier text, timeline_id bigint, current_lsn pg_lsn,
@@ -1076,16 +1264,18 @@ RETURNS TABLE (
   wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
-  t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
-  w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
-  me AS MATERIALIZED (SELECT * FROM sagaz_ha.standby_status()),
-  standby AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
-  slot AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_slot_risk()),
+  WITH n AS (SELECT (seen.node).*),
+  t AS (SELECT (seen.limits).*),
+  w AS (SELECT (seen.wal).*),
+  standby AS MATERIALIZED (SELECT s.* FROM unnest(seen.standbys) AS s),
+  slot AS MATERIALIZED (SELECT s.* FROM unnest(seen.slots) AS s),
+  me AS MATERIALIZED (
+    SELECT * FROM sagaz_ha._standby_status(seen.limits, sagaz_ha._receiver_state())),
   -- one row each from here on
   below AS (
     SELECT count(*) FILTER (WHERE s.kind = 'standby' AND s.state = 'streaming')::integer AS streaming,
@@ -1106,7 +1296,8 @@ BEGIN
     FROM pg_catalog.pg_stat_activity AS a WHERE a.wait_event = 'SyncRep'),
   expected AS (
     SELECT greatest(t.expected_standbys, cardinality(t.expected_standby_names)) AS standbys FROM t),
-  found AS (
+  -- materialized, because reasons are read several times below
+  found AS MATERIALIZED (
     SELECT n.node_name, n.in_recovery, n.promoting, n.system_identifier, n.timeline_id, n.lsn,
            CASE WHEN NOT n.in_recovery THEN n.sync_required END AS sync_required,
            below.streaming, below.connected, expected.standbys AS standbys_expected,
@@ -1122,37 +1313,42 @@ BEGIN
                               CASE WHEN n.sampler_running THEN 'lsn_clock' ELSE 'reported' END)
            END AS lag_source,
            array_remove(ARRAY[
-             CASE WHEN n.promoting THEN 'warning: promotion is under way' END,
+             CASE WHEN n.promoting THEN
+               ROW('warning',
+                   'promotion is under way')::sagaz_ha._reason END,
              CASE WHEN below.streaming < expected.standbys THEN
-               format('critical: %s of %s expected standbys are streaming', below.streaming, expected.standbys) END,
+               ROW('critical',
+                   format('%s of %s expected standbys are streaming', below.streaming, expected.standbys))::sagaz_ha._reason END,
              CASE WHEN NOT n.in_recovery AND below.sync_available < n.sync_required THEN
-               format('critical: %s of %s required synchronous standbys are there; %s sessions wait for them',
-                      below.sync_available, n.sync_required, sync.waiters) END,
+               ROW('critical',
+                   format('%s of %s required synchronous standbys are there; %s sessions wait for them',
+                      below.sync_available, n.sync_required, sync.waiters))::sagaz_ha._reason END,
              CASE WHEN w.disk_free_bytes < t.wal_disk_free_critical THEN
-               format('critical: %s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes))
+               ROW('critical',
+                   format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
                   WHEN w.disk_free_bytes IS NULL THEN
-               'unknown: free space for WAL is not known' END], NULL)
+               ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END], NULL)
            || coalesce(me.reasons, '{}')
-           || ARRAY(SELECT format('%s: standby %s: %s', split_part(r, ': ', 1), s.standby_name,
-                                  substr(r, length(split_part(r, ': ', 1)) + 3))
+           || ARRAY(SELECT ROW(r.severity, format('standby %s: %s', s.standby_name, r.message))::sagaz_ha._reason
                     FROM standby AS s, unnest(s.reasons) AS r)
-           || ARRAY(SELECT format('%s: slot %s: %s', split_part(r, ': ', 1), s.slot_name,
-                                  substr(r, length(split_part(r, ': ', 1)) + 3))
+           || ARRAY(SELECT ROW(r.severity, format('slot %s: %s', s.slot_name, r.message))::sagaz_ha._reason
                     FROM slot AS s, unnest(s.reasons) AS r) AS reasons
     FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below CROSS JOIN slots CROSS JOIN sync
     CROSS JOIN expected LEFT JOIN me ON true),
-  named AS (
+  named AS MATERIALIZED (
     SELECT f.*, sagaz_ha._status(f.reasons) AS status,
            CASE WHEN NOT f.in_recovery THEN 'primary'
                 WHEN f.promoting THEN 'promoting'
                 WHEN f.connected > 0 THEN 'cascading_standby'
                 ELSE 'standby' END AS role
     FROM found AS f)
-  SELECT clock_timestamp(), d.node_name, d.role, d.status, d.reasons,
+  SELECT clock_timestamp(), d.node_name, d.role, d.status, sagaz_ha._reason_lines(d.reasons),
          format('%s %s, timeline %s: %s', d.role, d.node_name, d.timeline_id,
-           CASE WHEN cardinality(d.reasons) > 0 THEN
-                  (SELECT string_agg(r, '; ' ORDER BY NOT starts_with(r, d.status), o)
-                   FROM unnest(d.reasons) WITH ORDINALITY AS u (r, o))
+           CASE WHEN d.status <> 'ok' THEN
+                  array_to_string(sagaz_ha._reason_lines(ARRAY(
+                    SELECT ROW(r.severity, r.message)::sagaz_ha._reason
+                    FROM unnest(d.reasons) WITH ORDINALITY AS r (severity, message, o)
+                    ORDER BY r.severity <> d.status, r.o)), '; ')
                 WHEN d.in_recovery THEN
                   format('%s, lag %s', d.replay_state, d.replay_lag)
                 ELSE format('%s standbys streaming, lag %s', d.streaming, coalesce(d.replay_lag::text, 'not known'))
@@ -1164,23 +1360,47 @@ BEGIN
   FROM named AS d;
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha.replication_health() IS
-  'one row: the state of replication as this server knows it, primary or standby';
+COMMENT ON FUNCTION sagaz_ha._health(sagaz_ha._observation) IS
+  'internal: replication_health() by what was observed';
 
-CREATE FUNCTION sagaz_ha.promotion_checks()
-RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+CREATE FUNCTION sagaz_ha.replication_health()
+RETURNS TABLE (
+  checked_at timestamptz, node_name text, role text, status text, reasons text[], summary text,
+  system_identifier text, timeline_id bigint, current_lsn pg_lsn,
+  standbys_streaming integer, standbys_expected integer,
+  sync_required integer, sync_available integer, sync_waiters integer,
+  replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
+  upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
+  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
+  SELECT h.* FROM sagaz_ha._health(sagaz_ha._observe()) AS h;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha.replication_health() IS
+  'one row: the state of replication as this server knows it, primary or standby';
+
+CREATE FUNCTION sagaz_ha._promotion_checks(receiver sagaz_ha._receiver_state)
+RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  limits sagaz_ha._thresholds := sagaz_ha._thresholds();
+BEGIN
+  RETURN QUERY
   WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
-  t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
+  t AS (SELECT (limits).*),
   w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
-  me AS MATERIALIZED (SELECT * FROM sagaz_ha.standby_status()),
+  me AS MATERIALIZED (SELECT * FROM sagaz_ha._standby_status(limits, receiver)),
   below AS (SELECT count(*) FILTER (WHERE s.kind = 'standby' AND s.state = 'streaming') AS streaming
-            FROM sagaz_ha.replication_standbys() AS s)
+            FROM sagaz_ha._standbys(limits) AS s)
   SELECT c.check_name, coalesce(c.passed, false), c.severity, coalesce(c.observed, 'unknown'), c.required,
          CASE WHEN coalesce(c.passed, false) THEN NULL ELSE c.hint END
   FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below LEFT JOIN me ON true CROSS JOIN LATERAL (VALUES
@@ -1191,8 +1411,8 @@ BEGIN
      format('%s bytes missing, upstream heard %s ago', me.receive_lag_bytes, coalesce(me.message_age::text, 'never')),
      '0 bytes missing, upstream in contact',
      'What this standby has not received is lost: see data_loss_bound in promotion_readiness().'),
-    -- the longer a primary is dead, the longer is the lag; but no wait makes it
-    -- less: what its death lost is data_received's
+    -- The lag grows for as long as the primary is dead, and no wait makes it
+    -- less: data_received judges what was not received.
     ('lag', me.replay_lag < t.replay_lag_critical
             OR (NOT me.upstream_in_contact AND me.replay_lsn >= me.received_lsn), 'required', me.replay_lag::text,
      format('less than %s, or all replayed that came before contact was lost', t.replay_lag_critical),
@@ -1218,6 +1438,20 @@ BEGIN
     AS c (check_name, passed, severity, observed, required, hint);
 END
 $$;
+COMMENT ON FUNCTION sagaz_ha._promotion_checks(sagaz_ha._receiver_state) IS
+  'internal: promotion_checks() by what was read of the receiver';
+
+CREATE FUNCTION sagaz_ha.promotion_checks()
+RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT c.* FROM sagaz_ha._promotion_checks(sagaz_ha._receiver_state()) AS c;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.promotion_checks() IS
   'what speaks against promoting this server now';
 
@@ -1238,15 +1472,16 @@ BEGIN
                 make_interval(secs => least((r.received_lsn - r.replay_lsn)::float8 / r.replay_speed, 1e9))
          END,
          c.failed, c.advice
-  FROM (SELECT bool_and(p.passed) FILTER (WHERE p.severity = 'required') AS ready,
+  FROM sagaz_ha._receiver_state() AS r,
+       LATERAL (
+        SELECT bool_and(p.passed) FILTER (WHERE p.severity = 'required') AS ready,
                coalesce(array_agg(p.check_name) FILTER (WHERE NOT p.passed AND p.severity = 'required'), '{}') AS failed,
                coalesce(array_agg(p.check_name) FILTER (WHERE NOT p.passed AND p.severity = 'advised'), '{}') AS advice
-        FROM sagaz_ha.promotion_checks() AS p) AS c,
-       sagaz_ha._receiver_state() AS r;
+        FROM sagaz_ha._promotion_checks(r) AS p) AS c;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.promotion_readiness() IS
-  'whether this standby can be promoted, what would be lost and how long it would take';
+  'whether this standby can be promoted, the data that would be lost and the time that it would take';
 
 CREATE FUNCTION sagaz_ha.node_ready(purpose text, max_staleness interval DEFAULT NULL)
 RETURNS boolean
@@ -1267,23 +1502,24 @@ END;
 COMMENT ON FUNCTION sagaz_ha.node_ready(text, interval) IS
   'whether this server may serve primary, write, standby or read; what is not known is not ready';
 
-CREATE FUNCTION sagaz_ha._replication_metrics()
+CREATE FUNCTION sagaz_ha._replication_metrics(seen sagaz_ha._observation)
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_health()),
-  s AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
+  WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha._health(seen)),
+  s AS MATERIALIZED (SELECT u.* FROM unnest(seen.standbys) AS u),
   l AS MATERIALIZED (
     SELECT jsonb_build_object('slot', r.slot_name) AS labels,
            ARRAY[array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], r.status)::float8 - 1,
                  r.active::integer, r.retained_bytes, extract(epoch FROM r.retained_age),
                  r.bytes_to_loss, extract(epoch FROM r.time_to_loss)] AS numbers
-    FROM sagaz_ha.replication_slot_risk() AS r),
-  x AS MATERIALIZED (SELECT * FROM sagaz_ha.xmin_holders()),
+    FROM unnest(seen.slots) AS r),
+  x AS MATERIALIZED (SELECT * FROM sagaz_ha._xmin_holders()),
   m (name, type, help, labels, value) AS (
     -- of this server
     SELECT v.name, v.type, v.help, v.labels, v.value
@@ -1298,7 +1534,7 @@ BEGIN
       ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
       ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
       ('sagaz_ha_sync_required', 'gauge', 'Synchronous standbys that commits wait for.', '{}', h.sync_required),
-      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are there.', '{}', h.sync_available),
+      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are connected.', '{}', h.sync_available),
       ('sagaz_ha_sync_waiters', 'gauge', 'Sessions that wait for synchronous standbys.', '{}', h.sync_waiters),
       ('sagaz_ha_staleness_bound_seconds', 'gauge', 'All that was committed before now minus this is visible here.',
        '{}', extract(epoch FROM h.staleness_bound)),
@@ -1310,7 +1546,7 @@ BEGIN
       ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files))
       AS v (name, type, help, labels, value)
     UNION ALL
-    -- lag: on a standby its own, on a primary each standby's
+    -- on a standby its own lag, on a primary that of each standby
     SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
            jsonb_build_object('standby', h.node_name, 'source', h.lag_source), extract(epoch FROM h.replay_lag)
     FROM h WHERE h.role <> 'primary'
@@ -1336,11 +1572,11 @@ BEGIN
            jsonb_build_object('standby', s.standby_name), extract(epoch FROM max(s.reply_age))
     FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
     UNION ALL
-    -- of each slot: VALUES with references to it would be compiled for each
+    -- per slot: VALUES that refer to a slot's columns would be compiled for each slot
     SELECT v.name, 'gauge', v.help, l.labels, l.numbers[v.n]
     FROM (VALUES
       (1, 'sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.'),
-      (2, 'sagaz_ha_slot_active', 'Whether somebody is connected to the slot.'),
+      (2, 'sagaz_ha_slot_active', 'Whether a consumer is connected to the slot.'),
       (3, 'sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.'),
       (4, 'sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.'),
       (5, 'sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.'),
@@ -1351,14 +1587,14 @@ BEGIN
     SELECT 'sagaz_ha_xmin_age', 'gauge', 'Transactions by which vacuum is held back.',
            jsonb_build_object('kind', x.kind), max(x.age)
     FROM x GROUP BY x.kind)
-  -- what isn't known is left out: a sample of 0 would be a lie
+  -- an unknown value has no row: 0 would be a measurement
   SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha._replication_metrics() IS
+COMMENT ON FUNCTION sagaz_ha._replication_metrics(sagaz_ha._observation) IS
   'internal: the metrics of replication and slots';
 
-CREATE FUNCTION sagaz_ha._partition_metrics()
+CREATE FUNCTION sagaz_ha._partition_metrics(preloaded boolean)
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
@@ -1404,8 +1640,9 @@ BEGIN
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.backend_type = w.type
     GROUP BY w.type)
   SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
-  -- An error without preloading. The history is no counter: old rows go.
-  IF (SELECT n.sampled_at IS NOT NULL FROM sagaz_ha._node_state() AS n) THEN
+  -- Shared memory, which needs preloading, and not the history: old rows of
+  -- that are deleted, so it is no counter.
+  IF preloaded THEN
     RETURN QUERY
     SELECT v.name, v.type, v.help,
            jsonb_build_object('database', w.database, 'process', w.process), v.value
@@ -1420,19 +1657,25 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha._partition_metrics() IS
+COMMENT ON FUNCTION sagaz_ha._partition_metrics(boolean) IS
   'internal: the metrics of partitions and of the processes that maintain them';
 
 CREATE FUNCTION sagaz_ha.metrics()
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
-  SELECT r.name, r.type, r.help, r.labels, r.value FROM sagaz_ha._replication_metrics() AS r
-  UNION ALL
-  SELECT p.name, p.type, p.help, p.labels, p.value FROM sagaz_ha._partition_metrics() AS p;
-END;
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  seen sagaz_ha._observation := sagaz_ha._observe();
+BEGIN
+  RETURN QUERY SELECT * FROM sagaz_ha._replication_metrics(seen);
+  RETURN QUERY SELECT * FROM sagaz_ha._partition_metrics((seen.node).sampled_at IS NOT NULL);
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.metrics() IS
-  'every number for monitoring; what is not known has no row';
+  'every number for monitoring; an unknown value has no row';
 
 CREATE FUNCTION sagaz_ha._prometheus_labels(labels jsonb) RETURNS text
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_prometheus_labels';
@@ -1475,7 +1718,7 @@ BEGIN
     SELECT p.status, format('partitions %s: %s: %s', p.check_name, coalesce(p.table_name, 'server'), p.details), 1
     FROM sagaz_ha.partition_health() AS p WHERE p.status <> 'ok'),
   worst AS (
-    SELECT sagaz_ha._status(array_agg(f.status || ':')) AS status FROM found AS f)
+    SELECT sagaz_ha._status(array_agg(ROW(f.status, f.summary)::sagaz_ha._reason)) AS status FROM found AS f)
   SELECT array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], w.status) - 1,
          upper(w.status) || ' - ' ||
          (SELECT string_agg(f.summary, '; ' ORDER BY f.status <> w.status, f.o) FROM found AS f)
@@ -1533,20 +1776,28 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._wal_state(),
   sagaz_ha._lsn_age(pg_lsn),
   sagaz_ha._wal_speed(),
-  sagaz_ha._status(text[]),
+  sagaz_ha._status(sagaz_ha._reason[]),
+  sagaz_ha._reason_lines(sagaz_ha._reason[]),
   sagaz_ha._replay_block(),
   sagaz_ha.lsn_timestamp(pg_lsn),
+  sagaz_ha._standby_status(sagaz_ha._thresholds, sagaz_ha._receiver_state),
   sagaz_ha.standby_status(),
+  sagaz_ha._standbys(sagaz_ha._thresholds),
   sagaz_ha.replication_standbys(),
+  sagaz_ha._slots(sagaz_ha._thresholds, sagaz_ha._node_state, sagaz_ha._wal_state),
   sagaz_ha.replication_slot_risk(),
   sagaz_ha.wal_retention(),
+  sagaz_ha._xmin_holders(),
   sagaz_ha.xmin_holders(),
+  sagaz_ha._observe(),
+  sagaz_ha._health(sagaz_ha._observation),
   sagaz_ha.replication_health(),
+  sagaz_ha._promotion_checks(sagaz_ha._receiver_state),
   sagaz_ha.promotion_checks(),
   sagaz_ha.promotion_readiness(),
   sagaz_ha.node_ready(text, interval),
-  sagaz_ha._replication_metrics(),
-  sagaz_ha._partition_metrics(),
+  sagaz_ha._replication_metrics(sagaz_ha._observation),
+  sagaz_ha._partition_metrics(boolean),
   sagaz_ha.metrics(),
   sagaz_ha._prometheus_labels(jsonb),
   sagaz_ha.prometheus_metrics(),

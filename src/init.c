@@ -14,7 +14,9 @@
 #include "process/guard.h"
 #include "process/launcher.h"
 #include "process/own_database.h"
+#include "replication/sampler.h"
 #include "replication/settings.h"
+#include "replication/state.h"
 #include "shmem/shared.h"
 
 PG_MODULE_MAGIC;
@@ -26,7 +28,7 @@ void
 _PG_init(void)
 {
 	settings_define();
-	replication_define_gucs();
+	replication_settings_define();
 
 	/*
 	 * Not while pg_upgrade runs the server: the old one must not change after
@@ -38,7 +40,8 @@ _PG_init(void)
 		launcher_register();
 		own_database_register();
 		guard_register();
-		replication_init();
+		replication_state_register();
+		sampler_register();
 	}
 	MarkGUCPrefixReserved("sagaz_ha");
 }

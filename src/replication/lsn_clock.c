@@ -10,13 +10,14 @@
 
 #define THIN_FRACTION	200
 
+/* Forgets every entry. */
 void
 lsn_clock_reset(LsnClock *clock)
 {
 	clock->n = 0;
 }
 
-/* The first entry whose LSN is beyond lsn, or n. */
+/* The index of the first entry whose LSN is beyond lsn, or n. */
 static int
 first_beyond(const LsnClock *clock, XLogRecPtr lsn)
 {
@@ -209,6 +210,7 @@ lsn_clock_speed(const LsnClock *clock, TimestampTz now, TimeOffset window,
 	return true;
 }
 
+/* Forgets every position. */
 void
 lsn_rate_reset(LsnRate *rate)
 {
@@ -216,6 +218,7 @@ lsn_rate_reset(LsnRate *rate)
 	rate->next = 0;
 }
 
+/* Notes a position; the oldest of a full ring goes. */
 void
 lsn_rate_add(LsnRate *rate, TimestampTz at, XLogRecPtr lsn)
 {
@@ -226,6 +229,7 @@ lsn_rate_add(LsnRate *rate, TimestampTz at, XLogRecPtr lsn)
 		rate->n++;
 }
 
+/* Gets the speed over what the ring has; false when it can't be told. */
 bool
 lsn_rate_speed(const LsnRate *rate, double *bytes_per_second)
 {

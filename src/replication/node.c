@@ -1,27 +1,34 @@
 /*
- * repl_node.c
- *		This server: its role and timeline as they are now, and the WAL that
- *		lies on its disk.
+ * node.c
+ *		This server: its role, its timeline, and the WAL on its disk.
+ *
+ * Invariant: role and timeline are those of now; the control file has those of
+ * the last checkpoint, for some time after a promotion still the old ones.
  */
-#include "replication/state.h"
+#include "postgres.h"
 
-#include "base/compat.h"
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "base/compat.h"
+#include "base/rows.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
+#include "replication/access.h"
+#include "replication/state.h"
 #include "replication/syncrep.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
+
+#define NODE_COLS	9
+#define WAL_COLS	5
 
 SAGAZ_FUNCTION(sagaz_node_state);
 SAGAZ_FUNCTION(sagaz_wal_state);
@@ -39,20 +46,18 @@ node_name(void)
 	return psprintf("%s:%d", host, PostPortNumber);
 }
 
-/*
- * The timeline comes from where WAL is written or replayed. The control file
- * shows the last checkpoint's, for some time after a promotion still the old
- * one.
- */
+/* Returns (name, role, timeline and position, synchronous standbys, sampler). */
 Datum
 sagaz_node_state(PG_FUNCTION_ARGS)
 {
 	bool		in_recovery = RecoveryInProgress();
 	TimeLineID	tli = 0;
 	XLogRecPtr	lsn;
-	Datum		values[9] = {0};
-	bool		nulls[9] = {0};
+	ReplSampling sampling;
+	Datum		values[NODE_COLS] = {0};
+	bool		nulls[NODE_COLS] = {0};
 
+	replication_state_read(&sampling);
 	lsn = in_recovery ? GetXLogReplayRecPtr(&tli) : GetFlushRecPtr(&tli);
 	values[0] = CStringGetTextDatum(node_name());
 	values[1] = BoolGetDatum(in_recovery);
@@ -63,15 +68,14 @@ sagaz_node_state(PG_FUNCTION_ARGS)
 	values[5] = LSNGetDatum(lsn);
 	nulls[5] = XLogRecPtrIsInvalid(lsn);
 	values[6] = Int32GetDatum(SyncRepConfig ? SyncRepConfig->num_sync : 0);
-	values[7] = BoolGetDatum(repl_shared != NULL && repl_shared->sampler_pid != 0);
-	values[8] = TimestampTzGetDatum(repl_shared ? repl_shared->sampled_at : 0);
-	nulls[8] = repl_shared == NULL || repl_shared->sampled_at == 0;
+	values[7] = BoolGetDatum(sampling.running);
+	values[8] = rows_time(sampling.sampled_at, &nulls[8]);
 	PG_RETURN_DATUM(rows_one(fcinfo, values, nulls));
 }
 
 /*
- * Whole segments count, whatever is in them: names only, because a stat() of
- * ten thousand files would take longer than the rest.
+ * Counts whole segments, whatever is in them, by their names: a stat() of ten
+ * thousand files would take longer than all the rest.
  */
 static int64
 count_segments(TimeLineID tli, XLogSegNo *oldest)
@@ -99,6 +103,7 @@ count_segments(TimeLineID tli, XLogSegNo *oldest)
 	return segments;
 }
 
+/* Counts the segments that wait for the archiver. */
 static int64
 count_ready(XLogSegNo *oldest)
 {
@@ -142,18 +147,18 @@ segment_start(XLogSegNo segno, bool *null)
 	return LSNGetDatum(lsn);
 }
 
-/* (wal_bytes, oldest LSN, free bytes, files to archive, the first of them) */
+/* Returns (bytes, oldest LSN, free bytes, files to archive, LSN of the first). */
 Datum
 sagaz_wal_state(PG_FUNCTION_ARGS)
 {
-	Datum		values[5] = {0};
-	bool		nulls[5] = {0};
+	Datum		values[WAL_COLS] = {0};
+	bool		nulls[WAL_COLS] = {0};
 	struct statvfs disk;
 	XLogSegNo	oldest;
 	XLogSegNo	oldest_ready;
 	TimeLineID	tli;
 
-	repl_require_monitor("wal_retention");
+	replication_access_require("wal_retention");
 	if (RecoveryInProgress())
 		(void) GetXLogReplayRecPtr(&tli);
 	else

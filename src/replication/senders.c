@@ -1,35 +1,50 @@
 /*
- * repl_senders.c
- *		The other side's state as a sender can know it, in one clock: replies
- *		carry the standby's time, so their age comes from when they were seen.
+ * senders.c
+ *		The other side's state as a sender can know it, and dates of positions.
+ *
+ * Invariant: all of it is in one clock. A reply carries the standby's time, so
+ * its age is taken from when it was seen.
  */
-#include "replication/state.h"
+#include "postgres.h"
 
-#include "base/compat.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "base/compat.h"
+#include "base/rows.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "replication/access.h"
+#include "replication/state.h"
+#include "replication/time.h"
 #include "replication/walsender_private.h"
 #include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
-#define SENDER_COLS	6
+#define SENDER_COLS		6
+#define SPEED_WINDOW	(INT64CONST(300) * USECS_PER_SEC)
 
 SAGAZ_FUNCTION(sagaz_sender_state);
 SAGAZ_FUNCTION(sagaz_lsn_timestamp);
 SAGAZ_FUNCTION(sagaz_lsn_age);
 SAGAZ_FUNCTION(sagaz_wal_speed);
 
+/* A walsender, and what follows from it and from the samples. */
 typedef struct SenderView
 {
 	int			pid;
 	XLogRecPtr	apply;
-	TimeOffset	reported_lag;
-	TimestampTz reply_time;
+	TimeOffset	reported_lag;	/* -1: none */
+	TimestampTz reply_time;		/* the standby's clock */
+
+	const char *lag_source;		/* NULL: the lag isn't known */
+	TimeOffset	lag;
+	bool		age_known;
+	TimeOffset	reply_age;
+	bool		offset_known;
+	TimeOffset	offset;
 } SenderView;
 
 /* The end of the WAL that this server has to send. */
@@ -49,6 +64,7 @@ read_sender(int i, SenderView *view)
 {
 	WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
 
+	memset(view, 0, sizeof(*view));
 	SpinLockAcquire(&walsnd->mutex);
 	view->pid = walsnd->pid;
 	view->apply = walsnd->apply;
@@ -58,37 +74,33 @@ read_sender(int i, SenderView *view)
 	return view->pid != 0;
 }
 
-/* From the LSN clock; caller holds its lock. */
+/* From the LSN clock. */
 static void
-shape_sampled(const SenderView *view, const ReplSender *sender,
-			  TimestampTz now, XLogRecPtr end, Datum *values, bool *nulls)
+judge_sampled(SenderView *view, const ReplSender *sender, TimestampTz now, XLogRecPtr end)
 {
 	TimestampTz beyond_at;
 	bool		exact;
-	TimeOffset	offset;
-	TimeOffset	lag = 0;
 
+	Assert(LWLockHeldByMe(repl_shared->lock));
 	if (!XLogRecPtrIsInvalid(view->apply))
 	{
-		exact = true;
+		view->lag_source = "lsn_clock";
 		if (lsn_clock_passed(&repl_shared->clock, view->apply,
 							 repl_shared->sampled_at, now, end, &beyond_at, &exact))
-			lag = Max(now - beyond_at, 0);
-		else
-			exact = true;
-		if (!exact)
-			lag = Max(lag, view->reported_lag);
-		values[1] = rows_interval(lag);
-		nulls[1] = false;
-		values[2] = CStringGetTextDatum(exact ? "lsn_clock" : "lower_bound");
-		nulls[2] = false;
+		{
+			view->lag = Max(now - beyond_at, 0);
+			if (!exact)
+			{
+				view->lag = Max(view->lag, view->reported_lag);
+				view->lag_source = "lower_bound";
+			}
+		}
 	}
 	if (sender->pid == view->pid && view->reply_time != 0 &&
-		repl_offset_get(&sender->offset, &offset))
+		replication_offset_get(&sender->offset, &view->offset))
 	{
-		values[3] = rows_interval(Max(now - (view->reply_time + offset), 0));
-		values[4] = rows_interval(-offset);
-		nulls[3] = nulls[4] = false;
+		view->age_known = view->offset_known = true;
+		view->reply_age = Max(now - (view->reply_time + view->offset), 0);
 	}
 }
 
@@ -98,58 +110,67 @@ shape_sampled(const SenderView *view, const ReplSender *sender,
  * Its "none" is no lag only when everything is applied.
  */
 static void
-shape_unsampled(const SenderView *view, TimestampTz now, XLogRecPtr end,
-				Datum *values, bool *nulls)
+judge_unsampled(SenderView *view, TimestampTz now, XLogRecPtr end)
 {
 	if (!XLogRecPtrIsInvalid(view->apply) &&
 		(view->apply >= end || view->reported_lag >= 0))
 	{
-		values[1] = rows_interval(view->apply >= end ? 0 : view->reported_lag);
-		nulls[1] = false;
-		values[2] = CStringGetTextDatum("reported");
-		nulls[2] = false;
+		view->lag_source = "reported";
+		view->lag = view->apply >= end ? 0 : view->reported_lag;
 	}
 	if (view->reply_time != 0 && view->reply_time <= now)
 	{
-		values[3] = rows_interval(now - view->reply_time);
-		nulls[3] = false;
+		view->age_known = true;
+		view->reply_age = now - view->reply_time;
 	}
 }
 
-/* (pid, effective lag, its source, reply age, clock offset, end of WAL) */
+static void
+add_row(FunctionCallInfo fcinfo, const SenderView *view, XLogRecPtr end)
+{
+	Datum		values[SENDER_COLS] = {0};
+	bool		nulls[SENDER_COLS] = {0};
+
+	values[0] = Int32GetDatum(view->pid);
+	values[1] = rows_interval(view->lag);
+	nulls[1] = view->lag_source == NULL;
+	values[2] = rows_text(view->lag_source, &nulls[2]);
+	values[3] = rows_interval(view->reply_age);
+	nulls[3] = !view->age_known;
+	values[4] = rows_interval(-view->offset);
+	nulls[4] = !view->offset_known;
+	values[5] = LSNGetDatum(end);
+	rows_add(fcinfo, values, nulls);
+}
+
+/* Returns (pid, effective lag, its source, reply age, clock offset, end of WAL). */
 Datum
 sagaz_sender_state(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	XLogRecPtr	end;
 	TimestampTz now;
 	bool		sampled;
 	int			i;
 
-	repl_require_monitor("replication_standbys");
+	replication_access_require("replication_standbys");
 	InitMaterializedSRF(fcinfo, 0);
 	end = local_end();
-	sampled = repl_sampler_now(&now);
+	sampled = replication_time_now(&now);
 	for (i = 0; i < max_wal_senders; i++)
 	{
-		Datum		values[SENDER_COLS] = {0};
-		bool		nulls[SENDER_COLS] = {false, true, true, true, true, false};
 		SenderView	view;
 
 		if (!read_sender(i, &view))
 			continue;
-		values[0] = Int32GetDatum(view.pid);
-		values[5] = LSNGetDatum(end);
 		if (sampled)
 		{
 			LWLockAcquire(repl_shared->lock, LW_SHARED);
-			shape_sampled(&view, &repl_shared->senders[i], now, end,
-						  values, nulls);
+			judge_sampled(&view, &repl_shared->senders[i], now, end);
 			LWLockRelease(repl_shared->lock);
 		}
 		else
-			shape_unsampled(&view, now, end, values, nulls);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+			judge_unsampled(&view, now, end);
+		add_row(fcinfo, &view, end);
 	}
 	return (Datum) 0;
 }
@@ -170,7 +191,7 @@ date_lsn(XLogRecPtr lsn, TimestampTz *at, bool *exact)
 	return found;
 }
 
-/* When the WAL reached this position; NULL when that wasn't seen. */
+/* Returns when the WAL reached this position; NULL when that wasn't seen. */
 Datum
 sagaz_lsn_timestamp(PG_FUNCTION_ARGS)
 {
@@ -182,7 +203,7 @@ sagaz_lsn_timestamp(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(at);
 }
 
-/* How long ago that was; of an LSN before the first sample, at least. */
+/* Returns the age of a position; of one before the first sample, at least. */
 Datum
 sagaz_lsn_age(PG_FUNCTION_ARGS)
 {
@@ -190,12 +211,12 @@ sagaz_lsn_age(PG_FUNCTION_ARGS)
 	TimestampTz now;
 	bool		exact;
 
-	if (!repl_sampler_now(&now) || !date_lsn(PG_GETARG_LSN(0), &at, &exact))
+	if (!replication_time_now(&now) || !date_lsn(PG_GETARG_LSN(0), &at, &exact))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(rows_interval(Max(now - at, 0)));
 }
 
-/* Bytes of WAL per second over the last minutes, NULL without a clock. */
+/* Returns bytes of WAL per second over the last minutes; NULL without a clock. */
 Datum
 sagaz_wal_speed(PG_FUNCTION_ARGS)
 {
@@ -203,11 +224,11 @@ sagaz_wal_speed(PG_FUNCTION_ARGS)
 	TimestampTz now;
 	bool		known = false;
 
-	if (repl_sampler_now(&now))
+	if (replication_time_now(&now))
 	{
 		LWLockAcquire(repl_shared->lock, LW_SHARED);
 		known = lsn_clock_speed(&repl_shared->clock, now,
-								INT64CONST(300) * USECS_PER_SEC, &speed);
+								SPEED_WINDOW, &speed);
 		LWLockRelease(repl_shared->lock);
 	}
 	if (!known)

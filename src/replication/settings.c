@@ -1,32 +1,26 @@
 /*
- * replication.c
- *		Replication health: its settings and its shared memory.
+ * settings.c
+ *		The settings (GUCs) of replication health, and the thresholds as a row.
  *
- * The module only reads. What it knows beyond the server's own shared memory
- * comes from the sampler (sampler.c).
+ * Invariant: every threshold is compared in SQL only, in the unit that the row
+ * has it in.
  */
-#include "replication/state.h"
+#include "replication/settings.h"
 
-#include "base/compat.h"
 #include <limits.h>
 
-#include "catalog/pg_authid.h"
+#include "access/xlog.h"
+#include "base/compat.h"
+#include "base/rows.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "funcapi.h"
-#include "miscadmin.h"
-#include "replication/settings.h"
-#include "replication/walsender.h"
-#include "storage/ipc.h"
-#include "storage/shmem.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-ReplShared *repl_shared = NULL;
+#define THRESHOLD_COLS	12
 
 int			repl_sample_interval = 1000;
 int			repl_contact_grace = 45;
@@ -42,56 +36,7 @@ static char *expected_standby_names = NULL;
 static int	xmin_age_warning = 10000000;
 static int	wal_disk_free_critical = 1024;
 
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
 SAGAZ_FUNCTION(sagaz_thresholds);
-SAGAZ_FUNCTION(sagaz_status);
-
-static Size
-shared_size(void)
-{
-	return add_size(offsetof(ReplShared, senders),
-					mul_size(sizeof(ReplSender), max_wal_senders));
-}
-
-static void
-request_shmem(void)
-{
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
-	RequestAddinShmemSpace(shared_size());
-	RequestNamedLWLockTranche("sagaz_ha_replication", 1);
-}
-
-static void
-startup_shmem(void)
-{
-	bool		found;
-
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	repl_shared = ShmemInitStruct("sagaz_ha replication", shared_size(), &found);
-	if (!found)
-	{
-		memset(repl_shared, 0, shared_size());
-		repl_shared->lock = &GetNamedLWLockTranche("sagaz_ha_replication")->lock;
-		repl_shared->nsenders = max_wal_senders;
-	}
-	LWLockRelease(AddinShmemInitLock);
-}
-
-/* To be called while shared_preload_libraries is processed. */
-void
-replication_init(void)
-{
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = request_shmem;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup_shmem;
-	sampler_register();
-}
 
 static bool
 check_names(char **newval, void **extra, GucSource source)
@@ -112,70 +57,55 @@ check_names(char **newval, void **extra, GucSource source)
 
 static void
 define_threshold(const char *name, const char *description, int *variable,
-				 int value, int least, int most, int unit)
+				 int least, int most, int unit)
 {
-	DefineCustomIntVariable(name, description, NULL, variable, value,
+	DefineCustomIntVariable(name, description, NULL, variable, *variable,
 							least, most, PGC_SIGHUP, unit, NULL, NULL, NULL);
 }
 
+/* Defines the settings; called from _PG_init(). */
 void
-replication_define_gucs(void)
+replication_settings_define(void)
 {
 	define_threshold("sagaz_ha.sample_interval",
 					 "Time between two samples of the WAL's end.",
-					 &repl_sample_interval, 1000, 100, 60000, GUC_UNIT_MS);
+					 &repl_sample_interval, 100, 60000, GUC_UNIT_MS);
 	define_threshold("sagaz_ha.replay_lag_warning",
 					 "Replay lag from which replication health is a warning.",
-					 &replay_lag_warning, 30, 0, INT_MAX, GUC_UNIT_S);
+					 &replay_lag_warning, 0, INT_MAX, GUC_UNIT_S);
 	define_threshold("sagaz_ha.replay_lag_critical",
 					 "Replay lag from which replication health is critical.",
-					 &replay_lag_critical, 120, 0, INT_MAX, GUC_UNIT_S);
+					 &replay_lag_critical, 0, INT_MAX, GUC_UNIT_S);
 	define_threshold("sagaz_ha.replay_lag_bytes_warning",
 					 "Unreplayed WAL from which replication health is a warning.",
-					 &replay_lag_bytes_warning, 1024, 0, INT_MAX, GUC_UNIT_MB);
+					 &replay_lag_bytes_warning, 0, INT_MAX, GUC_UNIT_MB);
 	define_threshold("sagaz_ha.replay_lag_bytes_critical",
 					 "Unreplayed WAL from which replication health is critical.",
-					 &replay_lag_bytes_critical, 8192, 0, INT_MAX, GUC_UNIT_MB);
+					 &replay_lag_bytes_critical, 0, INT_MAX, GUC_UNIT_MB);
 	define_threshold("sagaz_ha.slot_retained_warning",
 					 "WAL kept by a slot from which it is a warning.",
-					 &slot_retained_warning, 1024, 0, INT_MAX, GUC_UNIT_MB);
+					 &slot_retained_warning, 0, INT_MAX, GUC_UNIT_MB);
 	define_threshold("sagaz_ha.slot_time_to_loss_critical",
 					 "Time left before a slot is lost from which it is critical.",
-					 &slot_time_to_loss_critical, 3600, 0, INT_MAX, GUC_UNIT_S);
+					 &slot_time_to_loss_critical, 0, INT_MAX, GUC_UNIT_S);
 	define_threshold("sagaz_ha.expected_standbys",
 					 "Number of standbys that should be streaming, 0 for any.",
-					 &expected_standbys, 0, 0, INT_MAX, 0);
+					 &expected_standbys, 0, INT_MAX, 0);
 	define_threshold("sagaz_ha.contact_grace",
 					 "Silence of the other side that is not yet taken for its loss.",
-					 &repl_contact_grace, 45, 1, INT_MAX, GUC_UNIT_S);
+					 &repl_contact_grace, 1, INT_MAX, GUC_UNIT_S);
 	define_threshold("sagaz_ha.xmin_age_warning",
 					 "Age in transactions from which a held-back xmin is a warning.",
-					 &xmin_age_warning, 10000000, 0, INT_MAX, 0);
+					 &xmin_age_warning, 0, INT_MAX, 0);
 	define_threshold("sagaz_ha.wal_disk_free_critical",
 					 "Free space for WAL below which replication health is critical.",
-					 &wal_disk_free_critical, 1024, 0, INT_MAX, GUC_UNIT_MB);
+					 &wal_disk_free_critical, 0, INT_MAX, GUC_UNIT_MB);
 	DefineCustomStringVariable("sagaz_ha.expected_standby_names",
 							   "Names (application_name) of standbys that should be streaming.",
 							   "A comma-separated list.",
 							   &expected_standby_names, "",
 							   PGC_SIGHUP, GUC_LIST_INPUT,
 							   check_names, NULL, NULL);
-}
-
-/*
- * Who may see the numbers. The functions are granted to pg_monitor; a role
- * that they are granted to besides would otherwise get NULLs from the
- * server's views, and a healthy look from them.
- */
-void
-repl_require_monitor(const char *function)
-{
-	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s", function),
-				 errdetail("Replication details are visible to roles with privileges of pg_read_all_stats."),
-				 errhint("Grant pg_monitor to the role.")));
 }
 
 static Datum
@@ -196,58 +126,40 @@ expected_names_array(void)
 										   TYPALIGN_INT));
 }
 
+static int64
+megabytes(int value)
+{
+	return (int64) value << 20;
+}
+
+static Datum
+seconds(int value)
+{
+	return rows_interval((TimeOffset) value * USECS_PER_SEC);
+}
+
 /*
- * The thresholds in the units that the SQL functions compare with. Reading
- * them with current_setting() would fail before the library is loaded.
+ * Returns the thresholds in the units that the SQL functions compare with.
+ * current_setting() fails in a session that hasn't loaded the library yet.
  */
 Datum
 sagaz_thresholds(PG_FUNCTION_ARGS)
 {
-	Datum		values[12];
-	bool		nulls[12] = {0};
+	Datum		values[THRESHOLD_COLS];
+	bool		nulls[THRESHOLD_COLS] = {0};
 
-	values[0] = rows_interval((TimeOffset) replay_lag_warning * USECS_PER_SEC);
-	values[1] = rows_interval((TimeOffset) replay_lag_critical * USECS_PER_SEC);
-	values[2] = Int64GetDatum((int64) replay_lag_bytes_warning << 20);
-	values[3] = Int64GetDatum((int64) replay_lag_bytes_critical << 20);
-	values[4] = Int64GetDatum((int64) slot_retained_warning << 20);
-	values[5] = rows_interval((TimeOffset) slot_time_to_loss_critical * USECS_PER_SEC);
+	values[0] = seconds(replay_lag_warning);
+	values[1] = seconds(replay_lag_critical);
+	values[2] = Int64GetDatum(megabytes(replay_lag_bytes_warning));
+	values[3] = Int64GetDatum(megabytes(replay_lag_bytes_critical));
+	values[4] = Int64GetDatum(megabytes(slot_retained_warning));
+	values[5] = seconds(slot_time_to_loss_critical);
 	/* a primary's expectation: a standby often has the same configuration */
 	values[6] = Int32GetDatum(RecoveryInProgress() ? 0 : expected_standbys);
 	values[7] = expected_names_array();
-	values[8] = rows_interval((TimeOffset) repl_contact_grace * USECS_PER_SEC);
+	values[8] = seconds(repl_contact_grace);
 	values[9] = Int32GetDatum(xmin_age_warning);
-	values[10] = Int64GetDatum((int64) wal_disk_free_critical << 20);
+	values[10] = Int64GetDatum(megabytes(wal_disk_free_critical));
 	values[11] = rows_interval((TimeOffset) repl_sample_interval * 1000);
 	PG_RETURN_DATUM(rows_one(fcinfo, values, nulls));
-}
-
-/* The worst severity that one of the reasons begins with. */
-Datum
-sagaz_status(PG_FUNCTION_ARGS)
-{
-	static const char *const severities[] = {"critical", "warning", "unknown"};
-	int			worst = lengthof(severities);
-	Datum	   *reasons;
-	bool	   *nulls;
-	int			n;
-	int			i;
-
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false,
-					  TYPALIGN_INT, &reasons, &nulls, &n);
-	for (i = 0; i < n; i++)
-	{
-		char	   *reason = nulls[i] ? "" : TextDatumGetCString(reasons[i]);
-		int			s;
-
-		for (s = 0; s < worst; s++)
-		{
-			size_t		len = strlen(severities[s]);
-
-			if (strncmp(reason, severities[s], len) == 0 && reason[len] == ':')
-				worst = s;
-		}
-	}
-	PG_RETURN_TEXT_P(cstring_to_text(worst < lengthof(severities) ?
-									 severities[worst] : "ok"));
 }

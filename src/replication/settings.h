@@ -1,11 +1,15 @@
 /*
- * replication.h
- *		Replication health, as _PG_init sees it.
+ * settings.h
+ *		The settings (GUCs) of replication health.
  */
-#ifndef SAGAZ_REPLICATION_H
-#define SAGAZ_REPLICATION_H
+#ifndef SAGAZ_REPLICATION_SETTINGS_H
+#define SAGAZ_REPLICATION_SETTINGS_H
 
-extern void replication_define_gucs(void);
-extern void replication_init(void);
+#include "postgres.h"
 
-#endif							/* SAGAZ_REPLICATION_H */
+extern int	repl_sample_interval;	/* ms */
+extern int	repl_contact_grace; /* s */
+
+extern void replication_settings_define(void);
+
+#endif							/* SAGAZ_REPLICATION_SETTINGS_H */

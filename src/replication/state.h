@@ -1,39 +1,25 @@
 /*
- * repl_shared.h
- *		What the sampler leaves in shared memory, and who reads it.
+ * state.h
+ *		The samples in shared memory: the sampler writes them, others read.
  *
- * Invariant: repl_shared is NULL unless the library was preloaded. Every
- * reader works without it, and then says so in lag_source. All times are of
- * this host's clock.
+ * Invariant: repl_shared is NULL unless the library was preloaded, and every
+ * reader works without it. Times are of this host's clock. Only the sampler
+ * writes, and what it writes is read under the lock; nothing that holds the
+ * lock logs, allocates or may fail.
  */
-#ifndef SAGAZ_REPL_SHARED_H
-#define SAGAZ_REPL_SHARED_H
+#ifndef SAGAZ_REPLICATION_STATE_H
+#define SAGAZ_REPLICATION_STATE_H
 
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
-#include "base/process.h"
-#include "base/rows.h"
+#include "datatype/timestamp.h"
 #include "replication/lsn_clock.h"
-#include "replication/walreceiver.h"
+#include "replication/offset.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
-/*
- * How another host's clock stands to ours: the least of (received here -
- * sent there) is the difference of the clocks plus the shortest way. Two
- * windows, so that it forgets.
- */
-typedef struct ReplOffset
-{
-	TimestampTz began;
-	bool		known;
-	TimeOffset	least;
-	bool		before_known;
-	TimeOffset	before;
-} ReplOffset;
-
-/* What was seen of one walsender slot. */
+/* What was seen of one walsender's entry in the server's shared memory. */
 typedef struct ReplSender
 {
 	int			pid;
@@ -45,12 +31,20 @@ typedef struct ReplSender
 typedef struct ReplShared
 {
 	LWLock	   *lock;
-	int			sampler_pid;
-	bool		in_recovery;
+
+	/*
+	 * A sample is wanted before the interval is over. Written without the
+	 * lock: SetLatch() and ResetLatch() are the barriers.
+	 */
+	volatile sig_atomic_t wanted;
+
+	/* the sampler */
+	int			sampler_pid;	/* 0: none runs */
 	Latch	   *sampler_latch;
-	volatile sig_atomic_t wanted;	/* a sample is asked for now */
+	bool		in_recovery;
 	TimestampTz sampled_at;
 	int64		sampled_monotonic;	/* the same instant, in usec */
+
 	LsnClock	clock;			/* of this primary, or of the upstream */
 	TimeLineID	clock_tli;
 
@@ -75,42 +69,19 @@ typedef struct ReplShared
 	ReplSender	senders[FLEXIBLE_ARRAY_MEMBER];
 } ReplShared;
 
-/* The WAL receiver's shared memory, read at once. */
-typedef struct ReplReceiver
+/* The sampler and its last sample, as they were at one moment. */
+typedef struct ReplSampling
 {
-	int			pid;
-	WalRcvState state;
-	XLogRecPtr	received;		/* and flushed */
-	TimeLineID	received_tli;
-	XLogRecPtr	upstream_end;
-	TimestampTz message_sent;
-	TimestampTz message_received;
-	bool		heard;			/* the two are of a message */
-	TimestampTz quiet_since;	/* or: connected then, and sent nothing yet */
-	char		host[NI_MAXHOST];
-	int			port;
-	char		slot_name[NAMEDATALEN];
-} ReplReceiver;
+	bool		running;
+	Latch	   *latch;
+	bool		in_recovery;
+	TimestampTz sampled_at;		/* 0: never */
+	int64		sampled_monotonic;
+} ReplSampling;
 
 extern ReplShared *repl_shared;
 
-extern PGDLLIMPORT int repl_sample_interval;
-extern PGDLLIMPORT int repl_contact_grace;
+extern void replication_state_register(void);
+extern void replication_state_read(ReplSampling *sampling);
 
-/* replication.c */
-extern void repl_require_monitor(const char *function);
-
-/* sampler.c */
-extern void sampler_register(void);
-
-/* repl_time.c */
-extern int64 repl_monotonic_now(void);
-extern bool repl_sampler_now(TimestampTz *now);
-extern void repl_offset_add(ReplOffset *offset, TimestampTz now,
-							TimeOffset difference);
-extern bool repl_offset_get(const ReplOffset *offset, TimeOffset *least);
-
-/* repl_receiver.c */
-extern void repl_read_receiver(ReplReceiver *receiver, TimestampTz now);
-
-#endif							/* SAGAZ_REPL_SHARED_H */
+#endif							/* SAGAZ_REPLICATION_STATE_H */

@@ -1,49 +1,24 @@
 /*
- * repl_time.c
- *		Whose clock says what: this process's, the sampler's, another host's.
+ * time.c
+ *		Whose clock says what: this process's or the sampler's.
+ *
+ * Invariant: an age is a difference of two times of the sampler's clock.
  */
-#include "replication/state.h"
+#include "replication/time.h"
 
 #include <time.h>
 
 #include "miscadmin.h"
+#include "replication/settings.h"
+#include "replication/state.h"
 #include "utils/timestamp.h"
 
-#define OFFSET_WINDOW	(INT64CONST(120) * USECS_PER_SEC)
 #define WAKE_TURNS		40
 #define WAKE_USEC		100
 
-void
-repl_offset_add(ReplOffset *offset, TimestampTz now, TimeOffset difference)
-{
-	if (offset->began == 0 || now - offset->began > OFFSET_WINDOW ||
-		now < offset->began)
-	{
-		offset->before_known = offset->known;
-		offset->before = offset->least;
-		offset->known = false;
-		offset->began = now;
-	}
-	offset->least = offset->known ? Min(offset->least, difference) : difference;
-	offset->known = true;
-}
-
-bool
-repl_offset_get(const ReplOffset *offset, TimeOffset *least)
-{
-	if (!offset->known && !offset->before_known)
-		return false;
-	if (!offset->known)
-		*least = offset->before;
-	else if (!offset->before_known)
-		*least = offset->least;
-	else
-		*least = Min(offset->least, offset->before);
-	return true;
-}
-
+/* Returns the monotonic clock in microseconds; its zero is arbitrary. */
 int64
-repl_monotonic_now(void)
+replication_time_monotonic(void)
 {
 	struct timespec ts;
 
@@ -51,61 +26,49 @@ repl_monotonic_now(void)
 	return (int64) ts.tv_sec * USECS_PER_SEC + ts.tv_nsec / 1000;
 }
 
-/* Have the sampler look now; false when it doesn't. */
+/* Asks the sampler for a sample now; false when none comes. */
 static bool
-wake_sampler(TimestampTz before)
+wake_sampler(ReplSampling *sampling)
 {
+	TimestampTz before = sampling->sampled_at;
 	int			turn;
 
 	repl_shared->wanted = true;
-	SetLatch(repl_shared->sampler_latch);
+	SetLatch(sampling->latch);
 	for (turn = 0; turn < WAKE_TURNS; turn++)
 	{
-		TimestampTz sampled_at;
-
 		pg_usleep(WAKE_USEC);
-		LWLockAcquire(repl_shared->lock, LW_SHARED);
-		sampled_at = repl_shared->sampled_at;
-		LWLockRelease(repl_shared->lock);
-		if (sampled_at != before)
+		replication_state_read(sampling);
+		if (sampling->sampled_at != before)
 			return true;
 	}
 	return false;
 }
 
 /*
- * The time by the sampler's clock: ages are differences to its times. Since
- * its last sample, the monotonic clock counts. When that sample is too old,
- * either the sampler is stuck, and what it left must not be believed, or this
- * process sees another clock than it: then its answer to a wake-up is now.
- * False when there is no working sampler.
+ * Gets the time by the sampler's clock: its last sample plus what the
+ * monotonic clock has counted since. When that sample is too old, either the
+ * sampler is stuck, and its samples must not be believed, or this process
+ * sees another clock than it does: then its answer to a wake-up is now. False,
+ * and this process's time, when no sampler works.
  */
 bool
-repl_sampler_now(TimestampTz *now)
+replication_time_now(TimestampTz *now)
 {
-	TimestampTz sampled_at;
+	ReplSampling sampling;
 	TimeOffset	age;
-	bool		running;
 
 	*now = GetCurrentTimestamp();
-	if (repl_shared == NULL)
+	replication_state_read(&sampling);
+	if (!sampling.running || sampling.sampled_at == 0)
 		return false;
-	LWLockAcquire(repl_shared->lock, LW_SHARED);
-	running = repl_shared->sampler_pid != 0;
-	sampled_at = repl_shared->sampled_at;
-	age = repl_monotonic_now() - repl_shared->sampled_monotonic;
-	LWLockRelease(repl_shared->lock);
-	if (!running || sampled_at == 0)
-		return false;
+	age = replication_time_monotonic() - sampling.sampled_monotonic;
 	if (age < 0 || age > (TimeOffset) repl_sample_interval * 3000 + USECS_PER_SEC)
 	{
-		if (!wake_sampler(sampled_at))
+		if (!wake_sampler(&sampling))
 			return false;
-		LWLockAcquire(repl_shared->lock, LW_SHARED);
-		sampled_at = repl_shared->sampled_at;
-		LWLockRelease(repl_shared->lock);
 		age = 0;
 	}
-	*now = sampled_at + age;
+	*now = sampling.sampled_at + age;
 	return true;
 }

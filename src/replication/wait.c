@@ -1,12 +1,12 @@
 /*
- * repl_wait.c
+ * wait.c
  *		Reading one's own writes from a standby.
  *
- * A token is the timeline and the LSN that a commit lies before. A standby
- * that has replayed up to there shows the commit, unless a failover left it
- * on an abandoned timeline: the history of timelines decides that.
+ * Invariant: a token is the timeline and the LSN that a commit lies before. A
+ * standby that has replayed up to there shows the commit, unless a failover
+ * left it on an abandoned timeline: the history of timelines decides that.
  */
-#include "replication/state.h"
+#include "postgres.h"
 
 #include "access/timeline.h"
 #include "access/xact.h"
@@ -27,7 +27,7 @@
 #define ERRCODE_SAGAZ_WAIT_PROMOTED		MAKE_SQLSTATE('S', 'H', '0', '0', '2')
 #define ERRCODE_SAGAZ_TIMELINE_LOST		MAKE_SQLSTATE('S', 'H', '0', '0', '3')
 
-/* Naps between two looks: soon at first, never longer than this. */
+/* ms between two looks, at first and later */
 #define NAP_FIRST_MS	1
 #define NAP_LAST_MS		4
 #define NAP_SHORT_TURNS	64
@@ -72,8 +72,8 @@ parse_token(text *input)
 
 /*
  * The end of the last record in WAL. Where that ends a page, the insert
- * position already stands behind the next page's header, where after a
- * segment switch no standby gets before somebody writes again.
+ * position already stands behind the next page's header, which after a
+ * segment switch no standby reaches before the next record.
  */
 static XLogRecPtr
 last_record_end(void)
@@ -108,6 +108,7 @@ current_token(void)
 	return token;
 }
 
+/* Returns a token that covers every commit before this call. */
 Datum
 sagaz_commit_token(PG_FUNCTION_ARGS)
 {
@@ -131,9 +132,10 @@ local_position(TimeLineID *tli)
 }
 
 /*
- * Is the token's commit part of what this server has? On another timeline it
- * is if that one was left behind only later. A token of a timeline that isn't
- * in the history may be of one that the server has yet to follow, if younger.
+ * Whether the token's commit is part of this server's data. One of another
+ * timeline is, if the history left that timeline only after it. A timeline
+ * that isn't in the history, if younger, may be one that the server has yet to
+ * follow.
  */
 static Verdict
 judge(const Token *token)
@@ -147,7 +149,7 @@ judge(const Token *token)
 	{
 		if (lsn >= token->lsn)
 			return REPLAYED;
-		/* an asynchronous commit of a primary is there before it is flushed */
+		/* a primary shows an asynchronous commit before it is flushed */
 		if (!RecoveryInProgress())
 			return last_record_end() >= token->lsn ? REPLAYED : LOST;
 		return NOT_YET;
@@ -176,6 +178,7 @@ report_lost(const Token *token)
 					   tli)));
 }
 
+/* Returns whether this server shows the commit; an error when it never will. */
 Datum
 sagaz_has_replayed(PG_FUNCTION_ARGS)
 {
@@ -188,10 +191,10 @@ sagaz_has_replayed(PG_FUNCTION_ARGS)
 }
 
 /*
- * Replay may have to wait for this very session's snapshot, so it must not
- * hold one. CALL at the top level or in a DO block outside of a transaction
- * block runs under snapshots of portals only, which may be dropped, as COMMIT
- * in a procedure does; whatever runs next in them takes a new one.
+ * Replay may conflict with this session's own snapshot, so it must not hold
+ * one. CALL at the top level or in a DO block outside of a transaction block
+ * runs under snapshots of portals only, which may be dropped, as COMMIT in a
+ * procedure does; the next statement in them takes a new one.
  */
 static void
 drop_snapshots(PG_FUNCTION_ARGS)
@@ -247,12 +250,24 @@ report_timeout(const Token *token)
 			 errhint("Read from the primary, or look at sagaz_ha.standby_status().")));
 }
 
+static void
+report_promoted(const Token *token)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SAGAZ_WAIT_PROMOTED),
+			 errmsg("standby was promoted before it replayed commit token %u:%X/%X",
+					token->tli, LSN_FORMAT_ARGS(token->lsn)),
+			 errhint("What was committed on the old primary after the promotion point is lost.")));
+}
+
+/* Waits until this server shows the commit, or until the timeout. */
 Datum
 sagaz_wait_for_replay(PG_FUNCTION_ARGS)
 {
 	Token		token;
 	TimestampTz until;
 	bool		was_standby = RecoveryInProgress();
+	uint32		wait_event;
 	int			turn;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -262,6 +277,7 @@ sagaz_wait_for_replay(PG_FUNCTION_ARGS)
 	token = parse_token(PG_GETARG_TEXT_PP(0));
 	until = deadline(PG_GETARG_INTERVAL_P(1));
 	drop_snapshots(fcinfo);
+	wait_event = sagaz_wait_event("SagazHaWaitForReplay");
 
 	for (turn = 0;; turn++)
 	{
@@ -271,11 +287,7 @@ sagaz_wait_for_replay(PG_FUNCTION_ARGS)
 		if (verdict == REPLAYED)
 			break;
 		if (verdict == LOST && promoted)
-			ereport(ERROR,
-					(errcode(ERRCODE_SAGAZ_WAIT_PROMOTED),
-					 errmsg("standby was promoted before it replayed commit token %u:%X/%X",
-							token.tli, LSN_FORMAT_ARGS(token.lsn)),
-					 errhint("What was committed on the old primary after the promotion point is lost.")));
+			report_promoted(&token);
 		if (verdict == LOST)
 			report_lost(&token);
 		if (GetCurrentTimestamp() >= until)
@@ -284,7 +296,7 @@ sagaz_wait_for_replay(PG_FUNCTION_ARGS)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 turn < NAP_SHORT_TURNS ? NAP_FIRST_MS : NAP_LAST_MS,
-						 sagaz_wait_event("SagazHaWaitForReplay"));
+						 wait_event);
 		ResetLatch(MyLatch);
 	}
 	PG_RETURN_VOID();

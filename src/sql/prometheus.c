@@ -1,6 +1,8 @@
 /*
- * metrics.c
+ * prometheus.c
  *		Labels of a metric as the Prometheus text format has them.
+ *
+ * Invariant: whatever a label's value is, its line parses.
  */
 #include "postgres.h"
 
@@ -50,7 +52,7 @@ append_value(StringInfo out, const JsonbValue *value)
 	appendStringInfoChar(out, '"');
 }
 
-/* {"slot": "a"} becomes {slot="a"}, and an empty object nothing. */
+/* Returns {slot="a"} for {"slot": "a"}, and nothing for an empty object. */
 Datum
 sagaz_prometheus_labels(PG_FUNCTION_ARGS)
 {

@@ -1,20 +1,21 @@
-CREATE FUNCTION sagaz_ha._replication_metrics()
+CREATE FUNCTION sagaz_ha._replication_metrics(seen sagaz_ha._observation)
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_health()),
-  s AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
+  WITH h AS MATERIALIZED (SELECT * FROM sagaz_ha._health(seen)),
+  s AS MATERIALIZED (SELECT u.* FROM unnest(seen.standbys) AS u),
   l AS MATERIALIZED (
     SELECT jsonb_build_object('slot', r.slot_name) AS labels,
            ARRAY[array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], r.status)::float8 - 1,
                  r.active::integer, r.retained_bytes, extract(epoch FROM r.retained_age),
                  r.bytes_to_loss, extract(epoch FROM r.time_to_loss)] AS numbers
-    FROM sagaz_ha.replication_slot_risk() AS r),
-  x AS MATERIALIZED (SELECT * FROM sagaz_ha.xmin_holders()),
+    FROM unnest(seen.slots) AS r),
+  x AS MATERIALIZED (SELECT * FROM sagaz_ha._xmin_holders()),
   m (name, type, help, labels, value) AS (
     -- of this server
     SELECT v.name, v.type, v.help, v.labels, v.value
@@ -29,7 +30,7 @@ BEGIN
       ('sagaz_ha_standbys_streaming', 'gauge', 'Standbys that stream from this server.', '{}', h.standbys_streaming),
       ('sagaz_ha_standbys_expected', 'gauge', 'Standbys that should.', '{}', h.standbys_expected),
       ('sagaz_ha_sync_required', 'gauge', 'Synchronous standbys that commits wait for.', '{}', h.sync_required),
-      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are there.', '{}', h.sync_available),
+      ('sagaz_ha_sync_available', 'gauge', 'Synchronous standbys that are connected.', '{}', h.sync_available),
       ('sagaz_ha_sync_waiters', 'gauge', 'Sessions that wait for synchronous standbys.', '{}', h.sync_waiters),
       ('sagaz_ha_staleness_bound_seconds', 'gauge', 'All that was committed before now minus this is visible here.',
        '{}', extract(epoch FROM h.staleness_bound)),
@@ -41,7 +42,7 @@ BEGIN
       ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files))
       AS v (name, type, help, labels, value)
     UNION ALL
-    -- lag: on a standby its own, on a primary each standby's
+    -- on a standby its own lag, on a primary that of each standby
     SELECT 'sagaz_postgres_replication_lag_seconds', 'gauge', 'Replay lag, by the LSN clock.',
            jsonb_build_object('standby', h.node_name, 'source', h.lag_source), extract(epoch FROM h.replay_lag)
     FROM h WHERE h.role <> 'primary'
@@ -67,11 +68,11 @@ BEGIN
            jsonb_build_object('standby', s.standby_name), extract(epoch FROM max(s.reply_age))
     FROM s WHERE s.kind = 'standby' GROUP BY s.standby_name
     UNION ALL
-    -- of each slot: VALUES with references to it would be compiled for each
+    -- per slot: VALUES that refer to a slot's columns would be compiled for each slot
     SELECT v.name, 'gauge', v.help, l.labels, l.numbers[v.n]
     FROM (VALUES
       (1, 'sagaz_ha_slot_status', 'Replication slot: 0 ok, 1 warning, 2 critical, 3 unknown.'),
-      (2, 'sagaz_ha_slot_active', 'Whether somebody is connected to the slot.'),
+      (2, 'sagaz_ha_slot_active', 'Whether a consumer is connected to the slot.'),
       (3, 'sagaz_ha_slot_retained_bytes', 'WAL that the slot keeps.'),
       (4, 'sagaz_ha_slot_retained_seconds', 'Age of the oldest WAL that the slot keeps.'),
       (5, 'sagaz_ha_slot_bytes_to_loss', 'WAL until the slot is lost or the disk is full.'),
@@ -82,14 +83,14 @@ BEGIN
     SELECT 'sagaz_ha_xmin_age', 'gauge', 'Transactions by which vacuum is held back.',
            jsonb_build_object('kind', x.kind), max(x.age)
     FROM x GROUP BY x.kind)
-  -- what isn't known is left out: a sample of 0 would be a lie
+  -- an unknown value has no row: 0 would be a measurement
   SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha._replication_metrics() IS
+COMMENT ON FUNCTION sagaz_ha._replication_metrics(sagaz_ha._observation) IS
   'internal: the metrics of replication and slots';
 
-CREATE FUNCTION sagaz_ha._partition_metrics()
+CREATE FUNCTION sagaz_ha._partition_metrics(preloaded boolean)
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
@@ -135,8 +136,9 @@ BEGIN
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.backend_type = w.type
     GROUP BY w.type)
   SELECT m.name, m.type, m.help, m.labels, m.value FROM m WHERE m.value IS NOT NULL;
-  -- An error without preloading. The history is no counter: old rows go.
-  IF (SELECT n.sampled_at IS NOT NULL FROM sagaz_ha._node_state() AS n) THEN
+  -- Shared memory, which needs preloading, and not the history: old rows of
+  -- that are deleted, so it is no counter.
+  IF preloaded THEN
     RETURN QUERY
     SELECT v.name, v.type, v.help,
            jsonb_build_object('database', w.database, 'process', w.process), v.value
@@ -151,19 +153,25 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha._partition_metrics() IS
+COMMENT ON FUNCTION sagaz_ha._partition_metrics(boolean) IS
   'internal: the metrics of partitions and of the processes that maintain them';
 
 CREATE FUNCTION sagaz_ha.metrics()
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
-  SELECT r.name, r.type, r.help, r.labels, r.value FROM sagaz_ha._replication_metrics() AS r
-  UNION ALL
-  SELECT p.name, p.type, p.help, p.labels, p.value FROM sagaz_ha._partition_metrics() AS p;
-END;
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  seen sagaz_ha._observation := sagaz_ha._observe();
+BEGIN
+  RETURN QUERY SELECT * FROM sagaz_ha._replication_metrics(seen);
+  RETURN QUERY SELECT * FROM sagaz_ha._partition_metrics((seen.node).sampled_at IS NOT NULL);
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.metrics() IS
-  'every number for monitoring; what is not known has no row';
+  'every number for monitoring; an unknown value has no row';
 
 CREATE FUNCTION sagaz_ha._prometheus_labels(labels jsonb) RETURNS text
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_prometheus_labels';
@@ -206,7 +214,7 @@ BEGIN
     SELECT p.status, format('partitions %s: %s: %s', p.check_name, coalesce(p.table_name, 'server'), p.details), 1
     FROM sagaz_ha.partition_health() AS p WHERE p.status <> 'ok'),
   worst AS (
-    SELECT sagaz_ha._status(array_agg(f.status || ':')) AS status FROM found AS f)
+    SELECT sagaz_ha._status(array_agg(ROW(f.status, f.summary)::sagaz_ha._reason)) AS status FROM found AS f)
   SELECT array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], w.status) - 1,
          upper(w.status) || ' - ' ||
          (SELECT string_agg(f.summary, '; ' ORDER BY f.status <> w.status, f.o) FROM found AS f)

@@ -1,17 +1,20 @@
-CREATE FUNCTION sagaz_ha.promotion_checks()
+CREATE FUNCTION sagaz_ha._promotion_checks(receiver sagaz_ha._receiver_state)
 RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
+DECLARE
+  limits sagaz_ha._thresholds := sagaz_ha._thresholds();
 BEGIN
   RETURN QUERY
   WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
-  t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
+  t AS (SELECT (limits).*),
   w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
-  me AS MATERIALIZED (SELECT * FROM sagaz_ha.standby_status()),
+  me AS MATERIALIZED (SELECT * FROM sagaz_ha._standby_status(limits, receiver)),
   below AS (SELECT count(*) FILTER (WHERE s.kind = 'standby' AND s.state = 'streaming') AS streaming
-            FROM sagaz_ha.replication_standbys() AS s)
+            FROM sagaz_ha._standbys(limits) AS s)
   SELECT c.check_name, coalesce(c.passed, false), c.severity, coalesce(c.observed, 'unknown'), c.required,
          CASE WHEN coalesce(c.passed, false) THEN NULL ELSE c.hint END
   FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below LEFT JOIN me ON true CROSS JOIN LATERAL (VALUES
@@ -22,8 +25,8 @@ BEGIN
      format('%s bytes missing, upstream heard %s ago', me.receive_lag_bytes, coalesce(me.message_age::text, 'never')),
      '0 bytes missing, upstream in contact',
      'What this standby has not received is lost: see data_loss_bound in promotion_readiness().'),
-    -- the longer a primary is dead, the longer is the lag; but no wait makes it
-    -- less: what its death lost is data_received's
+    -- The lag grows for as long as the primary is dead, and no wait makes it
+    -- less: data_received judges what was not received.
     ('lag', me.replay_lag < t.replay_lag_critical
             OR (NOT me.upstream_in_contact AND me.replay_lsn >= me.received_lsn), 'required', me.replay_lag::text,
      format('less than %s, or all replayed that came before contact was lost', t.replay_lag_critical),
@@ -49,6 +52,20 @@ BEGIN
     AS c (check_name, passed, severity, observed, required, hint);
 END
 $$;
+COMMENT ON FUNCTION sagaz_ha._promotion_checks(sagaz_ha._receiver_state) IS
+  'internal: promotion_checks() by what was read of the receiver';
+
+CREATE FUNCTION sagaz_ha.promotion_checks()
+RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT c.* FROM sagaz_ha._promotion_checks(sagaz_ha._receiver_state()) AS c;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.promotion_checks() IS
   'what speaks against promoting this server now';
 
@@ -69,15 +86,16 @@ BEGIN
                 make_interval(secs => least((r.received_lsn - r.replay_lsn)::float8 / r.replay_speed, 1e9))
          END,
          c.failed, c.advice
-  FROM (SELECT bool_and(p.passed) FILTER (WHERE p.severity = 'required') AS ready,
+  FROM sagaz_ha._receiver_state() AS r,
+       LATERAL (
+        SELECT bool_and(p.passed) FILTER (WHERE p.severity = 'required') AS ready,
                coalesce(array_agg(p.check_name) FILTER (WHERE NOT p.passed AND p.severity = 'required'), '{}') AS failed,
                coalesce(array_agg(p.check_name) FILTER (WHERE NOT p.passed AND p.severity = 'advised'), '{}') AS advice
-        FROM sagaz_ha.promotion_checks() AS p) AS c,
-       sagaz_ha._receiver_state() AS r;
+        FROM sagaz_ha._promotion_checks(r) AS p) AS c;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.promotion_readiness() IS
-  'whether this standby can be promoted, what would be lost and how long it would take';
+  'whether this standby can be promoted, the data that would be lost and the time that it would take';
 
 CREATE FUNCTION sagaz_ha.node_ready(purpose text, max_staleness interval DEFAULT NULL)
 RETURNS boolean

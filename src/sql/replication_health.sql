@@ -1,4 +1,29 @@
-CREATE FUNCTION sagaz_ha.replication_health()
+CREATE TYPE sagaz_ha._observation AS (
+  limits sagaz_ha._thresholds, node sagaz_ha._node_state, wal sagaz_ha._wal_state,
+  standbys sagaz_ha._standby[], slots sagaz_ha._slot[]);
+COMMENT ON TYPE sagaz_ha._observation IS
+  'internal: what replication health and metrics are made from';
+
+CREATE FUNCTION sagaz_ha._observe() RETURNS sagaz_ha._observation
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  seen sagaz_ha._observation;
+BEGIN
+  seen.limits := sagaz_ha._thresholds();
+  seen.node := sagaz_ha._node_state();
+  seen.wal := sagaz_ha._wal_state();
+  seen.standbys := ARRAY(SELECT s FROM sagaz_ha._standbys(seen.limits) AS s);
+  seen.slots := ARRAY(SELECT s FROM sagaz_ha._slots(seen.limits, seen.node, seen.wal) AS s);
+  RETURN seen;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._observe() IS
+  'internal: reads thresholds, node, WAL directory, standbys and slots, each once';
+
+CREATE FUNCTION sagaz_ha._health(seen sagaz_ha._observation)
 RETURNS TABLE (
   checked_at timestamptz, node_name text, role text, status text, reasons text[], summary text,
   system_identifier text, timeline_id bigint, current_lsn pg_lsn,
@@ -9,16 +34,18 @@ RETURNS TABLE (
   wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH n AS MATERIALIZED (SELECT * FROM sagaz_ha._node_state()),
-  t AS MATERIALIZED (SELECT * FROM sagaz_ha._thresholds()),
-  w AS MATERIALIZED (SELECT * FROM sagaz_ha._wal_state()),
-  me AS MATERIALIZED (SELECT * FROM sagaz_ha.standby_status()),
-  standby AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_standbys()),
-  slot AS MATERIALIZED (SELECT * FROM sagaz_ha.replication_slot_risk()),
+  WITH n AS (SELECT (seen.node).*),
+  t AS (SELECT (seen.limits).*),
+  w AS (SELECT (seen.wal).*),
+  standby AS MATERIALIZED (SELECT s.* FROM unnest(seen.standbys) AS s),
+  slot AS MATERIALIZED (SELECT s.* FROM unnest(seen.slots) AS s),
+  me AS MATERIALIZED (
+    SELECT * FROM sagaz_ha._standby_status(seen.limits, sagaz_ha._receiver_state())),
   -- one row each from here on
   below AS (
     SELECT count(*) FILTER (WHERE s.kind = 'standby' AND s.state = 'streaming')::integer AS streaming,
@@ -39,7 +66,8 @@ BEGIN
     FROM pg_catalog.pg_stat_activity AS a WHERE a.wait_event = 'SyncRep'),
   expected AS (
     SELECT greatest(t.expected_standbys, cardinality(t.expected_standby_names)) AS standbys FROM t),
-  found AS (
+  -- materialized, because reasons are read several times below
+  found AS MATERIALIZED (
     SELECT n.node_name, n.in_recovery, n.promoting, n.system_identifier, n.timeline_id, n.lsn,
            CASE WHEN NOT n.in_recovery THEN n.sync_required END AS sync_required,
            below.streaming, below.connected, expected.standbys AS standbys_expected,
@@ -55,37 +83,42 @@ BEGIN
                               CASE WHEN n.sampler_running THEN 'lsn_clock' ELSE 'reported' END)
            END AS lag_source,
            array_remove(ARRAY[
-             CASE WHEN n.promoting THEN 'warning: promotion is under way' END,
+             CASE WHEN n.promoting THEN
+               ROW('warning',
+                   'promotion is under way')::sagaz_ha._reason END,
              CASE WHEN below.streaming < expected.standbys THEN
-               format('critical: %s of %s expected standbys are streaming', below.streaming, expected.standbys) END,
+               ROW('critical',
+                   format('%s of %s expected standbys are streaming', below.streaming, expected.standbys))::sagaz_ha._reason END,
              CASE WHEN NOT n.in_recovery AND below.sync_available < n.sync_required THEN
-               format('critical: %s of %s required synchronous standbys are there; %s sessions wait for them',
-                      below.sync_available, n.sync_required, sync.waiters) END,
+               ROW('critical',
+                   format('%s of %s required synchronous standbys are there; %s sessions wait for them',
+                      below.sync_available, n.sync_required, sync.waiters))::sagaz_ha._reason END,
              CASE WHEN w.disk_free_bytes < t.wal_disk_free_critical THEN
-               format('critical: %s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes))
+               ROW('critical',
+                   format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
                   WHEN w.disk_free_bytes IS NULL THEN
-               'unknown: free space for WAL is not known' END], NULL)
+               ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END], NULL)
            || coalesce(me.reasons, '{}')
-           || ARRAY(SELECT format('%s: standby %s: %s', split_part(r, ': ', 1), s.standby_name,
-                                  substr(r, length(split_part(r, ': ', 1)) + 3))
+           || ARRAY(SELECT ROW(r.severity, format('standby %s: %s', s.standby_name, r.message))::sagaz_ha._reason
                     FROM standby AS s, unnest(s.reasons) AS r)
-           || ARRAY(SELECT format('%s: slot %s: %s', split_part(r, ': ', 1), s.slot_name,
-                                  substr(r, length(split_part(r, ': ', 1)) + 3))
+           || ARRAY(SELECT ROW(r.severity, format('slot %s: %s', s.slot_name, r.message))::sagaz_ha._reason
                     FROM slot AS s, unnest(s.reasons) AS r) AS reasons
     FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below CROSS JOIN slots CROSS JOIN sync
     CROSS JOIN expected LEFT JOIN me ON true),
-  named AS (
+  named AS MATERIALIZED (
     SELECT f.*, sagaz_ha._status(f.reasons) AS status,
            CASE WHEN NOT f.in_recovery THEN 'primary'
                 WHEN f.promoting THEN 'promoting'
                 WHEN f.connected > 0 THEN 'cascading_standby'
                 ELSE 'standby' END AS role
     FROM found AS f)
-  SELECT clock_timestamp(), d.node_name, d.role, d.status, d.reasons,
+  SELECT clock_timestamp(), d.node_name, d.role, d.status, sagaz_ha._reason_lines(d.reasons),
          format('%s %s, timeline %s: %s', d.role, d.node_name, d.timeline_id,
-           CASE WHEN cardinality(d.reasons) > 0 THEN
-                  (SELECT string_agg(r, '; ' ORDER BY NOT starts_with(r, d.status), o)
-                   FROM unnest(d.reasons) WITH ORDINALITY AS u (r, o))
+           CASE WHEN d.status <> 'ok' THEN
+                  array_to_string(sagaz_ha._reason_lines(ARRAY(
+                    SELECT ROW(r.severity, r.message)::sagaz_ha._reason
+                    FROM unnest(d.reasons) WITH ORDINALITY AS r (severity, message, o)
+                    ORDER BY r.severity <> d.status, r.o)), '; ')
                 WHEN d.in_recovery THEN
                   format('%s, lag %s', d.replay_state, d.replay_lag)
                 ELSE format('%s standbys streaming, lag %s', d.streaming, coalesce(d.replay_lag::text, 'not known'))
@@ -95,6 +128,27 @@ BEGIN
          d.replay_lag, d.replay_lag_bytes, d.staleness_bound, d.message_age,
          d.at_risk, d.xmin_age, d.wal_bytes, d.disk_free_bytes, d.archive_ready_files, d.lag_source
   FROM named AS d;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._health(sagaz_ha._observation) IS
+  'internal: replication_health() by what was observed';
+
+CREATE FUNCTION sagaz_ha.replication_health()
+RETURNS TABLE (
+  checked_at timestamptz, node_name text, role text, status text, reasons text[], summary text,
+  system_identifier text, timeline_id bigint, current_lsn pg_lsn,
+  standbys_streaming integer, standbys_expected integer,
+  sync_required integer, sync_available integer, sync_waiters integer,
+  replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
+  upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
+  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT h.* FROM sagaz_ha._health(sagaz_ha._observe()) AS h;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.replication_health() IS

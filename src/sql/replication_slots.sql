@@ -1,12 +1,18 @@
-CREATE FUNCTION sagaz_ha.replication_slot_risk()
-RETURNS TABLE (
+CREATE TYPE sagaz_ha._slot AS (
   slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn,
   retained_bytes bigint, retained_age interval, safe_wal_bytes bigint,
   bytes_to_loss bigint, time_to_loss interval, limited_by text,
   wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer,
-  status text, reasons text[], remedy text)
+  status text, reasons sagaz_ha._reason[], remedy text);
+COMMENT ON TYPE sagaz_ha._slot IS
+  'internal: a replication slot, the WAL that it keeps and the time to its loss';
+
+CREATE FUNCTION sagaz_ha._slots(
+  limits sagaz_ha._thresholds, node sagaz_ha._node_state, wal sagaz_ha._wal_state)
+RETURNS SETOF sagaz_ha._slot
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -22,10 +28,9 @@ BEGIN
     -- as JSON for the columns that only newer servers have
     FROM (SELECT r.*, to_jsonb(r) AS j FROM pg_catalog.pg_replication_slots AS r OFFSET 0) AS l),
   once AS MATERIALIZED (
-    SELECT t.slot_retained_warning, t.slot_time_to_loss_critical, t.xmin_age_warning,
-           n.lsn, w.disk_free_bytes, sagaz_ha._wal_speed() AS speed,
-           nullif(current_setting('idle_replication_slot_timeout', true), '0')::interval AS idle_timeout
-    FROM sagaz_ha._thresholds() AS t, sagaz_ha._node_state() AS n, sagaz_ha._wal_state() AS w),
+    SELECT limits.slot_retained_warning, limits.slot_time_to_loss_critical, limits.xmin_age_warning,
+           node.lsn, wal.disk_free_bytes, sagaz_ha._wal_speed() AS speed,
+           nullif(current_setting('idle_replication_slot_timeout', true), '0')::interval AS idle_timeout),
   base AS (
     SELECT s.*, o.*, s.invalidation_reason IS NOT NULL AS lost,
            CASE WHEN s.invalidation_reason IS NOT NULL OR s.restart_lsn IS NULL THEN 0
@@ -48,7 +53,7 @@ BEGIN
                                make_interval(secs => least(l.bytes_to_loss / l.speed, 1e9)) END,
                         l.idle_left) END AS time_to_loss
     FROM loss AS l),
-  judged AS (
+  judged AS MATERIALIZED (
     SELECT d.*,
       CASE
         WHEN d.lost THEN d.invalidation_reason
@@ -58,18 +63,25 @@ BEGIN
         ELSE 'disk'
       END AS limited_by,
       array_remove(ARRAY[
-        CASE WHEN d.lost THEN format('critical: slot is lost (%s)', d.invalidation_reason)
+        CASE WHEN d.lost THEN
+          ROW('critical',
+              format('slot is lost (%s)', d.invalidation_reason))::sagaz_ha._reason
              WHEN d.wal_status = 'unreserved' THEN
-               'critical: WAL that the slot needs goes with the next checkpoint' END,
+               ROW('critical',
+                   'WAL that the slot needs goes with the next checkpoint')::sagaz_ha._reason END,
         CASE WHEN NOT d.lost AND d.time_to_loss <= d.slot_time_to_loss_critical
               AND (NOT d.active OR d.retained_bytes >= d.slot_retained_warning) THEN
-          format('critical: %s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)) END,
+          ROW('critical',
+              format('%s until it is lost or the disk is full', date_trunc('second', d.time_to_loss)))::sagaz_ha._reason END,
         CASE WHEN d.retained_bytes >= d.slot_retained_warning THEN
-          format('warning: keeps %s of WAL', pg_size_pretty(d.retained_bytes)) END,
-        CASE WHEN NOT d.lost AND NOT d.active THEN 'warning: nobody is connected to it' END,
+          ROW('warning',
+              format('keeps %s of WAL', pg_size_pretty(d.retained_bytes)))::sagaz_ha._reason END,
+        CASE WHEN NOT d.lost AND NOT d.active THEN
+          ROW('warning',
+              'nobody is connected to it')::sagaz_ha._reason END,
         CASE WHEN greatest(d.xmin_age, d.catalog_xmin_age) >= d.xmin_age_warning THEN
-          format('warning: holds back vacuum by %s transactions',
-                 greatest(d.xmin_age, d.catalog_xmin_age)) END], NULL) AS reasons
+          ROW('warning', format('holds back vacuum by %s transactions',
+                 greatest(d.xmin_age, d.catalog_xmin_age)))::sagaz_ha._reason END], NULL) AS reasons
     FROM timed AS d)
   SELECT j.slot_name, j.slot_type, j.active, j.active_pid, j.restart_lsn,
          j.retained_bytes, CASE WHEN NOT j.lost THEN j.retained_age END,
@@ -84,8 +96,31 @@ BEGIN
   FROM judged AS j;
 END
 $$;
+COMMENT ON FUNCTION sagaz_ha._slots(sagaz_ha._thresholds, sagaz_ha._node_state, sagaz_ha._wal_state) IS
+  'internal: replication_slot_risk() by what was read; reasons are typed';
+
+CREATE FUNCTION sagaz_ha.replication_slot_risk()
+RETURNS TABLE (
+  slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn,
+  retained_bytes bigint, retained_age interval, safe_wal_bytes bigint,
+  bytes_to_loss bigint, time_to_loss interval, limited_by text,
+  wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer,
+  status text, reasons text[], remedy text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT s.slot_name, s.slot_type, s.active, s.active_pid, s.restart_lsn, s.retained_bytes,
+         s.retained_age, s.safe_wal_bytes, s.bytes_to_loss, s.time_to_loss, s.limited_by,
+         s.wal_status, s.invalidation_reason, s.xmin_age, s.catalog_xmin_age, s.status,
+         sagaz_ha._reason_lines(s.reasons), s.remedy
+  FROM sagaz_ha._slots(sagaz_ha._thresholds(), sagaz_ha._node_state(), sagaz_ha._wal_state()) AS s;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha.replication_slot_risk() IS
-  'every replication slot: what it keeps, and when it or the disk is lost';
+  'every replication slot: the WAL that it keeps, and the time until it is lost or the disk is full';
 
 CREATE FUNCTION sagaz_ha.wal_retention()
 RETURNS TABLE (cause text, name text, oldest_lsn pg_lsn, bytes bigint, age interval, binds boolean, details text)
@@ -122,20 +157,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.wal_retention() IS
-  'what keeps WAL, from where on, and which of them binds';
+  'what keeps WAL, from which position, and which of them binds';
 
-CREATE FUNCTION sagaz_ha.xmin_holders()
+CREATE FUNCTION sagaz_ha._xmin_holders()
 RETURNS TABLE (kind text, name text, pid integer, database text, xmin xid, age integer,
-               catalog_only boolean, since timestamptz, status text, remedy text)
+               catalog_only boolean, since timestamptz, remedy text)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT h.kind, h.name, h.pid, h.database, h.xmin, age(h.xmin), h.catalog_only, h.since,
-         CASE WHEN age(h.xmin) >= t.xmin_age_warning THEN 'warning' ELSE 'ok' END, h.remedy
-  FROM sagaz_ha._thresholds() AS t, (
+  SELECT h.kind, h.name, h.pid, h.database, h.xmin, age(h.xmin), h.catalog_only, h.since, h.remedy
+  FROM (
     SELECT 'backend' AS kind, coalesce(nullif(a.application_name, ''), a.backend_type) AS name,
            a.pid, a.datname::text AS database,
            CASE WHEN a.backend_xid IS NULL OR age(a.backend_xmin) >= age(a.backend_xid)
@@ -160,9 +194,26 @@ BEGIN
     UNION ALL
     SELECT 'prepared_transaction', p.gid, NULL, p.database::text, p.transaction, false, p.prepared,
            format('COMMIT PREPARED or ROLLBACK PREPARED %L.', p.gid)
-    FROM pg_catalog.pg_prepared_xacts AS p) AS h
-  ORDER BY age(h.xmin) DESC;
+    FROM pg_catalog.pg_prepared_xacts AS p) AS h;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._xmin_holders() IS
+  'internal: xmin_holders(), unsorted and not judged';
+
+CREATE FUNCTION sagaz_ha.xmin_holders()
+RETURNS TABLE (kind text, name text, pid integer, database text, xmin xid, age integer,
+               catalog_only boolean, since timestamptz, status text, remedy text)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT h.kind, h.name, h.pid, h.database, h.xmin, h.age, h.catalog_only, h.since,
+         CASE WHEN h.age >= t.xmin_age_warning THEN 'warning' ELSE 'ok' END, h.remedy
+  FROM sagaz_ha._thresholds() AS t, sagaz_ha._xmin_holders() AS h
+  ORDER BY h.age DESC;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.xmin_holders() IS
-  'who holds back vacuum, the worst first, and what to do about it';
+  'what holds back vacuum, the oldest first, and the remedy';

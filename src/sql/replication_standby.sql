@@ -1,4 +1,3 @@
--- Of a standby's startup process: what it waits for, and for whom.
 CREATE FUNCTION sagaz_ha._replay_block(
   OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
 LANGUAGE sql VOLATILE PARALLEL RESTRICTED
@@ -16,8 +15,8 @@ BEGIN ATOMIC
                    (l.locktype, l.database, l.relation, l.transactionid, l.virtualxid,
                     l.classid, l.objid, l.objsubid)
               WHERE l.pid = w.pid AND NOT l.granted)
-           -- Replay doesn't say whose snapshot is in the way. In the database
-           -- that it is about, it is the oldest one, at least.
+           -- Replay doesn't say which snapshot it conflicts with: in the database
+           -- concerned, at least with the oldest.
            WHEN 'conflict' THEN
              (SELECT array_agg(b.pid ORDER BY b.age DESC)
               FROM (SELECT a.pid, age(a.backend_xmin) AS age,
@@ -45,7 +44,7 @@ END;
 COMMENT ON FUNCTION sagaz_ha._replay_block() IS
   'internal: what the startup process waits for, and which backends it waits for';
 
-CREATE FUNCTION sagaz_ha.standby_status()
+CREATE FUNCTION sagaz_ha._standby_status(limits sagaz_ha._thresholds, receiver sagaz_ha._receiver_state)
 RETURNS TABLE (
   receiver_state text, receiver_pid integer, receiver_restarts bigint,
   upstream_host text, upstream_port integer, slot_name text,
@@ -56,57 +55,62 @@ RETURNS TABLE (
   replay_state text, blocking_pids integer[], blocked_for interval,
   replay_bytes_per_second float8, catchup_eta interval,
   lag_source text, clock_offset interval, upstream_in_contact boolean,
-  scope text, status text, reasons text[])
+  scope text, status text, reasons sagaz_ha._reason[])
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
-         s.upstream_host, s.upstream_port, s.slot_name,
-         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
-         s.received_timeline, s.replay_timeline,
-         s.receive_lag_bytes, s.replay_backlog_bytes,
-         s.replay_lag, s.staleness_bound, s.message_age,
-         s.replay_state, s.blocking_pids, s.blocked_for,
-         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
-         s.scope, sagaz_ha._status(s.reasons), s.reasons
-  FROM (
+  WITH s AS MATERIALIZED (
     SELECT b.*,
       array_remove(ARRAY[
-        CASE WHEN b.replay_lag IS NULL THEN 'unknown: replay lag is not known' END,
+        CASE WHEN b.replay_lag IS NULL THEN
+          ROW('unknown',
+              'replay lag is not known')::sagaz_ha._reason END,
         CASE
           WHEN NOT b.streaming_configured THEN NULL
           WHEN b.starts_unheard >= 3 AND NOT b.in_contact THEN
-            format('critical: %s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
-                   b.starts_unheard)
+            ROW('critical',
+                format('%s starts of the WAL receiver without a message from the upstream: it may be gone, or no longer have the WAL that is needed; see the server log',
+                   b.starts_unheard))::sagaz_ha._reason
           WHEN b.message_age > t.contact_grace THEN
-            format('critical: nothing heard from the upstream for %s', date_trunc('second', b.message_age))
+            ROW('critical',
+                format('nothing heard from the upstream for %s', date_trunc('second', b.message_age)))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' AND b.message_age IS NULL THEN
-            format('unknown: WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state)
+            ROW('unknown',
+                format('WAL receiver is %s, and nothing was heard from the upstream yet', b.receiver_state))::sagaz_ha._reason
           WHEN b.receiver_state <> 'streaming' THEN
-            format('warning: WAL receiver is %s', b.receiver_state)
-          WHEN NOT b.responsive THEN 'warning: WAL receiver does not react'
+            ROW('warning', format('WAL receiver is %s', b.receiver_state))::sagaz_ha._reason
+          WHEN NOT b.responsive THEN ROW('warning', 'WAL receiver does not react')::sagaz_ha._reason
         END,
         CASE
           WHEN b.excess_lag >= t.replay_lag_critical THEN
-            format('critical: replay lag is %s', date_trunc('second', b.replay_lag))
+            ROW('critical',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
           WHEN b.excess_lag >= t.replay_lag_warning THEN
-            format('warning: replay lag is %s', date_trunc('second', b.replay_lag))
+            ROW('warning',
+                format('replay lag is %s', date_trunc('second', b.replay_lag)))::sagaz_ha._reason
         END,
         CASE
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_critical THEN
-            format('critical: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+            ROW('critical',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
           WHEN b.replay_backlog_bytes >= t.replay_lag_bytes_warning THEN
-            format('warning: %s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes))
+            ROW('warning',
+                format('%s of WAL are not replayed', pg_size_pretty(b.replay_backlog_bytes)))::sagaz_ha._reason
         END,
         CASE b.replay_state
-          WHEN 'paused' THEN 'warning: replay is paused'
-          WHEN 'lock' THEN format('warning: replay waits for a lock of %s', b.blocking_pids)
-          WHEN 'conflict' THEN format('warning: replay waits for queries that conflict with it, of %s at least', b.blocking_pids)
+          WHEN 'paused' THEN ROW('warning', 'replay is paused')::sagaz_ha._reason
+          WHEN 'lock' THEN
+            ROW('warning',
+                format('replay waits for a lock of %s', b.blocking_pids))::sagaz_ha._reason
+          WHEN 'conflict' THEN
+            ROW('warning',
+                format('replay waits for queries that conflict with it, of %s at least', b.blocking_pids))::sagaz_ha._reason
         END], NULL) AS reasons
-    FROM sagaz_ha._thresholds() AS t,
+    FROM (SELECT (limits).*) AS t,
       (SELECT r.*, k.blocking_pids,
               CASE
                 WHEN r.paused THEN 'paused'
@@ -129,9 +133,49 @@ BEGIN
               ELSE r.replay_lag END AS excess_lag,
               format('relative to the upstream %s, which may be a standby itself',
                      coalesce(r.upstream_host || ':' || r.upstream_port, 'last connected')) AS scope
-       FROM sagaz_ha._receiver_state() AS r, sagaz_ha._replay_block() AS k
-       WHERE r.receiver_state IS NOT NULL) AS b) AS s;
+       FROM (SELECT (receiver).*) AS r, sagaz_ha._replay_block() AS k
+       WHERE r.receiver_state IS NOT NULL) AS b)
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts,
+         s.upstream_host, s.upstream_port, s.slot_name,
+         s.received_lsn, s.latest_end_lsn, s.replay_lsn,
+         s.received_timeline, s.replay_timeline,
+         s.receive_lag_bytes, s.replay_backlog_bytes,
+         s.replay_lag, s.staleness_bound, s.message_age,
+         s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_speed, s.catchup_eta, s.lag_source, s.clock_offset, s.in_contact,
+         s.scope, sagaz_ha._status(s.reasons), s.reasons
+  FROM s;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._standby_status(sagaz_ha._thresholds, sagaz_ha._receiver_state) IS
+  'internal: standby_status() by what was read; reasons are typed';
+
+CREATE FUNCTION sagaz_ha.standby_status()
+RETURNS TABLE (
+  receiver_state text, receiver_pid integer, receiver_restarts bigint,
+  upstream_host text, upstream_port integer, slot_name text,
+  received_lsn pg_lsn, latest_end_lsn pg_lsn, replay_lsn pg_lsn,
+  received_timeline bigint, replay_timeline bigint,
+  receive_lag_bytes bigint, replay_backlog_bytes bigint,
+  replay_lag interval, staleness_bound interval, message_age interval,
+  replay_state text, blocking_pids integer[], blocked_for interval,
+  replay_bytes_per_second float8, catchup_eta interval,
+  lag_source text, clock_offset interval, upstream_in_contact boolean,
+  scope text, status text, reasons text[])
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT s.receiver_state, s.receiver_pid, s.receiver_restarts, s.upstream_host, s.upstream_port,
+         s.slot_name, s.received_lsn, s.latest_end_lsn, s.replay_lsn, s.received_timeline,
+         s.replay_timeline, s.receive_lag_bytes, s.replay_backlog_bytes, s.replay_lag,
+         s.staleness_bound, s.message_age, s.replay_state, s.blocking_pids, s.blocked_for,
+         s.replay_bytes_per_second, s.catchup_eta, s.lag_source, s.clock_offset,
+         s.upstream_in_contact, s.scope, s.status, sagaz_ha._reason_lines(s.reasons)
+  FROM sagaz_ha._standby_status(sagaz_ha._thresholds(), sagaz_ha._receiver_state()) AS s;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.standby_status() IS
-  'this standby: its receiver, its lag and how sure that is, and what holds up replay; no row on a primary';
+  'this standby: its receiver, its lag and the source of that, and what holds up replay; no row on a primary';

@@ -35,4 +35,33 @@ SELECT name, value FROM numbers WHERE name LIKE '%seconds' ORDER BY 1;
 SELECT line FROM regexp_split_to_table(sagaz_ha.prometheus_metrics(), E'\n') AS line
  WHERE line ~ '^sagaz(_ha)?_partition_(count|covered_seconds)';
 
+-- Each source is read once per call, so that one answer doesn't contradict itself
+SET track_functions = 'all';
+CREATE FUNCTION test.readings(query text) RETURNS TABLE (source name, times bigint) LANGUAGE plpgsql AS $$
+DECLARE
+  before jsonb;
+BEGIN
+  SELECT jsonb_object_agg(funcname, calls) INTO before FROM pg_stat_xact_user_functions;
+  EXECUTE query;
+  RETURN QUERY
+    SELECT s.funcname, s.calls - coalesce((before ->> s.funcname)::bigint, 0)
+      FROM pg_stat_xact_user_functions AS s
+     WHERE s.funcname IN ('_thresholds', '_node_state', '_wal_state', '_receiver_state', '_sender_state', '_wal_speed')
+       AND s.calls > coalesce((before ->> s.funcname)::bigint, 0)
+     ORDER BY s.funcname;
+END $$;
+SELECT * FROM test.readings('SELECT * FROM sagaz_ha.replication_health()');
+SELECT * FROM test.readings('SELECT * FROM sagaz_ha.metrics()');
+SELECT * FROM test.readings('SELECT sagaz_ha.prometheus_metrics()');
+SELECT * FROM test.readings('SELECT * FROM sagaz_ha.nagios_check()');
+SELECT * FROM test.readings('SELECT * FROM sagaz_ha.replication_slot_risk()');
+SELECT * FROM test.readings('SELECT * FROM sagaz_ha.promotion_readiness()');
+
+-- A reason's severity is a column: what its message says is for people
+SELECT sagaz_ha._status(r.reasons), sagaz_ha._reason_lines(r.reasons)
+  FROM (VALUES (ARRAY[]::sagaz_ha._reason[]),
+               (ARRAY[ROW('unknown', 'critical: quoted'), ROW('warning', 'state is 5%')]::sagaz_ha._reason[]),
+               (ARRAY[ROW('warning', 'a'), ROW('critical', 'b'), ROW('unknown', 'c')]::sagaz_ha._reason[])) AS r (reasons);
+SELECT test.fails($$SELECT sagaz_ha._status(ARRAY[ROW('bad', 'x')]::sagaz_ha._reason[])$$);
+
 \i :teardown

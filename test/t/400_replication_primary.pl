@@ -22,6 +22,18 @@ is(health($primary, 'lag_source'), 'lsn_clock', 'lag comes from the clock');
 is(health($primary, 'system_identifier'), health($standby, 'system_identifier'), 'one system');
 is(ask($primary, "(SELECT count(*) FROM sagaz_ha.standby_status())"), '0', 'a primary has no standby_status');
 
+# One scrape reads each source once, on either role.
+for my $node ($primary, $standby)
+{
+	my $readings = $node->safe_psql('postgres', q{
+		SET track_functions = 'all'; BEGIN; SELECT count(*) > 0 FROM sagaz_ha.metrics();
+		SELECT string_agg(funcname || ' ' || calls, ' ' ORDER BY funcname) FROM pg_stat_xact_user_functions
+		 WHERE funcname IN ('_thresholds', '_node_state', '_wal_state', '_receiver_state', '_sender_state');
+		COMMIT});
+	is($readings, "t\n_node_state 1 _receiver_state 1 _sender_state 1 _thresholds 1 _wal_state 1",
+		'one reading of each source by ' . $node->name);
+}
+
 # Idle for 25 s, the second half of it after pg_switch_wal().
 $primary->safe_psql('postgres', 'INSERT INTO t VALUES (1)');
 $primary->wait_for_catchup($standby);
