@@ -66,6 +66,8 @@ INSERT INTO contract VALUES
   -- replication health, each on one line of arguments and one of results
   ('sagaz_ha', '_expired_state', 'partition regclass',
    'text', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_problem_version', 'parent regclass, partition regclass',
+   'text', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_lsn_age', 'lsn pg_lsn',
    'interval', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_node_state', '',
