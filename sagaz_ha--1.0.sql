@@ -101,6 +101,8 @@ COMMENT ON COLUMN sagaz_ha.retirement.waits_for IS
   'the session or standby that may still see the partition; null: none';
 
 CREATE TABLE sagaz_ha.problem (
+  -- a publication FOR ALL TABLES needs a key
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   table_name text NOT NULL,
   partition_name text,
   parent regclass NOT NULL,
@@ -118,6 +120,7 @@ CREATE UNIQUE INDEX problem_subject
   ON sagaz_ha.problem (table_name, coalesce(partition_name, ''), found_by);
 COMMENT ON TABLE sagaz_ha.problem IS
   'what is wrong now; a row goes when a pass finds it solved';
+COMMENT ON COLUMN sagaz_ha.problem.id IS 'identifies the row';
 COMMENT ON COLUMN sagaz_ha.problem.table_name IS 'name of the partitioned table';
 COMMENT ON COLUMN sagaz_ha.problem.partition_name IS
   'name of the partition, which may not exist yet; null for the table as a whole';

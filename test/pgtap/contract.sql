@@ -221,7 +221,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
 SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for}'::name[]);
-SELECT columns_are('sagaz_ha', 'problem', '{table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
+SELECT columns_are('sagaz_ha', 'problem', '{id,table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_times', '{partition,parent,created_at,frozen_at,detached_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_history', '{id,recorded_at,action,parent,table_name,partition,partition_name,details}'::name[]);
 SELECT columns_are('public', 'partition_metadata', '{table_name,partition_name,partition_start,partition_end,created_at,state,total_bytes,estimated_rows,parent,partition}'::name[]);
