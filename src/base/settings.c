@@ -111,7 +111,9 @@ settings_want_database(const char *name)
 	if (!SplitIdentifierString(pstrdup(databases), ',', &names))
 		return false;
 	foreach(cell, names)
+	{
 		if (strcmp((char *) lfirst(cell), name) == 0)
 			return true;
+	}
 	return false;
 }

@@ -97,7 +97,7 @@ prepare(const char *statement, SqlArgs *args)
 uint64
 sql_execute(const char *statement, SqlArgs *args)
 {
-	SqlArgs none = {0};
+	SqlArgs		none = {0};
 
 	if (args == NULL)
 		args = &none;

@@ -26,7 +26,11 @@ planner_init(Planner *planner, const PlanPolicy *policy, CalTime now)
 	planner->policy = policy;
 	planner->cutoff = CAL_MINUS_INFINITY;
 	planner->created = 0;
-	/* a retention that reaches back before the first timestamp expires nothing */
+
+	/*
+	 * a retention that reaches back before the first timestamp expires
+	 * nothing
+	 */
 	if (policy->has_retention &&
 		!cal_add(&policy->cal, now, &policy->retention, -1, &planner->cutoff))
 		planner->cutoff = CAL_MINUS_INFINITY;

@@ -14,12 +14,13 @@
 
 /* The tables that the statement of a sql_drop trigger has dropped. */
 static const char *const dropped_query =
-	"SELECT array_agg(d.objid) FROM pg_catalog.pg_event_trigger_dropped_objects() AS d"
-	" WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0";
+"SELECT array_agg(d.objid) FROM pg_catalog.pg_event_trigger_dropped_objects() AS d"
+" WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0";
 
 typedef struct Forgetting
 {
-	const char *look;			/* NULL: nothing happens when nothing is removed */
+	const char *look;			/* NULL: nothing happens when nothing is
+								 * removed */
 	const char *remove;
 	SPIPlanPtr	look_plan;
 	SPIPlanPtr	remove_plan;

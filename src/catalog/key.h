@@ -18,7 +18,8 @@ typedef struct KeyKind
 {
 	Oid			type;
 	Oid			opfamily;		/* the default operator class's */
-	bool		is_instant;		/* else the wall clock of the policy's time zone */
+	bool		is_instant;		/* else the wall clock of the policy's time
+								 * zone */
 	bool		has_time;		/* can tell the hours of a day apart */
 	CalTime		(*to_time) (Datum value);
 	char	   *(*write) (CalTime value);

@@ -23,7 +23,8 @@ typedef struct ParentInfo
 	KeyRange   *ranges;
 	PlanBound  *bounds;
 	Oid			default_relid;	/* the default partition, or InvalidOid */
-	Oid			pending_relid;	/* partition whose detach is pending, or InvalidOid */
+	Oid			pending_relid;	/* partition whose detach is pending, or
+								 * InvalidOid */
 	KeyRange	pending_range;
 	PlanBound	pending_bound;
 } ParentInfo;

@@ -216,7 +216,11 @@ add_policy(uint64 row, void *arg)
 	policy->archive_schema = sql_text(row, 6);
 	policy->unfinished_when = sql_text(row, 7);
 	policy->time_zone = sql_text(row, 8);
-	/* unknown since the server's time zones changed: an error of this table only */
+
+	/*
+	 * unknown since the server's time zones changed: an error of this table
+	 * only
+	 */
 	policy->tz = pg_tzset(policy->time_zone);
 	policy->tablespace = sql_text(row, 9);
 	value = sql_value(row, 10, &isnull);

@@ -30,8 +30,10 @@ typedef struct Problem
 	char	   *details;
 	int			times;
 	TimestampTz next_try;		/* by the server's clock; 0: in the next pass */
-	bool		unchanged;		/* policy, table and partition are as at the last try */
-	bool		seen;			/* it was met again, or left alone, in this pass */
+	bool		unchanged;		/* policy, table and partition are as at the
+								 * last try */
+	bool		seen;			/* it was met again, or left alone, in this
+								 * pass */
 } Problem;
 
 /* What is to be recorded. */

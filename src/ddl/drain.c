@@ -23,13 +23,13 @@
 
 /* name, feedback xmin, its age in transactions, whether it is connected */
 static const char *const standbys_query =
-	"SELECT coalesce(nullif(application_name, ''), client_addr::text, pid::text),"
-	"       backend_xmin, age(backend_xmin), true"
-	"  FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
-	" UNION ALL "
-	"SELECT slot_name, xmin, age(xmin), active FROM pg_replication_slots"
-	" WHERE slot_type = 'physical' AND xmin IS NOT NULL"
-	"   AND wal_status IS DISTINCT FROM 'lost'";
+"SELECT coalesce(nullif(application_name, ''), client_addr::text, pid::text),"
+"       backend_xmin, age(backend_xmin), true"
+"  FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
+" UNION ALL "
+"SELECT slot_name, xmin, age(xmin), active FROM pg_replication_slots"
+" WHERE slot_type = 'physical' AND xmin IS NOT NULL"
+"   AND wal_status IS DISTINCT FROM 'lost'";
 
 /*
  * After a start, a standby that has a slot gets this many seconds to come back:

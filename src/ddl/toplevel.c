@@ -74,7 +74,8 @@ typedef struct TopLevel
 {
 	const char *sql;
 	Oid			role;
-	MemoryContext context;		/* outlives the transactions that the statement ends */
+	MemoryContext context;		/* outlives the transactions that the
+								 * statement ends */
 	volatile bool committed;	/* the statement's first transaction */
 } TopLevel;
 

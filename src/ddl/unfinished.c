@@ -26,7 +26,7 @@ unfinished_count(const Policy *policy, Oid owner, Oid partition)
 	/* what current_date and the like mean must not depend on the session */
 	identity_set_local("timezone", policy->time_zone);
 	(void) sql_execute_latest(NULL, psprintf("SELECT count(*) FROM %s WHERE %s",
-									   names_qualified(partition), policy->unfinished_when), NULL);
+											 names_qualified(partition), policy->unfinished_when), NULL);
 	count = DatumGetInt64(sql_value(0, 1, &isnull));
 	sql_end(&session);
 	return count;

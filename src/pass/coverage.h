@@ -17,7 +17,8 @@ typedef struct PartitionStats
 	char	   *name;
 	TimestampTz start;
 	TimestampTz end;
-	const char *state;			/* current, future, past, expired, detaching, default */
+	const char *state;			/* current, future, past, expired, detaching,
+								 * default */
 	int64		total_bytes;	/* -1: not asked for */
 	int64		estimated_rows; /* -1: unknown */
 } PartitionStats;

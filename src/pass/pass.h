@@ -27,7 +27,8 @@ typedef struct Pass
 	bool		background;
 	ProblemFinder finder;
 	List	   *problems;		/* of Problem *, as the pass found them */
-	long		defer_nap;		/* ms after which an unavailable lock is tried again */
+	long		defer_nap;		/* ms after which an unavailable lock is tried
+								 * again */
 	bool		waiting;		/* a partition is draining */
 	bool		deferred;		/* a lock was unavailable */
 	TimestampTz next_try;		/* the earliest of errors' next tries; 0: none */

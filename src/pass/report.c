@@ -181,6 +181,7 @@ failure_step(void *arg)
 	Pass	   *pass = failure->pass;
 	const ErrorData *error = failure->error;
 	Record		record = {*failure->subject};
+
 	/* in use: by an open cursor or a pending trigger of this very session */
 	bool		defer = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		error->sqlerrcode == ERRCODE_OBJECT_IN_USE ||

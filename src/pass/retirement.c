@@ -48,7 +48,8 @@ typedef struct FinalizeStep
 	TablePlan  *table;
 	Oid			partition;
 	char	   *name;
-	bool		backs_off;		/* it has failed so lately that it is left alone */
+	bool		backs_off;		/* it has failed so lately that it is left
+								 * alone */
 	RetireResult result;
 } FinalizeStep;
 
@@ -102,7 +103,11 @@ try_to_finalize(FinalizeStep *step)
 
 		step->result.outcome = RETIRE_GONE;
 		error = step->pass->attempt(finalize_step, step);
-		/* a lock that only lasts as long as a drain is waited for in the same way */
+
+		/*
+		 * a lock that only lasts as long as a drain is waited for in the same
+		 * way
+		 */
 		if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE &&
 			OidIsValid(step->partition))
 		{

@@ -83,7 +83,8 @@ typedef struct PlanStep
 {
 	Pass	   *pass;
 	Policy	   *policy;
-	char	   *name;			/* NULL: a table that is gone has no policy either */
+	char	   *name;			/* NULL: a table that is gone has no policy
+								 * either */
 	bool		is_owner;
 	TablePlan  *table;			/* NULL: nothing to be done */
 } PlanStep;

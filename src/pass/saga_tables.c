@@ -44,7 +44,9 @@ static const SagaTable saga_tables[] = {
 		" completed_at timestamptz,"
 		" PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at)",
 		.indexes = {"(status, created_at)", "(saga_name, created_at)"},
-		.interval = "1 month", .premake = 3, .retention = "12 months",
+		.interval = "1 month",
+		.premake = 3,
+		.retention = "12 months",
 		.unfinished_when = "status IN ('PENDING', 'RUNNING', 'COMPENSATING')"
 	},
 	{
@@ -63,6 +65,7 @@ static const SagaTable saga_tables[] = {
 		" created_at timestamptz NOT NULL DEFAULT now(),"
 		" published_at timestamptz,"
 		" PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at)",
+
 		/*
 		 * The first two are so that the condition below never needs a scan.
 		 * The third gives the order of publishing: created_at is when a
@@ -73,7 +76,9 @@ static const SagaTable saga_tables[] = {
 			"(status, created_at) WHERE status = 'FAILED'",
 			"(position) WHERE status = 'PENDING'"
 		},
-		.interval = "1 day", .premake = 7, .retention = "30 days",
+		.interval = "1 day",
+		.premake = 7,
+		.retention = "30 days",
 		.unfinished_when = "status = 'PENDING' OR status = 'FAILED'",
 		/* truncating a file takes a lock that would stall inserts */
 		.storage_parameter = "vacuum_truncate=false"
@@ -89,7 +94,9 @@ static const SagaTable saga_tables[] = {
 		" created_at timestamptz NOT NULL DEFAULT now(),"
 		" PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at)",
 		.indexes = {"(saga_id, created_at)", "(event_type, created_at)"},
-		.interval = "1 month", .premake = 3, .retention = "12 months"
+		.interval = "1 month",
+		.premake = 3,
+		.retention = "12 months"
 	},
 	{
 		.name = "saga_steps",

@@ -83,8 +83,10 @@ table_plan_expires(const TablePlan *table, Oid partition)
 	ListCell   *cell;
 
 	foreach(cell, table->expired)
+	{
 		if (((ExpiredPartition *) lfirst(cell))->relid == partition)
 			return true;
+	}
 	return false;
 }
 

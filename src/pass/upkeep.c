@@ -37,7 +37,8 @@
 
 typedef struct Chore
 {
-	Subject		subject;		/* of a partition: freeze it; else analyze the table */
+	Subject		subject;		/* of a partition: freeze it; else analyze the
+								 * table */
 	char	   *sql;
 } Chore;
 

@@ -139,8 +139,10 @@ is_among(List *databases, Oid oid)
 	ListCell   *cell;
 
 	foreach(cell, databases)
+	{
 		if (((const Database *) lfirst(cell))->oid == oid)
 			return true;
+	}
 	return false;
 }
 

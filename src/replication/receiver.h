@@ -21,7 +21,8 @@ typedef struct ReplReceiver
 	TimestampTz message_sent;	/* by the upstream's clock */
 	TimestampTz message_received;
 	bool		heard;			/* both times are of a message */
-	TimestampTz quiet_since;	/* connected then, and was sent nothing since; 0 no */
+	TimestampTz quiet_since;	/* connected then, and was sent nothing since;
+								 * 0 no */
 	char		host[NI_MAXHOST];
 	int			port;
 	char		slot_name[NAMEDATALEN];

@@ -35,7 +35,8 @@ typedef struct WorkState
 	bool		finished;		/* the last worker completed its work */
 	bool		wanted;			/* run as soon as possible; once more, if one
 								 * runs */
-	TimestampTz due;			/* when the next is due, or the running one was */
+	TimestampTz due;			/* when the next is due, or the running one
+								 * was */
 	int			soon;			/* ms until work is due again; 0: naptime */
 	int			deferrals;		/* consecutive passes that missed a lock */
 	TimestampTz last;			/* end of the last finished pass */
