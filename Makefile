@@ -2,7 +2,8 @@
 
 EXTENSION = sagaz_ha
 MODULE_big = sagaz_ha
-DATA = sagaz_ha--1.0.sql
+SCRIPT = sagaz_ha--1.0.sql
+DATA = $(SCRIPT)
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -fvisibility=hidden
@@ -32,8 +33,8 @@ include $(PGXS)
 # Every object is rebuilt when a header changes; there are few of them.
 $(OBJS): $(wildcard src/*/*.h)
 
-all: $(DATA)
-$(DATA): $(SQL_FILES) Makefile
+all: $(SCRIPT)
+$(SCRIPT): $(SQL_FILES) Makefile
 	awk 'FNR == 1 && NR > 1 { print "" } { print }' $(addprefix $(srcdir)/,$(SQL_FILES)) >$@.new
 	mv $@.new $@
 else

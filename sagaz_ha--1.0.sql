@@ -148,6 +148,9 @@ BEGIN ATOMIC
   SELECT concat_ws(' ',
     (SELECT p.xmin FROM sagaz_ha.partition_policy AS p WHERE p.parent = _problem_version.parent),
     (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.parent),
+    -- dropping a column changes no row of pg_class
+    (SELECT md5(string_agg(a.xmin::text, ' ' ORDER BY a.attnum))
+       FROM pg_attribute AS a WHERE a.attrelid = _problem_version.parent),
     (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.partition));
 END;
 COMMENT ON FUNCTION sagaz_ha._problem_version(regclass, regclass) IS
@@ -340,7 +343,8 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_forget_dropped_tables';
 COMMENT ON FUNCTION sagaz_ha.forget_dropped_tables() IS
   'event trigger function: remove what is said about tables that were dropped';
 CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
-  WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE')
+  WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE',
+               'DROP FOREIGN TABLE', 'DROP SERVER', 'DROP FOREIGN DATA WRAPPER')
   EXECUTE FUNCTION sagaz_ha.forget_dropped_tables();
 COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
   'removes what is said about tables that were dropped';

@@ -42,10 +42,10 @@ wording() {
 # Make's own rule builds another one. A part is what that depends on.
 sql_script() {
   local built=$scratch/built.sql part
-  make --silent --no-print-directory PG_CONFIG="$pg_config" DATA="$built" "$built" 2>&1 || echo 'make failed'
+  make --silent --no-print-directory PG_CONFIG="$pg_config" SCRIPT="$built" "$built" 2>&1 || echo 'make failed'
   diff -u "$script" "$built" 2>&1 || true
   for part in src/sql/*.sql; do
-    if make --question --no-print-directory PG_CONFIG="$pg_config" DATA="$built" --what-if="$part" "$built" >/dev/null 2>&1; then
+    if make --question --no-print-directory PG_CONFIG="$pg_config" SCRIPT="$built" --what-if="$part" "$built" >/dev/null 2>&1; then
       echo "$part is not in SQL_PARTS"
     fi
   done

@@ -69,7 +69,7 @@ dropped_forget_in_event_trigger(void)
 	sql_end(&session);
 }
 
-/* The policies and holds of tables that were dropped while event triggers were off. */
+/* The rows about tables that were dropped while event triggers were off. */
 void
 dropped_forget_orphans(void)
 {
@@ -81,6 +81,8 @@ dropped_forget_orphans(void)
 		{"SELECT FROM sagaz_ha.partition_hold"
 			" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)",
 			"DELETE FROM sagaz_ha.partition_hold"
+		" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)"},
+		{NULL, "DELETE FROM sagaz_ha.partition_times"
 		" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)"}
 	};
 	SqlSession	session;

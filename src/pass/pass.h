@@ -26,6 +26,7 @@ typedef struct Pass
 	void	   *arg;
 	bool		background;
 	ProblemFinder finder;
+	bool		loaded;			/* problems have been read */
 	List	   *problems;		/* of Problem *, as the pass found them */
 	long		defer_nap;		/* ms after which an unavailable lock is tried
 								 * again */

@@ -55,16 +55,6 @@ record_news(Pass *pass, const Record *record)
 					record->details)));
 }
 
-/* Something was done. */
-void
-report_done(Pass *pass, const Subject *subject, Action action, const char *details)
-{
-	Record		record = {*subject, action, details};
-
-	tell(pass, &record);
-	record_news(pass, &record);
-}
-
 /* What is known of a subject, which the pass has met now. */
 static Problem *
 meet(Pass *pass, const Subject *subject)
@@ -74,6 +64,22 @@ meet(Pass *pass, const Subject *subject)
 	if (known != NULL)
 		known->seen = true;
 	return known;
+}
+
+/* Something was done, so what hindered it is solved. */
+void
+report_done(Pass *pass, const Subject *subject, Action action, const char *details)
+{
+	Record		record = {*subject, action, details};
+	Problem    *known = meet(pass, subject);
+
+	tell(pass, &record);
+	record_news(pass, &record);
+	if (known == NULL)
+		return;
+	problem_remove(known, pass->finder);
+	/* no state that lasts: a later report of this pass is news */
+	known->action = action;
 }
 
 /* A later report of the same pass is compared with this one. */

@@ -59,13 +59,14 @@ load_problems_step(void *arg)
 	Pass	   *pass = (Pass *) arg;
 
 	pass->problems = problem_load(pass->finder);
+	pass->loaded = true;
 }
 
-/* Reads what is wrong so far. */
+/* Reads what is wrong so far, unless that is known already. */
 void
 run_load_problems(Pass *pass)
 {
-	ErrorData  *error = pass->attempt(load_problems_step, pass);
+	ErrorData  *error = pass->loaded ? NULL : pass->attempt(load_problems_step, pass);
 
 	if (error != NULL)
 		ReThrowError(error);

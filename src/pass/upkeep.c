@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "catalog/dropped.h"
 #include "catalog/names.h"
 #include "catalog/pg_type.h"
 #include "catalog/times.h"
@@ -116,6 +117,7 @@ static void
 prune_step(void *arg)
 {
 	history_prune(((ChoreList *) arg)->pass->now - KEPT_HISTORY);
+	dropped_forget_orphans();
 }
 
 typedef struct DoneStep

@@ -172,6 +172,8 @@ sagaz_hold_partition(PG_FUNCTION_ARGS)
 	partition = argument_partition(fcinfo);
 	argument_require(fcinfo, 1, "reason");
 	LockRelationOid(partition, AccessShareLock);
+	/* it may have been dropped while the lock was waited for */
+	partition = argument_partition(fcinfo);
 	if (!get_rel_relispartition(partition))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
