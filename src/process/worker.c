@@ -126,7 +126,7 @@ run_pass(WorkerKind kind)
 	return pass.deferred ? WAITING_NAP << Min(my_work->deferrals - 1, 10) : 0;
 }
 
-/* Before the pass, which can be a long one: the status shows it at once. */
+/* Set before the pass, since the status shows only databases that have it. */
 static void
 note_extension(bool has_extension)
 {
