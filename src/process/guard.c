@@ -102,8 +102,10 @@ find_guarded(List *guarded, Oid database)
 	ListCell   *cell;
 
 	foreach(cell, guarded)
+	{
 		if (((Guarded *) lfirst(cell))->database == database)
 			return (Guarded *) lfirst(cell);
+	}
 	return NULL;
 }
 

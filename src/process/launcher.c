@@ -119,7 +119,10 @@ enter_database(const Database *database)
 	namestrcpy(&state->name, NameStr(database->name));
 }
 
-/* Forgets a database, or has it scanned for again if it has workers. Under the lock. */
+/*
+ * Forgets a database, under the lock. One that has workers is left to the next
+ * scan.
+ */
 static void
 forget_database(int index)
 {
@@ -141,8 +144,10 @@ is_among(List *databases, Oid oid)
 	ListCell   *cell;
 
 	foreach(cell, databases)
+	{
 		if (((const Database *) lfirst(cell))->oid == oid)
 			return true;
+	}
 	return false;
 }
 

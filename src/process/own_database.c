@@ -42,8 +42,10 @@ needed_database(Node *statement)
 			break;
 		case T_AlterDatabaseStmt:
 			foreach(cell, ((AlterDatabaseStmt *) statement)->options)
+			{
 				if (strcmp(lfirst_node(DefElem, cell)->defname, "tablespace") == 0)
 					return get_database_oid(((AlterDatabaseStmt *) statement)->dbname, true);
+			}
 			break;
 		case T_CreatedbStmt:
 			foreach(cell, ((CreatedbStmt *) statement)->options)
