@@ -118,8 +118,6 @@ toplevel_execute(const char *sql, Oid role, bool first, bool *first_committed)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		/* a timeout's error leaves other interrupts pending, but not this flag */
-		InterruptPending = true;
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();
