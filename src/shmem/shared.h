@@ -33,8 +33,9 @@ typedef struct WorkState
 {
 	pid_t		pid;			/* of the running worker, or 0 */
 	bool		finished;		/* the last worker completed its work */
-	bool		wanted;			/* run as soon as possible, or once more */
-	TimestampTz due;			/* of the next; of the running one */
+	bool		wanted;			/* run as soon as possible; once more, if one
+								 * runs */
+	TimestampTz due;			/* when the next is due, or the running one was */
 	int			soon;			/* ms until work is due again; 0: naptime */
 	int			deferrals;		/* consecutive passes that missed a lock */
 	TimestampTz last;			/* end of the last finished pass */
