@@ -38,6 +38,8 @@ catch_error(AttemptStep step, void *arg, void (*undo) (void))
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
+		/* a timeout's error leaves other interrupts pending, but not this flag */
+		InterruptPending = true;
 		undo();
 	}
 	PG_END_TRY();

@@ -5,8 +5,8 @@
  * Invariant: it connects to no database, so it blocks no statement that needs
  * one, and has neither snapshot nor lock while it waits, except the proxy locks
  * that workers ask for. Scans, registrations and log lines come without the
- * LWLock. That is safe, since no other process enters, forgets or starts: what
- * others change meanwhile are wishes, pids and reservations.
+ * LWLock. That is safe, since no other process enters or forgets databases or
+ * starts workers: others change only wishes, pids and reservations.
  */
 #include "process/launcher.h"
 
@@ -40,8 +40,10 @@
 /* What is shown and logged when the postmaster has no room for a worker. */
 #define NO_SLOT				"no free background worker slot; raise max_worker_processes"
 
-/* Longest time between two looks at what is due, in ms; without a slot: */
+/* Longest time until due work is looked for again, in ms. */
 #define MAX_NAP				60000
+
+/* The same, while work waits for a background worker slot. */
 #define NO_SLOT_NAP			1000
 
 /* After a worker that failed: 1 s, 2 s, … up to this, in s. */
@@ -117,7 +119,10 @@ enter_database(const Database *database)
 	namestrcpy(&state->name, NameStr(database->name));
 }
 
-/* Forgets a database; one that has workers in the scan after their end. Under the lock. */
+/*
+ * Forgets a database, under the lock. One that has workers is left to the next
+ * scan.
+ */
 static void
 forget_database(int index)
 {
@@ -204,8 +209,8 @@ reap(int index, WorkerKind kind)
 	pfree(job->handle);
 	job->handle = NULL;
 
+	/* it cleared its pid itself; one there now is a killed launcher's worker */
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	work->pid = 0;
 	job->failures = work->finished ? 0 : job->failures + 1;
 	work->due = next_due(database, work, job);
 	/* a wish that came while it ran stays, but doesn't end the back-off */

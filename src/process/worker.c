@@ -136,7 +136,7 @@ run(WorkerKind kind)
 	return next_pass(&pass);
 }
 
-/* Before the pass, which can be a long one: the status shows it at once. */
+/* Set before the pass, since the status shows only databases that have it. */
 static void
 note_extension(bool has_extension)
 {

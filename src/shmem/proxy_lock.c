@@ -2,9 +2,9 @@
  * proxy_lock.c
  *		A lock on a parent that the launcher takes on behalf of a worker.
  *
- * Invariant: a slot goes FREE -> WANTED -> GRANTED or REFUSED -> OVER by its
- * worker, except for the grant and the way back to FREE, which the launcher
- * makes. It takes and releases heavyweight locks without the LWLock.
+ * Invariant: the worker takes a slot from FREE to WANTED and, from any state, to
+ * OVER; the launcher from WANTED to GRANTED or REFUSED, and back to FREE. It
+ * takes and releases heavyweight locks without the LWLock.
  *
  * DETACH CONCURRENTLY commits, waits for every transaction that has a lock on
  * the parent, and then takes AccessExclusive on the partition. A worker must
@@ -97,8 +97,8 @@ proxy_lock_release(void)
 }
 
 /*
- * Takes the lock, if that needs no wait, and answers. A worker that gave up
- * meanwhile has set OVER and our latch, so the next call releases the lock.
+ * Takes the lock, if that needs no wait, and answers. A worker that no longer
+ * waits has set OVER and then our latch, so the next call releases the lock.
  */
 static void
 grant(int slot, const LOCKTAG *tag)
