@@ -1,3 +1,9 @@
+--
+-- This standby: its distance from the upstream, and what holds up replay
+--
+-- Its numbers are of one reading of the WAL receiver; no row on a primary.
+--
+
 CREATE FUNCTION sagaz_ha._replay_block(
   OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
 LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
