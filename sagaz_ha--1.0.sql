@@ -711,10 +711,19 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'sagaz_wait_for_replay';
 COMMENT ON PROCEDURE sagaz_ha.wait_for_replay(text, interval) IS
   'waits until this server shows everything that the token covers; SQLSTATE SH001 timeout, SH002 promoted, SH003 lost timeline';
 
+--
+-- This standby: its distance from the upstream, and what holds up replay
+--
+-- Its numbers are of one reading of the WAL receiver; no row on a primary.
+--
+
 CREATE FUNCTION sagaz_ha._replay_block(
   OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
-LANGUAGE sql VOLATILE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
   SELECT w.replay_wait,
          CASE w.replay_wait
            WHEN 'lock' THEN
@@ -743,6 +752,7 @@ BEGIN ATOMIC
            (SELECT max(clock_timestamp() - l.waitstart) FROM pg_catalog.pg_locks AS l
             WHERE l.pid = w.pid AND NOT l.granted)
          END
+  INTO replay_wait, blocking_pids, waiting_for
   FROM (SELECT a.pid,
                CASE
                  WHEN a.wait_event_type = 'Lock' THEN 'lock'
@@ -753,7 +763,8 @@ BEGIN ATOMIC
                END AS replay_wait
         FROM pg_catalog.pg_stat_activity AS a
         WHERE a.backend_type = 'startup') AS w;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha._replay_block() IS
   'internal: what the startup process waits for, and which backends it waits for';
 
@@ -893,6 +904,12 @@ $$;
 COMMENT ON FUNCTION sagaz_ha.standby_status() IS
   'this standby: its receiver, its lag and the source of that, and what holds up replay; no row on a primary';
 
+--
+-- The receivers of this server's WAL, and the expected standbys that are absent
+--
+-- Ages and lags are in this server's clock.
+--
+
 CREATE TYPE sagaz_ha._standby AS (
   standby_name text, client_addr inet, slot_name text, kind text,
   state text, sync_state text,
@@ -1014,6 +1031,12 @@ END
 $$;
 COMMENT ON FUNCTION sagaz_ha.replication_standbys() IS
   'every receiver of this server''s WAL, and each expected standby that is absent';
+
+--
+-- What keeps WAL and old rows: slots and the time to their loss, and xmin holders
+--
+-- A lost slot keeps nothing, and is critical.
+--
 
 CREATE TYPE sagaz_ha._slot AS (
   slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn,
@@ -1235,6 +1258,12 @@ $$;
 COMMENT ON FUNCTION sagaz_ha.xmin_holders() IS
   'what holds back vacuum, the oldest first, and the remedy';
 
+--
+-- Replication health: one row about this server, primary or standby
+--
+-- It is made from one observation, so its columns agree with each other.
+--
+
 CREATE TYPE sagaz_ha._observation AS (
   limits sagaz_ha._thresholds, node sagaz_ha._node_state, wal sagaz_ha._wal_state,
   standbys sagaz_ha._standby[], slots sagaz_ha._slot[]);
@@ -1391,6 +1420,12 @@ $$;
 COMMENT ON FUNCTION sagaz_ha.replication_health() IS
   'one row: the state of replication as this server knows it, primary or standby';
 
+--
+-- Promotion, and the checks of load balancers
+--
+-- An unknown value never passes.
+--
+
 CREATE FUNCTION sagaz_ha._promotion_checks(receiver sagaz_ha._receiver_state)
 RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10
@@ -1508,6 +1543,12 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION sagaz_ha.node_ready(text, interval) IS
   'whether this server may serve primary, write, standby or read; what is not known is not ready';
+
+--
+-- Metrics, for Prometheus and for Nagios
+--
+-- An unknown value has no row; each source is read once per scrape.
+--
 
 CREATE FUNCTION sagaz_ha._replication_metrics(seen sagaz_ha._observation)
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)

@@ -1,3 +1,9 @@
+--
+-- Metrics, for Prometheus and for Nagios
+--
+-- An unknown value has no row; each source is read once per scrape.
+--
+
 CREATE FUNCTION sagaz_ha._replication_metrics(seen sagaz_ha._observation)
 RETURNS TABLE (name text, type text, help text, labels jsonb, value float8)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10

@@ -1,3 +1,9 @@
+--
+-- Promotion, and the checks of load balancers
+--
+-- An unknown value never passes.
+--
+
 CREATE FUNCTION sagaz_ha._promotion_checks(receiver sagaz_ha._receiver_state)
 RETURNS TABLE (check_name text, passed boolean, severity text, observed text, required text, hint text)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 10

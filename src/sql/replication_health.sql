@@ -1,3 +1,9 @@
+--
+-- Replication health: one row about this server, primary or standby
+--
+-- It is made from one observation, so its columns agree with each other.
+--
+
 CREATE TYPE sagaz_ha._observation AS (
   limits sagaz_ha._thresholds, node sagaz_ha._node_state, wal sagaz_ha._wal_state,
   standbys sagaz_ha._standby[], slots sagaz_ha._slot[]);

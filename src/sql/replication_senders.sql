@@ -1,3 +1,9 @@
+--
+-- The receivers of this server's WAL, and the expected standbys that are absent
+--
+-- Ages and lags are in this server's clock.
+--
+
 CREATE TYPE sagaz_ha._standby AS (
   standby_name text, client_addr inet, slot_name text, kind text,
   state text, sync_state text,

@@ -1,3 +1,9 @@
+--
+-- What keeps WAL and old rows: slots and the time to their loss, and xmin holders
+--
+-- A lost slot keeps nothing, and is critical.
+--
+
 CREATE TYPE sagaz_ha._slot AS (
   slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn,
   retained_bytes bigint, retained_age interval, safe_wal_bytes bigint,

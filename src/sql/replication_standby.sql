@@ -1,7 +1,16 @@
+--
+-- This standby: its distance from the upstream, and what holds up replay
+--
+-- Its numbers are of one reading of the WAL receiver; no row on a primary.
+--
+
 CREATE FUNCTION sagaz_ha._replay_block(
   OUT replay_wait text, OUT blocking_pids integer[], OUT waiting_for interval)
-LANGUAGE sql VOLATILE PARALLEL RESTRICTED
-BEGIN ATOMIC
+LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
   SELECT w.replay_wait,
          CASE w.replay_wait
            WHEN 'lock' THEN
@@ -30,6 +39,7 @@ BEGIN ATOMIC
            (SELECT max(clock_timestamp() - l.waitstart) FROM pg_catalog.pg_locks AS l
             WHERE l.pid = w.pid AND NOT l.granted)
          END
+  INTO replay_wait, blocking_pids, waiting_for
   FROM (SELECT a.pid,
                CASE
                  WHEN a.wait_event_type = 'Lock' THEN 'lock'
@@ -40,7 +50,8 @@ BEGIN ATOMIC
                END AS replay_wait
         FROM pg_catalog.pg_stat_activity AS a
         WHERE a.backend_type = 'startup') AS w;
-END;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha._replay_block() IS
   'internal: what the startup process waits for, and which backends it waits for';
 
