@@ -38,7 +38,11 @@ catch_error(AttemptStep step, void *arg, void (*undo) (void))
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		/* a timeout's error leaves other interrupts pending, but not this flag */
+
+		/*
+		 * a timeout's error leaves other interrupts pending, but not this
+		 * flag
+		 */
 		InterruptPending = true;
 		undo();
 	}
