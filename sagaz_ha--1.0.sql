@@ -130,7 +130,7 @@ COMMENT ON COLUMN sagaz_ha.problem.action IS
   'KEEP: an expired partition stays; DEFER: a lock or a drain is waited for; ERROR';
 COMMENT ON COLUMN sagaz_ha.problem.sqlstate IS 'of the error; null for KEEP and DEFER';
 COMMENT ON COLUMN sagaz_ha.problem.details IS
-  'number of unfinished rows, who is in the way, or the error, as of the last time';
+  'number of unfinished rows, what is waited for, or the error, as of the last report';
 COMMENT ON COLUMN sagaz_ha.problem.since IS 'since when';
 COMMENT ON COLUMN sagaz_ha.problem.times IS
   'how often an error, or an unavailable lock, has come in a row; 1 for what is only waited for';
@@ -195,7 +195,7 @@ COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition,
 COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
   'name of the partition; null for the table as a whole';
 COMMENT ON COLUMN sagaz_ha.partition_history.details IS
-  'bounds, number of unfinished rows, who is in the way, or the error';
+  'bounds, number of unfinished rows, what is waited for, or the error';
 
 CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';
@@ -385,7 +385,7 @@ CREATE FUNCTION sagaz_ha.coverage(
 ) RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_coverage';
 COMMENT ON FUNCTION sagaz_ha.coverage() IS
-  'until when inserts succeed, per managed table, and what stands in the way of maintenance';
+  'until when inserts succeed, per managed table, and what hinders maintenance';
 
 
 CREATE VIEW @extschema@.partition_metadata AS
@@ -403,7 +403,7 @@ COMMENT ON COLUMN @extschema@.partition_metadata.partition_name IS 'the partitio
 COMMENT ON COLUMN @extschema@.partition_metadata.partition_start IS 'lower bound, inclusive';
 COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, exclusive';
 COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
-  'when maintenance made it; null for a partition that somebody else made, or that was restored';
+  'when maintenance made it; null for a partition that was not made by maintenance, or that was restored';
 COMMENT ON COLUMN @extschema@.partition_metadata.state IS
   'current, future, past, expired, kept (expired, but with unfinished rows, or held), detaching or default';
 COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS
@@ -1777,8 +1777,8 @@ COMMENT ON FUNCTION sagaz_ha.nagios_check() IS
   'exit code and message of a Nagios plugin: replication and partitions, the worst first';
 
 --
--- Rights: who reads needs pg_monitor; who changes needs to be granted the
--- function and to own the table, which the functions check themselves.
+-- Rights: readers need pg_monitor. Changing functions have to be granted, and
+-- check themselves that the caller owns the table.
 --
 
 REVOKE ALL ON ALL TABLES IN SCHEMA sagaz_ha FROM PUBLIC;

@@ -1,6 +1,6 @@
 /*
  * identity.c
- *		Running SQL as somebody else, safely.
+ *		Running SQL as another role, safely.
  *
  * Invariant: what a table's owner can influence (defaults, triggers, index
  * expressions, constraints, unfinished_when) runs as that owner, in a

@@ -1,6 +1,6 @@
 /*
  * identity.h
- *		Running SQL as somebody else, safely.
+ *		Running SQL as another role, safely.
  */
 #ifndef SAGAZ_IDENTITY_H
 #define SAGAZ_IDENTITY_H

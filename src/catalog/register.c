@@ -312,7 +312,7 @@ save(const Policy *policy)
 					policy->storage_parameters == NIL);
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_analyze));
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_freeze));
-	/* who registers a table on a restored server agrees */
+	/* registering a table on a restored server is consent to its drops */
 	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(restored), restored == 0);
 	(void) sql_execute(statement, &args);
 	sql_end(&session);

@@ -14,7 +14,7 @@ typedef enum RetirementPhase
 {
 	RETIREMENT_ANNOUNCED,
 	RETIREMENT_FENCED,			/* a trigger refuses writes */
-	RETIREMENT_DETACHING		/* the detach is pending, whoever began it */
+	RETIREMENT_DETACHING		/* a detach is pending, ours or another */
 } RetirementPhase;
 
 typedef struct Retirement

@@ -10,10 +10,10 @@
 
 #include "datatype/timestamp.h"
 
-/* Whom a drain waits for. */
+/* The session or standby that a drain waits for. */
 typedef struct DrainBlocker
 {
-	char	   *name;			/* NULL: nobody. The same at each look */
+	char	   *name;			/* NULL: none. The same at each look */
 	char	   *details;		/* name, and how old what it sees is */
 } DrainBlocker;
 

@@ -96,7 +96,10 @@ is_up(Oid partition)
 	return up;
 }
 
-/* Accepts writes again. As whoever owns the table now, of which it may be no partition. */
+/*
+ * Accepts writes again. As the present owner of the partition, which may have
+ * another parent by now, or none.
+ */
 void
 fence_lower(Oid partition)
 {

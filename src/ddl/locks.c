@@ -68,7 +68,7 @@ locks_take_partition_at_once(Oid partition)
 	locks_take_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 }
 
-/* Who holds a lock on the relation, for people; NULL: nobody. Inside SPI. */
+/* The holders of a lock on the relation, for people; NULL: none. Inside SPI. */
 char *
 locks_holders(Oid relid)
 {

@@ -9,11 +9,11 @@
 
 typedef enum RetireOutcome
 {
-	RETIRE_GONE,				/* another session was faster */
+	RETIRE_GONE,				/* concurrently dropped or detached */
 	RETIRE_DROPPED,
 	RETIRE_DETACHED,
 	RETIRE_KEPT,
-	RETIRE_WAITS				/* sessions or standbys may still see it */
+	RETIRE_WAITS				/* for remaining readers */
 } RetireOutcome;
 
 /* The texts are in the caller's memory. */
@@ -21,7 +21,7 @@ typedef struct RetireResult
 {
 	RetireOutcome outcome;
 	char	   *details;
-	char	   *waits_for;		/* whom, the same at each look */
+	char	   *waits_for;		/* the reader, the same at each look */
 } RetireResult;
 
 extern char *retire_kept_reason(const Policy *policy, Oid owner, Oid partition);

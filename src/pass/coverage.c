@@ -26,7 +26,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-/* Rows as the planner would guess them; where nobody counted, those in sight. */
+/* Rows as the planner would guess them; where there are no statistics, the live ones. */
 static int64
 estimate_rows(Oid relid)
 {

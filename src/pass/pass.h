@@ -22,7 +22,7 @@ typedef struct Pass
 	TimestampTz now;
 	AttemptRunner attempt;
 	void		(*retire) (struct Pass *pass, TablePlan *table);
-	PassEmit	emit;			/* NULL: nobody is told but the history */
+	PassEmit	emit;			/* NULL: only the history is told */
 	void	   *arg;
 	bool		background;
 	ProblemFinder finder;

@@ -123,7 +123,7 @@ try_to_finalize(FinalizeStep *step)
 }
 
 /*
- * Finishes the table's pending detach, whoever left it. False when it has to
+ * Finishes the table's pending detach, ours or another's. False when it has to
  * wait: there can be no other one until then.
  */
 static bool

@@ -158,7 +158,7 @@ scan_databases(void)
 	List	   *databases;
 	ListCell   *cell;
 
-	/* before the snapshot: who commits after that sets it again */
+	/* before the snapshot: a later commit sets it again */
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->rescan = false;
 	LWLockRelease(shared_state->lock);

@@ -2,7 +2,7 @@
  * shared.c
  *		Shared memory of launcher, workers and SQL functions.
  *
- * Invariant: who commits a change of policies asks for a pass after the commit,
+ * Invariant: a change of policies asks for a pass after its commit,
  * so that the pass sees it.
  */
 #include "shmem/shared.h"

@@ -35,7 +35,7 @@ CREATE FUNCTION sagaz_ha.coverage(
 ) RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_coverage';
 COMMENT ON FUNCTION sagaz_ha.coverage() IS
-  'until when inserts succeed, per managed table, and what stands in the way of maintenance';
+  'until when inserts succeed, per managed table, and what hinders maintenance';
 
 
 CREATE VIEW @extschema@.partition_metadata AS
@@ -53,7 +53,7 @@ COMMENT ON COLUMN @extschema@.partition_metadata.partition_name IS 'the partitio
 COMMENT ON COLUMN @extschema@.partition_metadata.partition_start IS 'lower bound, inclusive';
 COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, exclusive';
 COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
-  'when maintenance made it; null for a partition that somebody else made, or that was restored';
+  'when maintenance made it; null for a partition that was not made by maintenance, or that was restored';
 COMMENT ON COLUMN @extschema@.partition_metadata.state IS
   'current, future, past, expired, kept (expired, but with unfinished rows, or held), detaching or default';
 COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS

@@ -1,6 +1,6 @@
 --
--- Rights: who reads needs pg_monitor; who changes needs to be granted the
--- function and to own the table, which the functions check themselves.
+-- Rights: readers need pg_monitor. Changing functions have to be granted, and
+-- check themselves that the caller owns the table.
 --
 
 REVOKE ALL ON ALL TABLES IN SCHEMA sagaz_ha FROM PUBLIC;

@@ -20,7 +20,7 @@ SAGAZ_FUNCTION(sagaz_maintenance_status);
 
 /*
  * A text that a worker wrote, maybe in a database of another encoding: what
- * isn't valid here is shown in ASCII, or nobody could read the status at all.
+ * isn't valid here is shown in ASCII, or the status could not be read at all.
  */
 static Datum
 nonempty_or_null(const char *value, bool *isnull)
