@@ -69,26 +69,36 @@ dropped_forget_in_event_trigger(void)
 	sql_end(&session);
 }
 
-/* The rows about tables that were dropped while event triggers were off. */
+#define IS_GONE(column) \
+	" AS t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t." column ")"
+
+/* The policies and holds of tables that were dropped while event triggers were off. */
 void
 dropped_forget_orphans(void)
 {
 	static Forgetting forgettings[] = {
-		{"SELECT FROM sagaz_ha.partition_policy"
-			" WHERE parent NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)",
-			"DELETE FROM sagaz_ha.partition_policy"
-		" WHERE parent NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)"},
-		{"SELECT FROM sagaz_ha.partition_hold"
-			" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)",
-			"DELETE FROM sagaz_ha.partition_hold"
-		" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)"},
-		{NULL, "DELETE FROM sagaz_ha.partition_times"
-		" WHERE partition NOT IN (SELECT c.oid FROM pg_catalog.pg_class AS c)"}
+		{"SELECT FROM sagaz_ha.partition_policy" IS_GONE("parent"),
+		"DELETE FROM sagaz_ha.partition_policy" IS_GONE("parent")},
+		{"SELECT FROM sagaz_ha.partition_hold" IS_GONE("partition"),
+		"DELETE FROM sagaz_ha.partition_hold" IS_GONE("partition")}
 	};
 	SqlSession	session;
 
 	sql_begin_as_extension(&session);
 	for (int i = 0; i < lengthof(forgettings); i++)
 		forget(&forgettings[i], NULL);
+	sql_end(&session);
+}
+
+/* The same of the times of partitions, of which there can be thousands. */
+void
+dropped_forget_times(void)
+{
+	static Forgetting forgetting =
+	{NULL, "DELETE FROM sagaz_ha.partition_times" IS_GONE("partition")};
+	SqlSession	session;
+
+	sql_begin_as_extension(&session);
+	forget(&forgetting, NULL);
 	sql_end(&session);
 }

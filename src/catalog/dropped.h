@@ -7,5 +7,6 @@
 
 extern void dropped_forget_in_event_trigger(void);
 extern void dropped_forget_orphans(void);
+extern void dropped_forget_times(void);
 
 #endif							/* SAGAZ_CATALOG_DROPPED_H */

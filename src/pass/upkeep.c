@@ -118,6 +118,7 @@ prune_step(void *arg)
 {
 	history_prune(((ChoreList *) arg)->pass->now - KEPT_HISTORY);
 	dropped_forget_orphans();
+	dropped_forget_times();
 }
 
 typedef struct DoneStep
