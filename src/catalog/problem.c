@@ -64,23 +64,34 @@ add_problem(uint64 row, void *arg)
 	*problems = lappend(*problems, problem);
 }
 
-/* The problems that one kind of process looks after. */
+#define COLUMNS \
+	"SELECT p.parent, p.table_name, p.partition, p.partition_name, p.action, p.sqlstate," \
+	"       p.details, p.times, p.next_try"
+#define OF_FINDER \
+	"  FROM sagaz_ha.problem AS p WHERE p.found_by = $1 ORDER BY p.since"
+
+/*
+ * The problems that one kind of process looks after. Only the worker, which backs
+ * off, has to know what has been changed since the last try: planning that takes a
+ * new session longer than the rest.
+ */
 List *
-problem_load(ProblemFinder finder)
+problem_load(ProblemFinder finder, bool backs_off)
 {
-	static const char *const query =
-		"SELECT p.parent, p.table_name, p.partition, p.partition_name, p.action, p.sqlstate,"
-		"       p.details, p.times, p.next_try,"
-		"       p.version = sagaz_ha._problem_version(p.parent, p.partition)"
-		"  FROM sagaz_ha.problem AS p WHERE p.found_by = $1 ORDER BY p.since";
-	static SPIPlanPtr plan = NULL;
+	static const char *const queries[] = {
+		COLUMNS ", true" OF_FINDER,
+		COLUMNS ", p.version = sagaz_ha._problem_version(p.parent, p.partition)" OF_FINDER
+	};
+	static SPIPlanPtr plans[2] = {NULL, NULL};
 	SqlSession	session;
 	SqlArgs		args = {0};
 	List	   *problems = NIL;
+	uint64		rows;
 
 	sql_begin_as_extension(&session);
 	sql_arg_text(&args, finder_names[finder]);
-	sql_each_row(&session, sql_execute_kept(&plan, query, &args), add_problem, &problems);
+	rows = sql_execute_kept(&plans[backs_off], queries[backs_off], &args);
+	sql_each_row(&session, rows, add_problem, &problems);
 	sql_end(&session);
 	return problems;
 }

@@ -45,7 +45,7 @@ typedef struct ProblemReport
 	int			times;
 } ProblemReport;
 
-extern List *problem_load(ProblemFinder finder);
+extern List *problem_load(ProblemFinder finder, bool backs_off);
 extern Problem *problem_find(List *problems, const Subject *subject);
 extern bool problem_is_same(const Problem *problem, const Record *record, int sqlerrcode);
 extern bool problem_save(const ProblemReport *report, ProblemFinder finder,

@@ -58,7 +58,7 @@ load_problems_step(void *arg)
 {
 	Pass	   *pass = (Pass *) arg;
 
-	pass->problems = problem_load(pass->finder);
+	pass->problems = problem_load(pass->finder, pass->background);
 	pass->loaded = true;
 }
 
