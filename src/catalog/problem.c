@@ -129,6 +129,34 @@ problem_is_same(const Problem *problem, const Record *record, int sqlerrcode)
 		problem->partition == record->subject.partition;
 }
 
+#define ROW_IS	" WHERE p.table_name = $1 AND p.found_by = $3" \
+				"   AND coalesce(p.partition_name, '') = coalesce($2, '')"
+
+static void
+row_args(SqlArgs *args, const char *table_name, const char *partition_name, ProblemFinder finder)
+{
+	sql_arg_text(args, table_name);
+	sql_arg_text(args, partition_name);
+	sql_arg_text(args, finder_names[finder]);
+}
+
+/* Whether another transaction is changing the row: one that tries it now, or drops its table. */
+static bool
+row_is_locked(const char *table_name, const char *partition_name, ProblemFinder finder)
+{
+	SqlSession	session;
+	SqlArgs		args = {0};
+	bool		locked;
+
+	sql_begin_as_extension(&session);
+	row_args(&args, table_name, partition_name, finder);
+	locked = sql_execute_latest(NULL, "SELECT FROM sagaz_ha.problem AS p" ROW_IS
+								" FOR UPDATE SKIP LOCKED", &args) == 0 &&
+		sql_execute_latest(NULL, "SELECT FROM sagaz_ha.problem AS p" ROW_IS, &args) > 0;
+	sql_end(&session);
+	return locked;
+}
+
 /* Takes the lock of one row; false if another transaction has it. */
 static bool
 lock_row(const char *table_name, const char *partition_name, ProblemFinder finder)
@@ -139,7 +167,8 @@ lock_row(const char *table_name, const char *partition_name, ProblemFinder finde
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, table,
 					   DatumGetUInt32(hash_any((const unsigned char *) key, strlen(key))), 0);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL &&
+		!row_is_locked(table_name, partition_name, finder);
 }
 
 /*
@@ -195,12 +224,8 @@ problem_remove(const Problem *problem, ProblemFinder finder)
 	if (!lock_row(problem->table_name, problem->partition_name, finder))
 		return;
 	sql_begin_as_extension(&session);
-	sql_arg_text(&args, problem->table_name);
-	sql_arg_text(&args, problem->partition_name);
-	sql_arg_text(&args, finder_names[finder]);
-	(void) sql_execute_latest(NULL, "DELETE FROM sagaz_ha.problem AS p"
-							  " WHERE p.table_name = $1 AND p.found_by = $3"
-							  "   AND coalesce(p.partition_name, '') = coalesce($2, '')", &args);
+	row_args(&args, problem->table_name, problem->partition_name, finder);
+	(void) sql_execute_latest(NULL, "DELETE FROM sagaz_ha.problem AS p" ROW_IS, &args);
 	sql_end(&session);
 }
 
