@@ -76,6 +76,7 @@ leftover_step(void *arg)
 	LeftoverStep *step = (LeftoverStep *) arg;
 	const Retirement *retirement = step->retirement;
 	Oid			partition = retirement->partition;
+	Subject		subject = {retirement->parent, NULL, partition};
 	List	   *policies = policy_load(retirement->parent);
 	Policy	   *policy;
 	TablePlan  *table;
@@ -87,6 +88,10 @@ leftover_step(void *arg)
 		retirement_end(partition);
 		return;
 	}
+	subject.table_name = step->table_name;
+	subject.partition_name = step->name;
+	if (step->table_name != NULL && report_backs_off(step->pass, &subject))
+		return;
 	if (policies == NIL)
 	{
 		give_up(step, ACTION_KEEP, "its table is not managed any more");
