@@ -133,10 +133,11 @@ BEGIN ATOMIC
   SELECT concat_ws(' ',
     (SELECT p.xmin FROM sagaz_ha.partition_policy AS p WHERE p.parent = _problem_version.parent),
     (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.parent),
-    -- dropping a column changes no row of pg_class
-    (SELECT md5(string_agg(a.xmin::text, ' ' ORDER BY a.attnum))
-       FROM pg_attribute AS a WHERE a.attrelid = _problem_version.parent),
-    (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.partition));
+    (SELECT c.xmin FROM pg_class AS c WHERE c.oid = _problem_version.partition),
+    -- the row of pg_class stays as it is when a column is renamed or dropped
+    (SELECT md5(string_agg(a.xmin::text, ' ' ORDER BY a.attrelid, a.attnum))
+       FROM pg_attribute AS a
+      WHERE a.attrelid IN (_problem_version.parent, _problem_version.partition)));
 END;
 COMMENT ON FUNCTION sagaz_ha._problem_version(regclass, regclass) IS
   'internal: changes with the policy, the table and the partition';
