@@ -68,8 +68,8 @@ policy_plan(const Policy *policy, const KeyKind *kind, PlanPolicy *plan)
 }
 
 /* What the wall clock of the policy's zone shows at an instant. */
-CalTime
-policy_local_time(const Policy *policy, TimestampTz t)
+static CalTime
+local_time(const Policy *policy, TimestampTz t)
 {
 	Calendar	cal = zone_calendar(policy);
 
@@ -89,7 +89,7 @@ policy_instant_of_local(const Policy *policy, CalTime local)
 CalTime
 policy_key_time(const Policy *policy, const KeyKind *kind, TimestampTz t)
 {
-	return kind->is_instant ? t : policy_local_time(policy, t);
+	return kind->is_instant ? t : local_time(policy, t);
 }
 
 /* A time of the partition key as an instant; infinity stays infinite. */

@@ -47,7 +47,6 @@ extern bool policy_parse_action(const char *name, RetentionAction *action);
 extern char *policy_archive_schema(const Policy *policy);
 extern pg_tz *policy_time_zone(const char *name);
 extern void policy_plan(const Policy *policy, const KeyKind *kind, PlanPolicy *plan);
-extern CalTime policy_local_time(const Policy *policy, TimestampTz t);
 extern TimestampTz policy_instant_of_local(const Policy *policy, CalTime local);
 extern CalTime policy_key_time(const Policy *policy, const KeyKind *kind, TimestampTz t);
 extern TimestampTz policy_instant(const Policy *policy, const KeyKind *kind, CalTime t);

@@ -236,14 +236,7 @@ report_backs_off(Pass *pass, const Subject *subject)
 	return true;
 }
 
-/* What is known of a subject stays: the pass has not come to it. */
-void
-report_leave(Pass *pass, const Subject *subject)
-{
-	(void) meet(pass, subject);
-}
-
-/* The same of every expired partition of a table. */
+/* What is known of expired partitions stays: the pass has not come to them. */
 void
 report_leave_expired(Pass *pass, const TablePlan *table)
 {

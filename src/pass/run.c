@@ -221,6 +221,9 @@ is_solved(const Pass *pass, const Problem *problem, List *policies, List *tables
 
 	if (problem->seen)
 		return false;
+	/* a saga table that could not be made: only a pass by hand makes it */
+	if (!OidIsValid(problem->parent))
+		return !pass->background;
 	if (table == NULL)
 		return all && !has_policy(policies, problem->parent);
 	if (!OidIsValid(problem->partition))
