@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
 #include "commands/defrem.h"
@@ -138,6 +139,8 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 
 	Assert(sagaz_has_lock(info->relid, ShareUpdateExclusiveLock));
 	identity_assume(&saved, info->owner);
+	if (info->distributed)
+		citus_prepare_nodes();
 	require_place(info, schema, name);
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);

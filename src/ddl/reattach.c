@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
 #include "ddl/bounds_check.h"
@@ -55,6 +56,8 @@ reattach_partition(Oid partition, Oid parent)
 	sql_begin(&session, GetUserId());
 	prepare(partition, parent, &info, &bound);
 	identity_assume(&caller, info.owner);
+	if (info.distributed)
+		citus_prepare_nodes();
 	if (get_rel_namespace(partition) != schema)
 		sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", names_qualified(partition),
 						 quote_identifier(get_namespace_name(schema))));

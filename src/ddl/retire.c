@@ -12,6 +12,7 @@
 #include "base/attempt.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/hold.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
@@ -43,6 +44,13 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 	if (policy->action != RETENTION_DROP || referencing != NIL)
 		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
 	locks_take_partition_at_once(partition);
+	/* its other nodes take writes as well, and lock it only if they are told */
+	if (info->distributed)
+	{
+		citus_prepare_nodes();
+		sql_run(psprintf("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT",
+						 names_qualified(partition)));
+	}
 }
 
 /* Why a partition has to stay, in the caller's memory; NULL: it may go. */

@@ -166,8 +166,8 @@ typedef struct AnnounceStep
 
 /*
  * The first look: is it still there, and how can it be detached? DETACH
- * CONCURRENTLY is refused beside a default partition, and where foreign keys
- * are, it would wait for locks on other tables.
+ * CONCURRENTLY is refused beside a default partition and by Citus, and where
+ * foreign keys are, it would wait for locks on other tables.
  */
 static void
 announce_step(void *arg)
@@ -180,7 +180,7 @@ announce_step(void *arg)
 	refresh(step->table);
 	step->name = names_display(step->partition);
 	step->gone = parent_find(info, step->partition) < 0;
-	step->at_once = OidIsValid(info->default_relid) ||
+	step->at_once = info->distributed || OidIsValid(info->default_relid) ||
 		parent_referenced_tables(info->relid) != NIL ||
 		parent_referencing_tables(info->relid) != NIL;
 	if (step->gone || step->at_once)
