@@ -14,6 +14,8 @@
 #include "utils/guc.h"
 #include "utils/wait_event.h"
 
+bool		process_is_ours = false;
+
 /*
  * Fills in what our processes have in common. The caller adds when it starts
  * and whether it starts again; its type is also its name.
@@ -36,6 +38,7 @@ process_describe(BackgroundWorker *worker, const char *function, const char *typ
 void
 process_begin(void)
 {
+	process_is_ours = true;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	ConfigReloadPending = true;

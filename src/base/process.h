@@ -9,6 +9,9 @@
 
 #include "postmaster/bgworker.h"
 
+/* Whether this is one of our background processes. */
+extern bool process_is_ours;
+
 extern void process_describe(BackgroundWorker *worker, const char *function,
 							 const char *type);
 extern void process_begin(void);
