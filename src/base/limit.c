@@ -24,7 +24,7 @@
 #define CANCEL_AGAIN	1000
 #define MAX_CANCELS		10
 
-static Limit current;
+static TimeLimit current;
 static bool active = false;
 static TimeoutId timer = MAX_TIMEOUTS;
 static volatile sig_atomic_t cancels = 0;
@@ -46,7 +46,7 @@ cancel(void)
 
 /* Limits what runs until limit_end(). */
 void
-limit_begin(const Limit *limit)
+limit_begin(const TimeLimit *limit)
 {
 	Assert(!active);
 	if (timer == MAX_TIMEOUTS)

@@ -8,15 +8,15 @@
 #include "postgres.h"
 
 /* What is limited, and by which setting. */
-typedef struct Limit
+typedef struct TimeLimit
 {
 	const char *what;			/* for people */
 	const char *setting;
 	int			milliseconds;	/* 0: no limit */
 	Oid			subject;		/* the table that it is about */
-} Limit;
+} TimeLimit;
 
-extern void limit_begin(const Limit *limit);
+extern void limit_begin(const TimeLimit *limit);
 extern void limit_end(void);
 extern void limit_after_error(ErrorData *error);
 extern Oid	limit_given_up(void);

@@ -8,6 +8,7 @@
  */
 #include "pass/leftovers.h"
 
+#include "base/settings.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "ddl/fence.h"
@@ -101,7 +102,7 @@ leftover_step(void *arg)
 	table = table_plan_make(policy, step->pass->now);
 	if (table == NULL || table->info.pending_relid == partition)
 		return;
-	if (policy->drops_held_back)
+	if (policy->drops_held_back || !sagaz_retire)
 	{
 		if (parent_find(&table->info, partition) >= 0)
 			fence_lower(partition);

@@ -7,6 +7,7 @@
  */
 #include "pass/preview.h"
 
+#include "base/settings.h"
 #include "catalog/names.h"
 #include "ddl/retire.h"
 #include "pass/table_plan.h"
@@ -71,12 +72,14 @@ preview_expired(const TablePlan *table, const ExpiredPartition *expired, Record 
 	}
 	else
 	{
-		record->action = policy->drops_held_back ? ACTION_DEFER : retire;
+		record->action = policy->drops_held_back || !sagaz_retire ? ACTION_DEFER : retire;
 		record->details = table_plan_bound_details(table, &expired->bound);
 	}
-	if (error == NULL && step.reason == NULL && policy->drops_held_back)
-		record->details = psprintf("%s is held back until sagaz_ha.resume_drops(): %s",
-								   history_action_name(retire), record->details);
+	if (error == NULL && step.reason == NULL && record->action == ACTION_DEFER)
+		record->details = psprintf("%s is held back until %s: %s", history_action_name(retire),
+								   policy->drops_held_back ? "sagaz_ha.resume_drops()" :
+								   "sagaz_ha.retire is on",
+								   record->details);
 }
 
 static void

@@ -34,6 +34,12 @@
 /* So many workers of a kind run at a time; a stuck database stops no other. */
 #define MAX_WORKERS			3
 
+/*
+ * Background worker slots that others need: this launcher, the sampler, the
+ * server's own for subscriptions, and one for a pass, which nothing may hold up.
+ */
+#define OTHER_SLOTS			4
+
 /* A database without the extension is looked at again after this, in s. */
 #define NO_EXTENSION_NAP	3600
 
@@ -113,8 +119,8 @@ enter_database(const Database *database)
 		memset(state, 0, sizeof(*state));
 		memset(jobs[state - shared_state->databases], 0, sizeof(jobs[0]));
 		state->database = database->oid;
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			state->work[kind].wanted = true;
+		state->work[WORKER_RETIREMENT].due = DT_NOEND;
+		shared_want_all(state);
 	}
 	namestrcpy(&state->name, NameStr(database->name));
 }
@@ -180,10 +186,13 @@ scan_databases(void)
 
 /* When the next worker of a kind is due after one has ended. */
 static TimestampTz
-next_due(const DatabaseState *database, const WorkState *work, const Job *job)
+next_due(const DatabaseState *database, WorkerKind kind, const Job *job)
 {
+	const WorkState *work = &database->work[kind];
 	int64		delay = sagaz_naptime * INT64CONST(1000);
 
+	if (kind == WORKER_RETIREMENT && job->failures == 0 && work->soon == 0)
+		return DT_NOEND;
 	if (job->failures > 0)
 		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures - 1, 16)) * INT64CONST(1000);
 	else if (!database->has_extension)
@@ -212,7 +221,7 @@ reap(int index, WorkerKind kind)
 	/* it cleared its pid itself; one there now is a killed launcher's worker */
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	job->failures = work->finished ? 0 : job->failures + 1;
-	work->due = next_due(database, work, job);
+	work->due = next_due(database, kind, job);
 	/* a wish that came while it ran stays, but doesn't end the back-off */
 	if (!work->finished)
 		work->wanted = false;
@@ -240,13 +249,27 @@ is_reserved(DatabaseState *database)
 	return database->reserved_by != 0;
 }
 
-/* A worker can start: upkeep, when a pass has found the extension. */
+/* A worker can start: all but a pass when one has found the extension. */
 static bool
 is_startable(const DatabaseState *database, int index, WorkerKind kind)
 {
 	/* a pid without a handle: a killed launcher's worker */
 	return jobs[index][kind].handle == NULL && database->work[kind].pid == 0 &&
-		(kind != WORKER_UPKEEP || database->has_extension);
+		(kind == WORKER_PASS || database->has_extension);
+}
+
+/*
+ * Whether one more worker of a kind may run. Those that can take long leave a
+ * slot for a pass.
+ */
+static bool
+has_room(const int *running, WorkerKind kind)
+{
+	int			slots = Max(max_worker_processes - OTHER_SLOTS, 1);
+
+	if (running[kind] >= MAX_WORKERS)
+		return false;
+	return kind == WORKER_PASS || running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] < slots;
 }
 
 /*
@@ -273,7 +296,7 @@ take_due(const int *running, TimestampTz now, TimestampTz *wake, int *index, Wor
 				continue;
 			if (!work->wanted && work->due > now)
 				*wake = Min(*wake, work->due);
-			else if (running[k] < MAX_WORKERS)
+			else if (has_room(running, k))
 			{
 				work->finished = false;
 				work->soon = 0;
@@ -326,7 +349,7 @@ start_workers(int *running)
 		if (!worker_start(shared_state->databases[index].database, kind,
 						  &jobs[index][kind].handle))
 		{
-			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_UPKEEP] == 0);
+			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] == 0);
 			/* again when a worker ends, which sets our latch, or soon */
 			return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 		}
@@ -341,26 +364,23 @@ want_all(void)
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->rescan = true;
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			shared_state->databases[i].work[kind].wanted = true;
+		shared_want_all(&shared_state->databases[i]);
 	LWLockRelease(shared_state->lock);
 }
 
-/* Ends this launcher's workers by their handles, a killed one's by their pids. */
+/* Ends the workers of a kind: this launcher's by their handles, a killed one's by their pids. */
 static void
-end_all_workers(void)
+end_workers(WorkerKind kind)
 {
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			if (jobs[i][kind].handle != NULL)
-				TerminateBackgroundWorker(jobs[i][kind].handle);
+		if (jobs[i][kind].handle != NULL)
+			TerminateBackgroundWorker(jobs[i][kind].handle);
 
 	/* under the lock, a pid is that of a worker that hasn't exited */
 	LWLockAcquire(shared_state->lock, LW_SHARED);
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			if (jobs[i][kind].handle == NULL && shared_state->databases[i].work[kind].pid != 0)
-				(void) kill(shared_state->databases[i].work[kind].pid, SIGTERM);
+		if (jobs[i][kind].handle == NULL && shared_state->databases[i].work[kind].pid != 0)
+			(void) kill(shared_state->databases[i].work[kind].pid, SIGTERM);
 	LWLockRelease(shared_state->lock);
 }
 
@@ -370,10 +390,15 @@ take_over_settings(void)
 {
 	process_reload();
 	want_all();
-	if (!sagaz_enabled)
-		end_all_workers();
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+		if (!sagaz_enabled || (kind == WORKER_RETIREMENT && !sagaz_retire))
+			end_workers(kind);
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->enabled = sagaz_enabled;
+	if (sagaz_retire)
+		shared_state->retire_off_since = 0;
+	else if (shared_state->retire_off_since == 0)
+		shared_state->retire_off_since = GetCurrentTimestamp();
 	LWLockRelease(shared_state->lock);
 }
 

@@ -10,9 +10,11 @@
 
 #include "base/attempt.h"
 #include "base/compat.h"
+#include "base/limit.h"
 #include "base/process.h"
 #include "base/settings.h"
 #include "commands/extension.h"
+#include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "pass/run.h"
 #include "pass/upkeep.h"
@@ -45,6 +47,7 @@ leave(int code, Datum arg)
 	proxy_lock_release();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->pid = 0;
+	my_work->stuck = limit_given_up();
 	my_work->phase[0] = '\0';
 	my_work->table[0] = '\0';
 	/* the postmaster tells the launcher that started us, but no later one */
@@ -114,7 +117,17 @@ next_pass(const Pass *pass)
 	return soon;
 }
 
-/* One pass, or upkeep; how soon, in ms, the next is due; 0: after naptime. */
+/* A pass that found something to retire has that begin. */
+static void
+want_retirement(void)
+{
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	my_database->work[WORKER_RETIREMENT].wanted = true;
+	shared_wake_launcher();
+	LWLockRelease(shared_state->lock);
+}
+
+/* The work of a kind; how soon, in ms, the next is due; 0: after naptime. */
 static int
 run(WorkerKind kind)
 {
@@ -124,15 +137,16 @@ run(WorkerKind kind)
 
 	if (error != NULL)
 		ReThrowError(error);
-	run_init_background(&pass, now,
-						kind == WORKER_UPKEEP ? PROBLEM_OF_UPKEEP : PROBLEM_OF_PASS,
-						WAITING_NAP << Min(my_work->deferrals, 10));
+	run_init_background(&pass, now, kind, WAITING_NAP << Min(my_work->deferrals, 10));
 	if (kind == WORKER_UPKEEP)
 	{
 		upkeep_run(&pass);
 		return 0;
 	}
+	unfinished_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
+	if (pass.found_expired)
+		want_retirement();
 	return next_pass(&pass);
 }
 

@@ -23,7 +23,9 @@
 
 typedef enum WorkerKind
 {
-	WORKER_PASS,				/* makes and retires partitions */
+	WORKER_PASS,				/* makes partitions */
+	WORKER_RETIREMENT,			/* retires them; wanted by a pass that found
+								 * some */
 	WORKER_UPKEEP,				/* analyzes and freezes, which can take long */
 	WORKER_KINDS
 } WorkerKind;
@@ -52,6 +54,8 @@ typedef struct WorkState
 	int			total;
 	char		waiting_for[SHARED_TEXT];
 	char		last_error[SHARED_TEXT];
+	Oid			stuck;			/* partition whose owner's code could not be
+								 * cancelled, and ended the last worker */
 } WorkState;
 
 typedef struct DatabaseState
@@ -89,6 +93,7 @@ typedef struct SharedState
 	Latch	   *launcher_latch;
 	TimestampTz launcher_since; /* when it began, or when it ended */
 	bool		enabled;		/* the launcher's sagaz_ha.enabled */
+	TimestampTz retire_off_since;	/* by sagaz_ha.retire; 0: it is on */
 	bool		rescan;			/* look for databases now */
 	ProxyLock	proxy_locks[SHARED_MAX_PROXY_LOCKS];
 	DatabaseState databases[SHARED_MAX_DATABASES];
@@ -101,6 +106,7 @@ extern DatabaseState *shared_find_database(Oid database);
 extern bool shared_is_served(Oid database);
 extern bool shared_launcher_is_younger_than(int seconds);
 extern void shared_wake_launcher(void);
+extern void shared_want_all(DatabaseState *database);
 extern void shared_wake_database_at_commit(void);
 extern bool shared_copy_database(int index, DatabaseState *copy);
 
