@@ -23,6 +23,7 @@
 #include "ddl/drain.h"
 #include "ddl/fence.h"
 #include "ddl/locks.h"
+#include "ddl/publications.h"
 #include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -33,16 +34,17 @@
 /* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
 #define FINALIZE_LOCK_TIMEOUT	"50"
 
-/* Takes all that retiring this partition needs, or fails at once. */
-static void
-lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
-					List *referencing)
+/* Whether the partition is a table by itself for a while, or for good. */
+static bool
+stays_a_table(const Policy *policy)
 {
-	if (OidIsValid(info->default_relid))
-		locks_take_at_once(info->default_relid, AccessExclusiveLock);
-	locks_take_all_at_once(referencing, AccessExclusiveLock);
-	if (policy->action != RETENTION_DROP || referencing != NIL)
-		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
+	return policy->action != RETENTION_DROP || policy->before_drop != NULL;
+}
+
+/* Takes the partition for its retirement, or fails at once. */
+static void
+lock_partition(const ParentInfo *info, Oid partition)
+{
 	locks_take_partition_at_once(partition);
 	/* its other nodes take writes as well, and lock it only if they are told */
 	if (info->distributed)
@@ -51,6 +53,17 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 		sql_run(psprintf("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT",
 						 names_qualified(partition)));
 	}
+}
+
+/* Takes what retiring a partition needs beside itself, or fails at once. */
+static void
+lock_for_retirement(const Policy *policy, const ParentInfo *info, List *referencing)
+{
+	if (OidIsValid(info->default_relid))
+		locks_take_at_once(info->default_relid, AccessExclusiveLock);
+	locks_take_all_at_once(referencing, AccessExclusiveLock);
+	if (stays_a_table(policy) || referencing != NIL)
+		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
 }
 
 /* Why a partition has to stay, in the caller's memory; NULL: it may go. */
@@ -86,6 +99,45 @@ comment_detached(Oid parent, const char *bounds, const char *keyword,
 												 key_display_time(now)))));
 }
 
+/* A table that is no partition any more says what it was, and isn't published as one. */
+static void
+make_standalone(const Policy *policy, Oid partition, const char *bounds, const char *keyword,
+				const char *qualified, TimestampTz now)
+{
+	comment_detached(policy->parent, bounds, keyword, qualified, now);
+	publications_leave(partition);
+	times_note_detach(policy->parent, partition, now);
+}
+
+/* Whether the policy's function has still to agree that the partition goes. */
+static bool
+has_to_agree(const Policy *policy, Oid partition)
+{
+	Retirement	retirement;
+
+	return policy->before_drop != NULL &&
+		!(retirement_find(partition, &retirement) && retirement.phase == RETIREMENT_AGREED);
+}
+
+/*
+ * Leaves a partition that is detached already to the policy's function. It takes no
+ * writes from now on, which the function might not see.
+ */
+static void
+hand_over(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
+		  MemoryContext context, RetireResult *result)
+{
+	make_standalone(policy, partition, bounds, table_keyword(partition),
+					names_qualified(partition), now);
+	/* Citus refuses triggers */
+	if (!citus_distributes(partition))
+		fence_raise(GetUserId(), partition);
+	retirement_note_before_drop(policy->parent, partition, now);
+	result->outcome = RETIRE_HAS_TO_AGREE;
+	result->details = MemoryContextStrdup(context, psprintf("waiting for before_drop function %s",
+															policy->before_drop));
+}
+
 /*
  * Ends a partition that is detached already, as the policy wants. As the table's
  * owner. The result's texts are in the given context.
@@ -100,6 +152,11 @@ end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampT
 	MemoryContext old;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
+	if (has_to_agree(policy, partition))
+	{
+		hand_over(policy, partition, bounds, now, context, result);
+		return;
+	}
 	retirement_end(partition);
 	if (policy->action == RETENTION_DROP)
 	{
@@ -108,10 +165,13 @@ end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampT
 	}
 	else
 	{
-		comment_detached(policy->parent, bounds, keyword, qualified, now);
+		/* else that was done when it was left to the function */
+		if (policy->before_drop == NULL)
+			make_standalone(policy, partition, bounds, keyword, qualified, now);
+		else if (policy->unfinished_when == NULL)
+			fence_lower(partition);
 		if (policy->action == RETENTION_ARCHIVE)
 			sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified, quote_identifier(archive)));
-		times_note_detach(policy->parent, partition, now);
 		result->outcome = RETIRE_DETACHED;
 	}
 	old = MemoryContextSwitchTo(context);
@@ -139,10 +199,10 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 
 	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
-	if (policy->action != RETENTION_DROP)
+	if (stays_a_table(policy))
 		bounds_check_remember(partition, parent_key_name(info), info->kind, bound);
 	/* a foreign key depends on the partition as long as it is attached */
-	if (policy->action != RETENTION_DROP || referencing != NIL)
+	if (stays_a_table(policy) || referencing != NIL)
 		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
 						 names_qualified(info->relid), names_qualified(partition)));
 	end_detached(policy, partition, key_display(info->kind, bound), now, context, result);
@@ -168,12 +228,20 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 		char	   *reason;
 
 		identity_assume(&caller, info.owner);
-		lock_for_retirement(policy, &info, partition, referencing);
+
+		/*
+		 * the owner's condition can take long: not with a lock on another
+		 * table
+		 */
+		lock_partition(&info, partition);
 		reason = retire_kept_reason(policy, info.owner, partition);
 		if (reason != NULL)
 			keep(reason, session.caller, result);
 		else
+		{
+			lock_for_retirement(policy, &info, referencing);
 			detach_and_end(policy, &info, index, referencing, now, session.caller, result);
+		}
 		identity_restore(&caller);
 	}
 	sql_end(&session);
@@ -230,7 +298,7 @@ attach_again(const ParentInfo *info, Oid partition)
 static bool
 may_drop_pending(const Policy *policy, const ParentInfo *info)
 {
-	return policy->action == RETENTION_DROP && !drain_is_followed() &&
+	return !stays_a_table(policy) && !drain_is_followed() &&
 		ConditionalLockRelationOid(info->relid, AccessExclusiveLock) &&
 		(!OidIsValid(info->default_relid) ||
 		 ConditionalLockRelationOid(info->default_relid, AccessExclusiveLock));

@@ -13,6 +13,7 @@ typedef enum RetireOutcome
 	RETIRE_DROPPED,
 	RETIRE_DETACHED,
 	RETIRE_KEPT,
+	RETIRE_HAS_TO_AGREE,		/* detached; the policy's function is asked */
 	RETIRE_WAITS				/* for remaining readers */
 } RetireOutcome;
 

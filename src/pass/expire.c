@@ -8,6 +8,7 @@
 #include "pass/expire.h"
 
 #include "base/settings.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "catalog/register.h"
 #include "catalog/retirement.h"
@@ -54,6 +55,7 @@ static void
 stay_step(void *arg)
 {
 	StayStep   *step = (StayStep *) arg;
+	const Policy *policy = step->table->policy;
 	Subject		subject;
 
 	step->name = names_display(step->partition);
@@ -63,7 +65,10 @@ stay_step(void *arg)
 	step->backs_off = report_backs_off(step->pass, &subject);
 	if (step->backs_off)
 		return;
-	step->reason = retire_kept_reason(step->table->policy, step->table->info.owner, step->partition);
+	/* one that can't be called would have it detached, and not let go */
+	if (policy->before_drop != NULL)
+		(void) hook_require(policy->before_drop, step->table->info.owner);
+	step->reason = retire_kept_reason(policy, step->table->info.owner, step->partition);
 	if (step->reason == NULL)
 		return;
 	let_write(step->pass, step->partition);
@@ -111,6 +116,9 @@ expire_report(Pass *pass, const Subject *subject, const RetireResult *result)
 			break;
 		case RETIRE_KEPT:
 			report_keep(pass, subject, result->details);
+			break;
+		case RETIRE_HAS_TO_AGREE:
+			report_defer(pass, subject, result->details);
 			break;
 		case RETIRE_GONE:
 		case RETIRE_WAITS:
@@ -194,6 +202,14 @@ expire_foreground(Pass *pass, TablePlan *table)
 	{
 		report_defer(pass, &subject,
 					 "drops are left to the worker, because standbys follow this server");
+		report_leave_expired(pass, table);
+		return;
+	}
+	if (table->expired != NIL && table->policy->before_drop != NULL)
+	{
+		report_defer(pass, &subject, shared_is_served(MyDatabaseId) ?
+					 "drops are left to the worker, which calls before_drop" :
+					 "drops need the background worker, which calls before_drop: add sagaz_ha to shared_preload_libraries");
 		report_leave_expired(pass, table);
 		return;
 	}

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "pass/expire.h"
 #include "pass/report.h"
+#include "shmem/progress.h"
 #include "utils/lsyscache.h"
 
 typedef struct LeftoversStep
@@ -64,11 +65,20 @@ end_standalone(const LeftoverStep *step, const Policy *policy, const ParentInfo 
 	}
 	retire_detached(policy, info->owner, retirement->partition, step->pass->now, &result);
 	expire_report(step->pass, &subject, &result);
+	stop_point("end:before_commit");
 	if (result.outcome == RETIRE_KEPT)
 	{
 		fence_lower(retirement->partition);
 		retirement_end(retirement->partition);
 	}
+}
+
+/* Whether it is the policy's function that has to be called, which is another step. */
+static bool
+waits_for_function(const Retirement *retirement, const Policy *policy)
+{
+	return retirement->phase == RETIREMENT_BEFORE_DROP && policy->before_drop != NULL &&
+		!get_rel_relispartition(retirement->partition);
 }
 
 static void
@@ -93,6 +103,12 @@ leftover_step(void *arg)
 	subject.partition_name = step->name;
 	if (step->table_name != NULL && report_backs_off(step->pass, &subject))
 		return;
+	if (step->table_name != NULL && policies != NIL &&
+		waits_for_function(retirement, (Policy *) linitial(policies)))
+	{
+		report_leave(step->pass, &subject);
+		return;
+	}
 	if (policies == NIL)
 	{
 		give_up(step, ACTION_KEEP, "its table is not managed any more");
@@ -110,6 +126,9 @@ leftover_step(void *arg)
 	}
 	if (parent_find(&table->info, partition) < 0)
 		end_standalone(step, policy, &table->info);
+	/* attached again by hand */
+	else if (retirement->phase >= RETIREMENT_BEFORE_DROP)
+		give_up(step, ACTION_KEEP, "attached again");
 	/* attached: fine as long as it is still expired */
 	else if (!table_plan_expires(table, partition))
 		give_up(step, ACTION_KEEP, "not expired any more");

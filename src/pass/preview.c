@@ -8,6 +8,7 @@
 #include "pass/preview.h"
 
 #include "base/settings.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "ddl/retire.h"
 #include "pass/table_plan.h"
@@ -44,6 +45,8 @@ look_step(void *arg)
 	LookStep   *step = (LookStep *) arg;
 
 	step->name = names_display(step->partition);
+	if (step->name != NULL && step->table->policy->before_drop != NULL)
+		(void) hook_require(step->table->policy->before_drop, step->table->info.owner);
 	if (step->name != NULL)
 		step->reason = retire_kept_reason(step->table->policy, step->table->info.owner,
 										  step->partition);

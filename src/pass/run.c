@@ -13,6 +13,7 @@
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "miscadmin.h"
+#include "pass/before_drop.h"
 #include "pass/create.h"
 #include "pass/expire.h"
 #include "pass/leftovers.h"
@@ -334,6 +335,8 @@ retire_everywhere(Pass *pass, List *tables)
 	keep_what_stays(pass, tables);
 	foreach(cell, tables)
 		pass->retire(pass, (TablePlan *) lfirst(cell));
+	if (pass->background)
+		before_drop_ask(pass);
 }
 
 /* A pass over one table, or over all. */

@@ -21,6 +21,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process/call_start.h"
 #include "process/databases.h"
 #include "process/worker_start.h"
 #include "shmem/proxy_lock.h"
@@ -39,6 +40,10 @@
  * server's own for subscriptions, and one for a pass, which nothing may hold up.
  */
 #define OTHER_SLOTS			4
+#define SHARED_SLOTS		Max(max_worker_processes - OTHER_SLOTS, 1)
+
+/* So many of the others may call before_drop functions, each for as long as it likes. */
+#define CALL_SLOTS			Max(SHARED_SLOTS / 2, 1)
 
 /* A database without the extension is looked at again after this, in s. */
 #define NO_EXTENSION_NAP	3600
@@ -135,6 +140,11 @@ forget_database(int index)
 	DatabaseState *state = &shared_state->databases[index];
 
 	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
+	if (call_start_is_in(state->database))
+	{
+		shared_state->rescan = true;
+		return;
+	}
 	for (int kind = 0; kind < WORKER_KINDS; kind++)
 		if (state->work[kind].pid != 0 || jobs[index][kind].handle != NULL)
 		{
@@ -263,13 +273,12 @@ is_startable(const DatabaseState *database, int index, WorkerKind kind)
  * slot for a pass.
  */
 static bool
-has_room(const int *running, WorkerKind kind)
+has_room(const int *running, int calls, WorkerKind kind)
 {
-	int			slots = Max(max_worker_processes - OTHER_SLOTS, 1);
-
 	if (running[kind] >= MAX_WORKERS)
 		return false;
-	return kind == WORKER_PASS || running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] < slots;
+	return kind == WORKER_PASS ||
+		running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] + calls < SHARED_SLOTS;
 }
 
 /*
@@ -277,7 +286,7 @@ has_room(const int *running, WorkerKind kind)
  * more run. False: there is none. *wake becomes the earliest of what is due later.
  */
 static bool
-take_due(const int *running, TimestampTz now, TimestampTz *wake, int *index, WorkerKind *kind)
+take_due(const int *running, int calls, TimestampTz now, TimestampTz *wake, int *index, WorkerKind *kind)
 {
 	bool		found = false;
 
@@ -296,7 +305,7 @@ take_due(const int *running, TimestampTz now, TimestampTz *wake, int *index, Wor
 				continue;
 			if (!work->wanted && work->due > now)
 				*wake = Min(*wake, work->due);
-			else if (has_room(running, k))
+			else if (has_room(running, calls, k))
 			{
 				work->finished = false;
 				work->soon = 0;
@@ -337,14 +346,14 @@ note_no_slot(int index, WorkerKind kind, bool report)
 
 /* Starts what is due; when the next will be. */
 static TimestampTz
-start_workers(int *running)
+start_workers(int *running, int calls)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz wake = TimestampTzPlusMilliseconds(now, MAX_NAP);
 	int			index;
 	WorkerKind	kind;
 
-	while (sagaz_enabled && take_due(running, now, &wake, &index, &kind))
+	while (sagaz_enabled && take_due(running, calls, now, &wake, &index, &kind))
 	{
 		if (!worker_start(shared_state->databases[index].database, kind,
 						  &jobs[index][kind].handle))
@@ -355,6 +364,8 @@ start_workers(int *running)
 		}
 		running[kind]++;
 	}
+	if (sagaz_enabled && sagaz_retire && !call_start_wanted(calls, CALL_SLOTS))
+		return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 	return wake;
 }
 
@@ -393,6 +404,8 @@ take_over_settings(void)
 	for (int kind = 0; kind < WORKER_KINDS; kind++)
 		if (!sagaz_enabled || (kind == WORKER_RETIREMENT && !sagaz_retire))
 			end_workers(kind);
+	if (!sagaz_enabled || !sagaz_retire)
+		call_start_end_all();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->enabled = sagaz_enabled;
 	if (sagaz_retire)
@@ -414,6 +427,7 @@ run_once(void)
 	static TimestampTz next_scan = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	int			running[WORKER_KINDS];
+	int			calls;
 
 	/* the clock was set back: what is due would wait for the old time */
 	if (now < previous)
@@ -422,12 +436,13 @@ run_once(void)
 	if (ConfigReloadPending)
 		take_over_settings();
 	reap_all(running);
+	calls = call_start_reap();
 	if (!proxy_lock_serve() && sagaz_enabled && (shared_state->rescan || now >= next_scan))
 	{
 		scan_databases();
 		next_scan = TimestampTzPlusMilliseconds(now, sagaz_naptime * INT64CONST(1000));
 	}
-	return Min(start_workers(running), Max(next_scan, now + USECS_PER_SEC));
+	return Min(start_workers(running, calls), Max(next_scan, now + USECS_PER_SEC));
 }
 
 /* The launcher's entry point. */

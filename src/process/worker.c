@@ -122,8 +122,7 @@ static void
 want_retirement(void)
 {
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	my_database->work[WORKER_RETIREMENT].wanted = true;
-	shared_wake_launcher();
+	shared_want_retirement(my_database->database);
 	LWLockRelease(shared_state->lock);
 }
 
@@ -173,25 +172,6 @@ note_end(int soon)
 	LWLockRelease(shared_state->lock);
 }
 
-/*
- * Settings of ALTER DATABASE and ALTER ROLE must not stop or change maintenance:
- * those that autovacuum overrides, too. search_path is for the statements that
- * commit inside, and so lose the pinned one.
- */
-static void
-ignore_settings(void)
-{
-	/* an unavailable synchronous standby must not stop maintenance */
-	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	sagaz_no_transaction_timeout();
-}
-
 /* A worker's entry point; the argument is its WorkerKind. */
 void
 sagaz_worker_main(Datum arg)
@@ -208,7 +188,7 @@ sagaz_worker_main(Datum arg)
 	process_begin();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_SESSION);
-	ignore_settings();
+	process_ignore_settings();
 	CurrentMemoryContext = AllocSetContextCreate(TopMemoryContext, "sagaz_ha worker",
 												 ALLOCSET_DEFAULT_SIZES);
 

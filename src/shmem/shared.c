@@ -147,6 +147,17 @@ shared_want_all(DatabaseState *database)
 			database->work[kind].wanted = true;
 }
 
+/* Has expired partitions looked at in a database. Under the lock. */
+void
+shared_want_retirement(Oid database)
+{
+	DatabaseState *state = shared_find_database(database);
+
+	if (state != NULL)
+		state->work[WORKER_RETIREMENT].wanted = true;
+	shared_wake_launcher();
+}
+
 /* Asks for all work in a database; the launcher looks for one it doesn't know. */
 static void
 wake_database(Oid database)

@@ -19,6 +19,7 @@
 
 #define SHARED_MAX_DATABASES	1024
 #define SHARED_MAX_PROXY_LOCKS	16
+#define SHARED_MAX_CALLS		16
 #define SHARED_TEXT				192
 
 typedef enum WorkerKind
@@ -86,6 +87,24 @@ typedef struct ProxyLock
 	Oid			relation;
 } ProxyLock;
 
+/* States of a call of a before_drop function. */
+typedef enum CallState
+{
+	CALL_FREE,
+	CALL_WANTED,
+	CALL_STARTED,				/* a process was registered for it */
+	CALL_OVER
+} CallState;
+
+typedef struct Call
+{
+	CallState	state;
+	Oid			database;
+	Oid			parent;
+	Oid			partition;
+	WorkState	work;			/* its pid is 0 until the process is there */
+} Call;
+
 typedef struct SharedState
 {
 	LWLock	   *lock;			/* protects all that follows */
@@ -96,6 +115,7 @@ typedef struct SharedState
 	TimestampTz retire_off_since;	/* by sagaz_ha.retire; 0: it is on */
 	bool		rescan;			/* look for databases now */
 	ProxyLock	proxy_locks[SHARED_MAX_PROXY_LOCKS];
+	Call		calls[SHARED_MAX_CALLS];
 	DatabaseState databases[SHARED_MAX_DATABASES];
 } SharedState;
 
@@ -106,6 +126,7 @@ extern DatabaseState *shared_find_database(Oid database);
 extern bool shared_is_served(Oid database);
 extern bool shared_launcher_is_younger_than(int seconds);
 extern void shared_wake_launcher(void);
+extern void shared_want_retirement(Oid database);
 extern void shared_want_all(DatabaseState *database);
 extern void shared_wake_database_at_commit(void);
 extern bool shared_copy_database(int index, DatabaseState *copy);

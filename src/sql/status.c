@@ -10,6 +10,7 @@
 #include "base/rows.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "shmem/calls.h"
 #include "shmem/shared.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -110,7 +111,7 @@ both_halves(const DatabaseState *database)
 }
 
 static void
-add_work(FunctionCallInfo fcinfo, const DatabaseState *database, const char *process,
+add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
 		 const WorkState *work)
 {
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
@@ -119,7 +120,7 @@ add_work(FunctionCallInfo fcinfo, const DatabaseState *database, const char *pro
 	values[0] = CStringGetTextDatum(process);
 	values[1] = Int32GetDatum(work->pid);
 	nulls[1] = work->pid == 0;
-	values[2] = nonempty_or_null(NameStr(database->name), &nulls[2]);
+	values[2] = nonempty_or_null(NameStr(*database), &nulls[2]);
 	values[3] = CStringGetTextDatum(work->pid == 0 ? "idle" :
 									work->phase[0] == '\0' ? "starting" : work->phase);
 	values[4] = nonempty_or_null(work->table, &nulls[4]);
@@ -137,6 +138,23 @@ add_work(FunctionCallInfo fcinfo, const DatabaseState *database, const char *pro
 	nulls[14] = work->last == 0;
 	values[15] = Int64GetDatum(work->errors);
 	rows_add(fcinfo, values, nulls);
+}
+
+/* The calls of before_drop functions; one without a process waits for a free slot. */
+static void
+add_calls(FunctionCallInfo fcinfo)
+{
+	for (int i = 0; i < SHARED_MAX_CALLS; i++)
+	{
+		Call		call;
+		NameData	database;
+
+		if (!calls_copy(i, &call, &database))
+			continue;
+		if (call.work.pid == 0)
+			strlcpy(call.work.waiting_for, "a free background worker slot", SHARED_TEXT);
+		add_work(fcinfo, &database, "before_drop", &call.work);
+	}
 }
 
 /* maintenance_status(): launcher and workers. */
@@ -159,8 +177,9 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 		if (!shared_copy_database(i, &database) || !database.has_extension)
 			continue;
 		both = both_halves(&database);
-		add_work(fcinfo, &database, "worker", &both);
-		add_work(fcinfo, &database, "upkeep", &database.work[WORKER_UPKEEP]);
+		add_work(fcinfo, &database.name, "worker", &both);
+		add_work(fcinfo, &database.name, "upkeep", &database.work[WORKER_UPKEEP]);
 	}
+	add_calls(fcinfo);
 	return (Datum) 0;
 }
