@@ -17,23 +17,47 @@
 #include "utils/builtins.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/syscache.h"
 
 #define HINT_RIGHT_KIND	"It must be a function with one argument of type regclass that returns boolean."
 
-/* The name that is stored, with schema and argument; an error if there is no such function. */
-char *
-hook_name(Oid function)
+static void
+check_kind(const FormData_pg_proc *form)
 {
-	char	   *name = get_func_name(function);
+	if (form->prokind != PROKIND_FUNCTION || form->proretset || form->prorettype != BOOLOID ||
+		form->pronargs != 1 || form->proargtypes.values[0] != REGCLASSOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("%s can't be a before_drop function", NameStr(form->proname)),
+				 errhint(HINT_RIGHT_KIND)));
+}
 
-	if (name == NULL)
+/* The function's owner; an error if it isn't of the right kind. */
+static Oid
+require_kind(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("before_drop function with OID %u does not exist", function),
 				 errhint(HINT_RIGHT_KIND)));
-	return format_procedure_qualified(function);
+	check_kind((Form_pg_proc) GETSTRUCT(tuple));
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* The name that is stored, with schema and argument. */
+char *
+hook_name(Oid function)
+{
+	(void) require_kind(function);
+	return psprintf("%s(regclass)",
+					quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
+											   get_func_name(function)));
 }
 
 static Oid
@@ -54,17 +78,6 @@ find(const char *name)
 				 errmsg("before_drop function %s does not exist", name),
 				 errhint("Make it again, or name another with sagaz_ha.manage_partitions().")));
 	return function;
-}
-
-static void
-check_kind(const char *name, const FormData_pg_proc *form)
-{
-	if (form->prokind != PROKIND_FUNCTION || form->proretset || form->prorettype != BOOLOID ||
-		form->pronargs != 1 || form->proargtypes.values[0] != REGCLASSOID)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("%s can't be a before_drop function", name),
-				 errhint(HINT_RIGHT_KIND)));
 }
 
 static void
@@ -90,14 +103,7 @@ Oid
 hook_require(const char *name, Oid owner)
 {
 	Oid			function = find(name);
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Oid			function_owner;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %u", function);
-	function_owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-	check_kind(name, (Form_pg_proc) GETSTRUCT(tuple));
-	ReleaseSysCache(tuple);
-	check_owner(name, function, function_owner, owner);
+	check_owner(name, function, require_kind(function), owner);
 	return function;
 }

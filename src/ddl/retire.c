@@ -253,14 +253,36 @@ run_step(void *arg)
 	sql_run((const char *) arg);
 }
 
+typedef struct FinalizeStatement
+{
+	const char *sql;
+	TransactionId oldest_call;
+} FinalizeStatement;
+
+/*
+ * FINALIZE waits for older snapshots. Whose they are was looked at; those of
+ * before_drop functions last, and are left out: what they have no lock on goes as
+ * it does with a plain DETACH.
+ */
+static void
+finalize_step(void *arg)
+{
+	FinalizeStatement *statement = (FinalizeStatement *) arg;
+
+	if (TransactionIdIsValid(statement->oldest_call))
+		sql_run_before(statement->sql, statement->oldest_call);
+	else
+		sql_run(statement->sql);
+}
+
 /*
  * Runs what fails if a table and its partition aren't alike: one whose detach is
  * pending isn't altered with its table. Returns that error, undone, or NULL.
  */
 static ErrorData *
-run_unless_different(char *sql)
+run_unless_different(AttemptStep step, void *arg)
 {
-	ErrorData  *error = attempt_in_subtransaction_untimed(run_step, sql);
+	ErrorData  *error = attempt_in_subtransaction_untimed(step, arg);
 
 	/* the server calls it internal that a constraint isn't there */
 	if (error != NULL && error->sqlerrcode != ERRCODE_DATATYPE_MISMATCH &&
@@ -270,19 +292,25 @@ run_unless_different(char *sql)
 }
 
 static ErrorData *
-finalize(const ParentInfo *info, Oid partition)
+finalize(const ParentInfo *info, Oid partition, TransactionId oldest_call)
 {
+	FinalizeStatement statement = {
+		psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
+				 names_qualified(info->relid), names_qualified(partition)),
+		oldest_call
+	};
+
 	/* it also waits for snapshots that do see the detach, and these may last */
 	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
-	return run_unless_different(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
-										 names_qualified(info->relid), names_qualified(partition)));
+	return run_unless_different(finalize_step, &statement);
 }
 
 static ErrorData *
 attach_again(const ParentInfo *info, Oid partition)
 {
 	ErrorData  *different =
-		run_unless_different(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
+		run_unless_different(run_step,
+							 psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
 									  names_qualified(info->relid), names_qualified(partition),
 									  key_for_values_of_range(info->kind, &info->pending_range)));
 
@@ -321,15 +349,16 @@ stop_as_different(Oid partition, const ErrorData *different)
  * attached again or finalized, because the table was changed, is an error.
  */
 static void
-finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, TimestampTz now,
-				 MemoryContext context, RetireResult *result)
+finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours,
+				 TransactionId oldest_call, TimestampTz now, MemoryContext context,
+				 RetireResult *result)
 {
 	Oid			partition = info->pending_relid;
 	ErrorData  *different;
 	char	   *reason;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
-	different = finalize(info, partition);
+	different = finalize(info, partition, oldest_call);
 	reason = ours ? retire_kept_reason(policy, info->owner, partition) : NULL;
 	if (different == NULL && reason != NULL)
 		different = attach_again(info, partition);
@@ -384,9 +413,12 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
 		}
 		else
 		{
+			/* the table's owner may not see it */
+			TransactionId oldest_call = drain_oldest_call();
+
 			locks_take_partition_at_once(partition);
 			identity_assume(&caller, info.owner);
-			finalize_and_end(policy, &info, ours, now, session.caller, result);
+			finalize_and_end(policy, &info, ours, oldest_call, now, session.caller, result);
 			identity_restore(&caller);
 		}
 	}
@@ -399,19 +431,23 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
  * looked for all the same.
  */
 void
-retire_detached(const Policy *policy, Oid owner, Oid partition, TimestampTz now,
+retire_detached(const Policy *policy, const ParentInfo *info, Oid partition, TimestampTz now,
 				RetireResult *result)
 {
 	SqlSession	session;
+	PlanBound	bound;
 	char	   *reason;
 
 	result->outcome = RETIRE_GONE;
-	sql_begin(&session, owner);
+	sql_begin(&session, info->owner);
 	locks_take_partition_at_once(partition);
-	reason = retire_kept_reason(policy, owner, partition);
+	reason = retire_kept_reason(policy, info->owner, partition);
 	if (reason != NULL)
 		keep(reason, session.caller, result);
 	else
-		end_detached(policy, partition, NULL, now, session.caller, result);
+		end_detached(policy, partition,
+					 bounds_check_find(partition, parent_key_name(info), info->kind, &bound) ?
+					 key_display(info->kind, &bound) : NULL,
+					 now, session.caller, result);
 	sql_end(&session);
 }

@@ -5,6 +5,7 @@
 #ifndef SAGAZ_DDL_RETIRE_H
 #define SAGAZ_DDL_RETIRE_H
 
+#include "catalog/parent.h"
 #include "catalog/policy.h"
 
 typedef enum RetireOutcome
@@ -30,7 +31,7 @@ extern void retire_at_once(const Policy *policy, Oid partition, TimestampTz now,
 						   RetireResult *result);
 extern void retire_finalize(const Policy *policy, Oid partition, bool ours,
 							TimestampTz since, TimestampTz now, RetireResult *result);
-extern void retire_detached(const Policy *policy, Oid owner, Oid partition,
+extern void retire_detached(const Policy *policy, const ParentInfo *info, Oid partition,
 							TimestampTz now, RetireResult *result);
 
 #endif							/* SAGAZ_DDL_RETIRE_H */

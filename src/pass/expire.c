@@ -118,7 +118,7 @@ expire_report(Pass *pass, const Subject *subject, const RetireResult *result)
 			report_keep(pass, subject, result->details);
 			break;
 		case RETIRE_HAS_TO_AGREE:
-			report_defer(pass, subject, result->details);
+			report_announced(pass, subject, result->details);
 			break;
 		case RETIRE_GONE:
 		case RETIRE_WAITS:

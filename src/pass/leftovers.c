@@ -63,7 +63,7 @@ end_standalone(const LeftoverStep *step, const Policy *policy, const ParentInfo 
 		give_up(step, ACTION_DETACH, "somebody else detached it: it's left alone");
 		return;
 	}
-	retire_detached(policy, info->owner, retirement->partition, step->pass->now, &result);
+	retire_detached(policy, info, retirement->partition, step->pass->now, &result);
 	expire_report(step->pass, &subject, &result);
 	stop_point("end:before_commit");
 	if (result.outcome == RETIRE_KEPT)

@@ -152,7 +152,7 @@ report_defer(Pass *pass, const Subject *subject, const char *details)
 	report_lasting(pass, &record, 0, false);
 }
 
-/* A retirement begins: that is news, though something may have deferred it before. */
+/* A retirement begins, or comes to its last step: that is news, though something deferred it before. */
 void
 report_announced(Pass *pass, const Subject *subject, const char *details)
 {

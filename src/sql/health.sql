@@ -109,12 +109,14 @@ BEGIN
          coalesce(r.waiting, 0)::text, coalesce(r.details, 'no partition waits for a function')
     FROM coverage AS c
     LEFT JOIN (SELECT r.parent, count(*) AS waiting, count(*) FILTER (WHERE r.calls > 0) AS refused,
-                      string_agg(format('%s: detached%s', r.partition,
+                      string_agg(format('%s: detached%s', r.name,
                         CASE WHEN r.calls > 0 THEN format(
                           '; the function was called %s times, last at %s, and hasn''t returned true', r.calls, r.called_at)
-                        ELSE '; the function is called next' END), '; ' ORDER BY r.since, r.partition) AS details
-                 FROM sagaz_ha.retirement AS r
-                WHERE r.phase = 'before_drop' GROUP BY r.parent) AS r ON r.parent = c.parent
+                        ELSE '; the function is called next' END), '; ' ORDER BY r.since, r.name) AS details
+                 FROM (SELECT t.*, coalesce((SELECT min(p.partition_name) FROM sagaz_ha.problem AS p
+                                              WHERE p.partition = t.partition), t.partition::text) AS name
+                         FROM sagaz_ha.retirement AS t WHERE t.phase = 'before_drop') AS r
+                GROUP BY r.parent) AS r ON r.parent = c.parent
   UNION ALL
   SELECT c.table_name, 'publications',
          CASE WHEN d.tables > 0 THEN 'warning' ELSE 'ok' END,

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use SagazTest;
 use Test::More;
 
-my $node = sagaz_server('main', conf => "sagaz_ha.naptime = 1h\n");
+my $node = sagaz_server('main', conf => "sagaz_ha.naptime = 1h\nmax_worker_processes = 20\n");
 
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION sagaz_ha;
@@ -93,7 +93,7 @@ is(sql(q{SELECT action || ' ' || details FROM sagaz_ha.partition_history
 	WHERE partition_name = 'goes_y2026m03d05' AND action IN ('DEFER', 'DROP') ORDER BY id}),
 	"DEFER retiring: waiting for transactions that may see it\n"
 	  . "DEFER waiting for before_drop function public.ask(regclass)\n"
-	  . 'DROP expired rows', 'the history has each step') or note(sql(q{SELECT * FROM sagaz_ha.partition_history ORDER BY id}));
+	  . 'DROP rows from 2026-03-05 00:00:00+00 to 2026-03-06 00:00:00+00', 'the history has each step');
 is_consistent($node, 'postgres', 'goes', 'history and catalogs agree');
 is(sql('SELECT count(*) FROM sagaz_ha.problem'), '0', 'no problem is left');
 
@@ -112,11 +112,11 @@ pass('and takes writes again');
 # -------- false, null, an error: it stays, and the others go
 
 asked('says', answers => { y2026m03d05 => 'false' });
-asked('null', answers => { y2026m03d05 => 'null' });
+asked('nothing', answers => { y2026m03d05 => 'null' });
 asked('fails', answers => { y2026m03d05 => 'error' });
 foreach my $case (
 	[ 'says', '55000', 'before_drop function public.ask\(regclass\) returned false for table says_y2026m03d05' ],
-	[ 'null', '55000', 'before_drop function public.ask\(regclass\) returned null for table null_y2026m03d05' ],
+	[ 'nothing', '55000', 'before_drop function public.ask\(regclass\) returned null for table nothing_y2026m03d05' ],
 	[ 'fails', 'P0001', 'the tape is full' ])
 {
 	my ($table, $state, $message) = @$case;
@@ -151,48 +151,9 @@ sql(q{INSERT INTO says (created_at) VALUES ('2026-03-05 20:00+00')});
 
 # an answer that changes
 sql(q{UPDATE answer SET says = 'true'});
-ok(defined when($node, 'postgres', q{to_regclass('fails_y2026m03d05') IS NULL AND to_regclass('null_y2026m03d05') IS NULL}),
+ok(defined when($node, 'postgres', q{to_regclass('fails_y2026m03d05') IS NULL AND to_regclass('nothing_y2026m03d05') IS NULL}),
 	'when it agrees at last, they go');
 is(sql(q{SELECT count(*) FROM sagaz_ha.problem WHERE action = 'ERROR'}), '0', 'and the problems with them');
-
-# -------- time
-
-configure($node, 'sagaz_ha.before_drop_timeout' => '2s');
-asked('forever', answers => { y2026m03d05 => 'forever' });
-asked('slow', answers => { y2026m03d05 => 'slow' });
-ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
-	WHERE partition_name = 'slow_y2026m03d05' AND sqlstate = '57014')}), 'a call that takes too long is ended');
-is(sql(q{SELECT details FROM sagaz_ha.problem WHERE partition_name = 'slow_y2026m03d05'}),
-	'57014: before_drop function public.ask(regclass) took longer than sagaz_ha.before_drop_timeout (2000 ms)'
-	  . ' HINT: Have it take less time, or raise sagaz_ha.before_drop_timeout.', 'with an error that says so');
-configure($node, 'sagaz_ha.before_drop_timeout' => undef);
-ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.maintenance_status()
-	WHERE process = 'before_drop' AND database = 'postgres' AND pid IS NOT NULL
-		AND phase = 'calling before_drop' AND table_name = 'slow_y2026m03d05' AND since < now())}),
-	'maintenance_status() shows a call');
-take_table($node, 'postgres', 'other', days => [ -5, 0 ]);
-my $made = when($node, 'postgres', q{to_regclass('other_y2026m03d13') IS NOT NULL});
-is_within($made, 2, 'meanwhile another table has its partitions made');
-asked('third', unfinished_when => 'NOT done');
-is_within(is_partitions($node, 'postgres', 'third', -3, 3, 'and one with a function of its own has it called'), 20,
-	'in its own time');
-is_within(is_partitions($node, 'postgres', 'other', -3, 3, 'and others are retired'), 20, 'in their own time');
-ok(defined when($node, 'postgres', q{(SELECT count(*) FROM sagaz_ha.partition_history
-	WHERE table_name = 'third' AND action = 'DROP') = 2}), 'the function agrees: they go');
-is(sql(q{SELECT count(*) FROM sagaz_ha.maintenance_status() WHERE process = 'before_drop' AND table_name = 'slow_y2026m03d05'}), '1',
-	'all while one call lasts');
-ok(defined when($node, 'postgres', q{(SELECT calls >= 1 AND called_at IS NOT NULL FROM sagaz_ha.retirement
-	WHERE partition = 'forever_y2026m03d05'::regclass)}), 'one that cannot be cancelled');
-ok(defined when($node, 'postgres', q{NOT EXISTS (SELECT FROM sagaz_ha.maintenance_status()
-	WHERE process = 'before_drop' AND pid IS NOT NULL AND table_name = 'forever_y2026m03d05')}), 'has its process ended');
-
-# off: calls end, and no other begins
-configure($node, 'sagaz_ha.retire' => 'off');
-ok(defined when($node, 'postgres', q{NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'sagaz_ha before_drop')}),
-	'sagaz_ha.retire = off ends calls');
-configure($node, 'sagaz_ha.retire' => 'on');
-sql(q{UPDATE answer SET says = 'true'});
-ok(defined when($node, 'postgres', q{to_regclass('slow_y2026m03d05') IS NULL}), 'on again, it is called again');
 
 # -------- a function that is gone, or another's
 
