@@ -167,6 +167,7 @@ like(sql(q{SELECT details FROM sagaz_ha.partition_health() WHERE table_name = 'l
 	qr/before_drop function public.ask\(regclass\) belongs to role pg_monitor/, 'health says so');
 sql(q{ALTER FUNCTION ask(regclass) RENAME TO asked; UPDATE sagaz_ha.partition_policy SET premake = premake});
 add_partitions($node, 'postgres', 'lost', -9, -9);
+sql('ALTER TABLE lost_y2026m03d01 OWNER TO ann');
 sql(q{SELECT count(*) FROM maintain_all_partitions()});
 ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
 	WHERE partition_name = 'lost_y2026m03d01' AND sqlstate = '42883')}), 'nor one that is gone: that is an error');
