@@ -127,7 +127,7 @@ retirement_begin(Oid parent, Oid partition, TimestampTz now)
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
 	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
 	(void) execute(&plan, "INSERT INTO sagaz_ha.retirement (partition, parent, phase, since, detach_is_ours)"
-			" VALUES ($1, $2, 'announced', $3, false)", &args);
+				   " VALUES ($1, $2, 'announced', $3, false)", &args);
 }
 
 /* Notes that the partition takes no more writes. */
@@ -139,7 +139,7 @@ retirement_note_fence(Oid partition)
 
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
 	(void) execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'fenced'"
-			" WHERE partition = $1 AND phase = 'announced'", &args);
+				   " WHERE partition = $1 AND phase = 'announced'", &args);
 }
 
 /*
@@ -154,7 +154,7 @@ retirement_note_detach(Oid partition)
 
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
 	(void) execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'detaching', detach_is_ours = true"
-			" WHERE partition = $1", &args);
+				   " WHERE partition = $1", &args);
 }
 
 /*
@@ -173,11 +173,11 @@ retirement_note_wait(Oid parent, Oid partition, const char *waits_for, Timestamp
 	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
 	sql_arg_text(&args, waits_for);
 	(void) execute(&plan, "INSERT INTO sagaz_ha.retirement AS r"
-			" (partition, parent, phase, since, detach_is_ours, waits_for)"
-			" SELECT $1, $2, 'detaching', $3, false, $4"
-			"  WHERE NOT EXISTS (SELECT FROM sagaz_ha.retirement AS same"
-			"                     WHERE same.partition = $1 AND same.waits_for = $4)"
-			" ON CONFLICT (partition) DO UPDATE SET waits_for = EXCLUDED.waits_for", &args);
+				   " (partition, parent, phase, since, detach_is_ours, waits_for)"
+				   " SELECT $1, $2, 'detaching', $3, false, $4"
+				   "  WHERE NOT EXISTS (SELECT FROM sagaz_ha.retirement AS same"
+				   "                     WHERE same.partition = $1 AND same.waits_for = $4)"
+				   " ON CONFLICT (partition) DO UPDATE SET waits_for = EXCLUDED.waits_for", &args);
 }
 
 /* Notes that the partition is detached, and that its policy's function has to agree. */
@@ -191,10 +191,10 @@ retirement_note_before_drop(Oid parent, Oid partition, TimestampTz now)
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
 	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
 	(void) execute(&plan, "INSERT INTO sagaz_ha.retirement AS r"
-			" (partition, parent, phase, since, detach_is_ours)"
-			" VALUES ($1, $2, 'before_drop', $3, true)"
-			" ON CONFLICT (partition) DO UPDATE"
-			" SET phase = EXCLUDED.phase, detach_is_ours = true, waits_for = NULL", &args);
+				   " (partition, parent, phase, since, detach_is_ours)"
+				   " VALUES ($1, $2, 'before_drop', $3, true)"
+				   " ON CONFLICT (partition) DO UPDATE"
+				   " SET phase = EXCLUDED.phase, detach_is_ours = true, waits_for = NULL", &args);
 }
 
 /* Notes that the function is going to be called. */
@@ -207,7 +207,7 @@ retirement_note_call(Oid partition, TimestampTz at)
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
 	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at));
 	(void) execute(&plan, "UPDATE sagaz_ha.retirement SET calls = calls + 1, called_at = $2"
-			" WHERE partition = $1", &args);
+				   " WHERE partition = $1", &args);
 }
 
 /* Notes that it has returned true; false if it isn't waited for any more. */

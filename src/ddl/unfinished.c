@@ -41,7 +41,7 @@ refuse_stuck(Oid partition)
 int64
 unfinished_count(const Policy *policy, Oid owner, Oid partition)
 {
-	TimeLimit		limit = {"unfinished_when", "sagaz_ha.condition_timeout", sagaz_condition_timeout, partition};
+	TimeLimit	limit = {"unfinished_when", "sagaz_ha.condition_timeout", sagaz_condition_timeout, partition};
 	SqlSession	session;
 	int64		count;
 	bool		isnull;
