@@ -61,13 +61,13 @@ is(sql(qq{CREATE TABLE back (LIKE filed);
 	'and each row is in the file');
 
 # a file that can't be written
-mkdir "$folder/full_y2026m03d05.csv";
-managed('full', 'copy_to_file');
+mkdir "$folder/blocked_y2026m03d05.csv";
+managed('blocked', 'copy_to_file');
 ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
-	WHERE partition_name = 'full_y2026m03d05' AND sqlstate = '42809' AND times >= 2)}), 'file: one that cannot be written is an error');
-is(sql('SELECT count(*) FROM full_y2026m03d05'), '1', 'and the partition stays');
-rmdir "$folder/full_y2026m03d05.csv";
-is_gone('full', 'until it can be');
+	WHERE partition_name = 'blocked_y2026m03d05' AND sqlstate = '42809' AND times >= 2)}), 'file: one that cannot be written is an error');
+is(sql('SELECT count(*) FROM blocked_y2026m03d05'), '1', 'and the partition stays');
+rmdir "$folder/blocked_y2026m03d05.csv";
+is_gone('blocked', 'until it can be');
 
 # -------- another server
 
