@@ -80,7 +80,7 @@ sql(sprintf q{
 	CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname 'elsewhere');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER elsewhere;
 	CREATE FOREIGN TABLE archive_server.events (id bigint, created_at timestamptz, done boolean, payload text)
-		SERVER elsewhere}, $node->host, $node->port);
+		SERVER elsewhere OPTIONS (schema_name 'public')}, $node->host, $node->port);
 # as a call leaves it that was committed there, and not here
 $node->safe_psql('elsewhere', q{INSERT INTO events VALUES (1, '2026-03-05 01:00+00', true, NULL)});
 managed('sent', 'copy_to_server');
