@@ -269,14 +269,25 @@ is_startable(const DatabaseState *database, int index, WorkerKind kind)
 }
 
 /*
- * Whether one more worker of a kind may run. Those that can take long leave a
- * slot for a pass.
+ * How many more processes may run that can take long, besides a retirement: they
+ * leave a slot for that, and all of them one for a pass.
  */
+static int
+room_for_long(const int *running, int calls)
+{
+	int			retiring = Max(running[WORKER_RETIREMENT], SHARED_SLOTS > 1 ? 1 : 0);
+
+	return SHARED_SLOTS - retiring - running[WORKER_UPKEEP] - calls;
+}
+
+/* Whether one more worker of a kind may run. */
 static bool
 has_room(const int *running, int calls, WorkerKind kind)
 {
 	if (running[kind] >= MAX_WORKERS)
 		return false;
+	if (kind == WORKER_UPKEEP)
+		return room_for_long(running, calls) > 0;
 	return kind == WORKER_PASS ||
 		running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] + calls < SHARED_SLOTS;
 }
@@ -364,7 +375,8 @@ start_workers(int *running, int calls)
 		}
 		running[kind]++;
 	}
-	if (sagaz_enabled && sagaz_retire && !call_start_wanted(calls, CALL_SLOTS))
+	if (sagaz_enabled && sagaz_retire &&
+		!call_start_wanted(calls, Min(CALL_SLOTS, calls + room_for_long(running, calls))))
 		return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 	return wake;
 }
