@@ -170,8 +170,8 @@ $node->log_check('and the log says which', 0, log_like => [ qr/sagaz_ha before_d
 configure($node, 'sagaz_ha.retire' => 'off');
 ok(defined when($node, 'postgres', q{NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'sagaz_ha before_drop')}),
 	'sagaz_ha.retire = off ends calls');
-configure($node, 'sagaz_ha.retire' => 'on');
 sql(q{UPDATE answer SET says = 'true'});
+configure($node, 'sagaz_ha.retire' => 'on');
 ok(defined when($node, 'postgres', q{to_regclass('slow_y2026m03d05') IS NULL}), 'on again, it is called again');
 
 
