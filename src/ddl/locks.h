@@ -15,6 +15,8 @@ extern Relation locks_open_parent(Oid parent, LOCKMODE mode);
 extern void locks_take_at_once(Oid relid, LOCKMODE mode);
 extern void locks_take_all_at_once(List *relids, LOCKMODE mode);
 extern void locks_take_partition_at_once(Oid partition);
-extern char *locks_holders(Oid relid);
+extern void locks_end_vacuums(List *relids);
+extern void locks_end_vacuums_of_partition(Oid partition);
+extern char *locks_holders(Oid relid, bool brief);
 
 #endif							/* SAGAZ_DDL_LOCKS_H */

@@ -3,7 +3,8 @@
  *		What autovacuum doesn't do for partitioned tables.
  *
  * Invariant: takes no lock but ShareUpdateExclusive, which no reader or writer
- * notices; TRUNCATE false, because truncation takes AccessExclusive.
+ * notices; TRUNCATE false, because truncation takes AccessExclusive. It waits for
+ * none, so that no pass waits for it: what is in use is for the next run.
  *
  * A parent's planner statistics: autovacuum never analyzes a partitioned
  * table. And one VACUUM FREEZE of a partition when its period is over and its
@@ -32,6 +33,9 @@
 
 /* Partitions to freeze in one run; what is left is for the next. */
 #define MAX_FREEZE		100
+
+/* In ms: an ANALYZE has a lock on the parent while it waits for one on a partition. */
+#define UPKEEP_LOCK_TIMEOUT	"10"
 
 /* How long a row of the history is kept: a year. */
 #define KEPT_HISTORY	(366 * USECS_PER_DAY)
@@ -94,7 +98,8 @@ add_chore(uint64 row, void *arg)
 							  names_qualified(subject->partition));
 	}
 	else
-		chore->sql = psprintf("ANALYZE %s", names_qualified(subject->parent));
+		/* a partition that a vacuum has must not hold up its parent's statistics */
+		chore->sql = psprintf("ANALYZE (SKIP_LOCKED) %s", names_qualified(subject->parent));
 	if (!report_backs_off(list->pass, subject))
 		list->chores = lappend(list->chores, chore);
 }
@@ -125,7 +130,31 @@ typedef struct DoneStep
 {
 	Pass	   *pass;
 	const Subject *subject;
+	TimestampTz began;
 } DoneStep;
+
+/* SKIP_LOCKED leaves out the parent itself without an error, too. */
+static void
+require_analyzed(Oid parent, TimestampTz began)
+{
+	static const char *const query =
+		"SELECT coalesce(pg_stat_get_last_analyze_time($1) >= $2,"
+		"                NOT current_setting('track_counts')::boolean)";
+	SqlSession	session;
+	SqlArgs		args = {0};
+	bool		isnull;
+
+	sql_begin(&session, GetUserId());
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(began));
+	(void) sql_execute(query, &args);
+	if (!DatumGetBool(sql_value(0, 1, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is in use by another session's maintenance",
+						names_display(parent))));
+	sql_end(&session);
+}
 
 static void
 done_step(void *arg)
@@ -139,7 +168,10 @@ done_step(void *arg)
 		report_done(step->pass, subject, ACTION_FREEZE, "its period is over");
 	}
 	else
+	{
+		require_analyzed(subject->parent, step->began);
 		report_done(step->pass, subject, ACTION_ANALYZE, "planner statistics of the parent");
+	}
 }
 
 /* Removes the problems of upkeep that didn't come again. */
@@ -162,7 +194,7 @@ static void
 do_chore(Pass *pass, const Chore *chore)
 {
 	const Subject *subject = &chore->subject;
-	DoneStep	step = {pass, subject};
+	DoneStep	step = {pass, subject, GetCurrentTimestamp()};
 	bool		committed;
 	ErrorData  *error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
 
@@ -175,8 +207,7 @@ do_chore(Pass *pass, const Chore *chore)
 static void
 set_limits(void)
 {
-	SetConfigOption("lock_timeout", psprintf("%d", sagaz_lock_timeout),
-					PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", UPKEEP_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("vacuum_cost_delay",
 					psprintf("%g", autovacuum_vac_cost_delay >= 0 ? autovacuum_vac_cost_delay : 2.0),
 					PGC_USERSET, PGC_S_SESSION);
