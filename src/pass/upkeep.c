@@ -15,7 +15,6 @@
 #include "pass/upkeep.h"
 
 #include "access/xact.h"
-#include "base/settings.h"
 #include "base/sql.h"
 #include "catalog/dropped.h"
 #include "catalog/names.h"
