@@ -84,6 +84,39 @@ locks_take_partition_at_once(Oid partition)
 	locks_take_all_at_once(find_all_inheritors(partition, NoLock, NULL), AccessExclusiveLock);
 }
 
+/*
+ * Fails, and names who, if a reader of the relation, or of a partition of it, would
+ * have to wait; with vacuum, if that would. Else tells whether it would. Takes no
+ * lock. Inside SPI.
+ */
+bool
+locks_look(Oid relid, bool vacuum)
+{
+	static const char *const query =
+		"WITH RECURSIVE tree AS ("
+		"  SELECT $1 AS relid"
+		"  UNION ALL"
+		"  SELECT i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.relid)"
+		"SELECT l.relation, (l.mode = 'AccessExclusiveLock') AS stops_readers"
+		"  FROM tree AS t JOIN pg_locks AS l ON l.locktype = 'relation' AND l.relation = t.relid"
+		"   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+		"   AND l.pid IS DISTINCT FROM pg_backend_pid()"
+		"   AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')"
+		/* ANALYZE waits for the parent itself with no lock in hand */
+		" WHERE $2 OR l.relation <> $1"
+		" ORDER BY stops_readers DESC LIMIT 1";
+	SqlArgs		args = {0};
+	bool		isnull;
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(relid));
+	sql_arg(&args, BOOLOID, BoolGetDatum(vacuum));
+	if (sql_execute(query, &args) == 0)
+		return false;
+	if (vacuum || DatumGetBool(sql_value(0, 2, &isnull)))
+		refuse_wait(sql_oid(0, 1));
+	return true;
+}
+
 /* The autovacuum worker that a process is; the server cancels it for who waits for it. */
 static bool
 is_cancelled_for_us(int pid)

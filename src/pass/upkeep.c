@@ -4,7 +4,7 @@
  *
  * Invariant: takes no lock but ShareUpdateExclusive, which no reader or writer
  * notices; TRUNCATE false, because truncation takes AccessExclusive. It waits for
- * none, so that no pass waits for it: what is in use is for the next run.
+ * no partition, so that no pass waits for it: what is in use is for the next run.
  *
  * A parent's planner statistics: autovacuum never analyzes a partitioned
  * table. And one VACUUM FREEZE of a partition when its period is over and its
@@ -15,11 +15,13 @@
 #include "pass/upkeep.h"
 
 #include "access/xact.h"
+#include "base/settings.h"
 #include "base/sql.h"
 #include "catalog/dropped.h"
 #include "catalog/names.h"
 #include "catalog/pg_type.h"
 #include "catalog/times.h"
+#include "ddl/locks.h"
 #include "ddl/toplevel.h"
 #include "miscadmin.h"
 #include "pass/report.h"
@@ -32,9 +34,6 @@
 
 /* Partitions to freeze in one run; what is left is for the next. */
 #define MAX_FREEZE		100
-
-/* In ms: an ANALYZE has a lock on the parent while it waits for one on a partition. */
-#define UPKEEP_LOCK_TIMEOUT	"10"
 
 /* How long a row of the history is kept: a year. */
 #define KEPT_HISTORY	(366 * USECS_PER_DAY)
@@ -97,8 +96,7 @@ add_chore(uint64 row, void *arg)
 							  names_qualified(subject->partition));
 	}
 	else
-		/* a partition that a vacuum has must not hold up its parent's statistics */
-		chore->sql = psprintf("ANALYZE (SKIP_LOCKED) %s", names_qualified(subject->parent));
+		chore->sql = psprintf("ANALYZE %s", names_qualified(subject->parent));
 	if (!report_backs_off(list->pass, subject))
 		list->chores = lappend(list->chores, chore);
 }
@@ -189,14 +187,39 @@ sweep_step(void *arg)
 	}
 }
 
+/*
+ * Looks before it waits, because ANALYZE waits for its partitions with a lock on the
+ * parent in hand. Those that a vacuum has are left out, and the parent's statistics
+ * are made all the same.
+ */
 static void
-do_chore(Pass *pass, const Chore *chore)
+look_step(void *arg)
+{
+	Chore	   *chore = (Chore *) arg;
+	const Subject *subject = &chore->subject;
+	SqlSession	session;
+	bool		skip = false;
+
+	sql_begin(&session, GetUserId());
+	if (OidIsValid(subject->partition))
+		(void) locks_look(subject->partition, true);
+	else
+		skip = locks_look(subject->parent, false);
+	sql_end(&session);
+	if (skip)
+		chore->sql = psprintf("ANALYZE (SKIP_LOCKED) %s", names_qualified(subject->parent));
+}
+
+static void
+do_chore(Pass *pass, Chore *chore)
 {
 	const Subject *subject = &chore->subject;
 	DoneStep	step = {pass, subject, GetCurrentTimestamp()};
 	bool		committed;
-	ErrorData  *error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
+	ErrorData  *error = pass->attempt(look_step, chore);
 
+	if (error == NULL)
+		error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
 	if (error == NULL)
 		error = pass->attempt(done_step, &step);
 	if (error != NULL)
@@ -206,7 +229,8 @@ do_chore(Pass *pass, const Chore *chore)
 static void
 set_limits(void)
 {
-	SetConfigOption("lock_timeout", UPKEEP_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", psprintf("%d", sagaz_lock_timeout),
+					PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("vacuum_cost_delay",
 					psprintf("%g", autovacuum_vac_cost_delay >= 0 ? autovacuum_vac_cost_delay : 2.0),
 					PGC_USERSET, PGC_S_SESSION);
@@ -233,7 +257,7 @@ upkeep_run(Pass *pass)
 	set_limits();
 	foreach(cell, list.chores)
 	{
-		const Chore *chore = (Chore *) lfirst(cell);
+		Chore	   *chore = (Chore *) lfirst(cell);
 		const Subject *subject = &chore->subject;
 
 		CHECK_FOR_INTERRUPTS();
