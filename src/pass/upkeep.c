@@ -14,6 +14,7 @@
  */
 #include "pass/upkeep.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "base/settings.h"
 #include "base/sql.h"
@@ -35,6 +36,9 @@
 /* Partitions to freeze in one run; what is left is for the next. */
 #define MAX_FREEZE		100
 
+/* So often an ANALYZE is tried that another session's maintenance gets in the way of. */
+#define CHORE_TRIES		3
+
 /* How long a row of the history is kept: a year. */
 #define KEPT_HISTORY	(366 * USECS_PER_DAY)
 
@@ -42,7 +46,9 @@ typedef struct Chore
 {
 	Subject		subject;		/* of a partition: freeze it; else analyze the
 								 * table */
-	char	   *sql;
+	char	   *plain_sql;
+	char	   *sql;			/* the same, with what another session has left
+								 * out */
 } Chore;
 
 typedef struct ChoreList
@@ -74,7 +80,12 @@ static const char *const freeze_query =
 "  FROM sagaz_ha.partitions(false) AS m"
 "  JOIN sagaz_ha.partition_policy AS p ON p.parent = m.parent AND p.auto_freeze"
 "  JOIN pg_class AS c ON c.oid = m.partition AND c.relkind = 'r'"
-" WHERE m.state = 'past' AND pg_relation_size(m.partition) > 0"
+" WHERE m.state = 'past'"
+ /* the size is looked up under a lock, which isn't waited for */
+"   AND CASE WHEN EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'relation'"
+"                            AND l.relation = m.partition AND l.mode = 'AccessExclusiveLock'"
+"                            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+"            THEN false ELSE pg_relation_size(m.partition) > 0 END"
 "   AND NOT EXISTS (SELECT FROM sagaz_ha.partition_times AS t"
 "                    WHERE t.partition = m.partition AND t.frozen_at IS NOT NULL)"
 " ORDER BY m.partition_start LIMIT $1";
@@ -92,11 +103,11 @@ add_chore(uint64 row, void *arg)
 	if (OidIsValid(subject->partition))
 	{
 		subject->partition_name = names_display(subject->partition);
-		chore->sql = psprintf("VACUUM (FREEZE, TRUNCATE false) %s",
-							  names_qualified(subject->partition));
+		chore->plain_sql = psprintf("VACUUM (FREEZE, TRUNCATE false) %s",
+									names_qualified(subject->partition));
 	}
 	else
-		chore->sql = psprintf("ANALYZE %s", names_qualified(subject->parent));
+		chore->plain_sql = psprintf("ANALYZE %s", names_qualified(subject->parent));
 	if (!report_backs_off(list->pass, subject))
 		list->chores = lappend(list->chores, chore);
 }
@@ -205,23 +216,39 @@ look_step(void *arg)
 		(void) locks_look(subject->partition, true);
 	else
 		skip = locks_look(subject->parent, false);
-	sql_end(&session);
 	if (skip)
-		chore->sql = psprintf("ANALYZE (SKIP_LOCKED) %s", names_qualified(subject->parent));
+		/* or else a creation that is going on would have it left out */
+		table_close(locks_open_parent(subject->parent, ShareUpdateExclusiveLock), NoLock);
+	sql_end(&session);
+	chore->sql = skip ?
+		psprintf("ANALYZE (SKIP_LOCKED) %s", names_qualified(subject->parent)) : chore->plain_sql;
+}
+
+static ErrorData *
+try_chore(Pass *pass, Chore *chore)
+{
+	DoneStep	step = {pass, &chore->subject, GetCurrentTimestamp()};
+	bool		committed;
+	ErrorData  *error = pass->attempt(look_step, chore);
+
+	if (error == NULL)
+		error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
+	return error == NULL ? pass->attempt(done_step, &step) : error;
 }
 
 static void
 do_chore(Pass *pass, Chore *chore)
 {
 	const Subject *subject = &chore->subject;
-	DoneStep	step = {pass, subject, GetCurrentTimestamp()};
-	bool		committed;
-	ErrorData  *error = pass->attempt(look_step, chore);
+	ErrorData  *error = NULL;
 
-	if (error == NULL)
-		error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
-	if (error == NULL)
-		error = pass->attempt(done_step, &step);
+	/* between two looks, a creation may have come */
+	for (int tries = 0; tries < CHORE_TRIES; tries++)
+	{
+		error = try_chore(pass, chore);
+		if (error == NULL || !report_is_for_later(error))
+			break;
+	}
 	if (error != NULL)
 		report_failure(pass, subject, error);
 }
