@@ -117,6 +117,24 @@ foreach my $table (sort keys %between)
 	is_partitions($node, 'postgres', $table, -3, 3, "$table: both go then");
 }
 
+# -------- another session finishes our detach, and then something needs the table
+
+stop_at($node, 'detach:after_first_commit');
+take_table($node, 'postgres', 'finished', days => [ -4, 0 ], unfinished_when => 'NOT done');
+stopped_at($node, 'detach:after_first_commit');
+$node->safe_psql('postgres', q{ALTER TABLE finished DETACH PARTITION finished_y2026m03d06 FINALIZE;
+	CREATE VIEW finished_v AS SELECT * FROM finished_y2026m03d06});
+let_go($node);
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.partition_history
+	WHERE partition_name = 'finished_y2026m03d06' AND action = 'ERROR' AND details LIKE '2BP01: %finished_v%')}),
+	'finished by another session: the error says why');
+is_back('finished', 'finished_y2026m03d06', 'finished by another session');
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
+	WHERE partition_name = 'finished_y2026m03d06' AND action = 'KEEP' AND details LIKE '%view public.finished_v')}),
+	'finished by another session: and then it is kept');
+$node->safe_psql('postgres', 'DROP VIEW finished_v');
+is_partitions($node, 'postgres', 'finished', -3, 3, 'finished by another session: until nothing needs it');
+
 # -------- killed while it is being taken back
 
 my $day = 0;
