@@ -136,8 +136,8 @@ lock_related(const ParentInfo *info)
 											 parent_referencing_tables(info->relid));
 
 	if (OidIsValid(info->default_relid))
-		locks_end_vacuums(list_make1_oid(info->default_relid));
-	locks_end_vacuums(related);
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
+	locks_end_vacuums(related, false);
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);
 	locks_take_all_at_once(related, ShareRowExclusiveLock);

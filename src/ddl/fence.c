@@ -50,7 +50,7 @@ static void
 begin_as_owner(SqlSession *session, Oid owner, Oid partition)
 {
 	sql_begin(session, owner);
-	locks_end_vacuums_of_partition(partition);
+	locks_end_vacuums_of_partition(partition, true);
 	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 }
 

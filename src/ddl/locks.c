@@ -159,7 +159,7 @@ only_autovacuum_has(Oid relid)
  * deadlock_timeout, which is why lock_timeout must be longer here.
  */
 static void
-end_vacuum(Oid relid)
+end_vacuum(Oid relid, bool required)
 {
 	int			deadlock_timeout = Min(DeadlockTimeout, MAX_DEADLOCK_TIMEOUT);
 	int			level;
@@ -167,7 +167,11 @@ end_vacuum(Oid relid)
 	if (ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
 		return;
 	if (!only_autovacuum_has(relid))
-		refuse_wait(relid);
+	{
+		if (required)
+			refuse_wait(relid);
+		return;
+	}
 	level = NewGUCNestLevel();
 	identity_set_local_by_superuser("deadlock_timeout", psprintf("%d", deadlock_timeout));
 	identity_set_local("lock_timeout", psprintf("%d", deadlock_timeout + CANCEL_TIME));
@@ -179,22 +183,23 @@ end_vacuum(Oid relid)
  * Makes autovacuum no obstacle to stronger locks on these tables: to be called
  * before the first lock that a reader or writer could notice, because it waits for
  * a second beside one. What can't be cancelled (a VACUUM by hand, an autovacuum
- * that prevents wraparound) is not waited for, but named. Inside SPI.
+ * that prevents wraparound) is not waited for, but named; or left to the stronger
+ * lock, which will name it, if it isn't required. Inside SPI.
  */
 void
-locks_end_vacuums(List *relids)
+locks_end_vacuums(List *relids, bool required)
 {
 	ListCell   *cell;
 
 	foreach(cell, relids)
-		end_vacuum(lfirst_oid(cell));
+		end_vacuum(lfirst_oid(cell), required);
 }
 
 /* The same of a partition and, if it has partitions itself, of those. */
 void
-locks_end_vacuums_of_partition(Oid partition)
+locks_end_vacuums_of_partition(Oid partition, bool required)
 {
-	locks_end_vacuums(find_all_inheritors(partition, NoLock, NULL));
+	locks_end_vacuums(find_all_inheritors(partition, NoLock, NULL), required);
 }
 
 /* What kind of process it is, where that says whether it can be ended. */

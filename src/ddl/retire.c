@@ -44,12 +44,12 @@ end_vacuums(const Policy *policy, const ParentInfo *info, Oid partition)
 {
 	List	   *referencing = parent_referencing_tables(info->relid);
 
-	locks_end_vacuums_of_partition(partition);
+	locks_end_vacuums_of_partition(partition, false);
 	if (OidIsValid(info->default_relid))
-		locks_end_vacuums(list_make1_oid(info->default_relid));
-	locks_end_vacuums(referencing);
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
+	locks_end_vacuums(referencing, false);
 	if (policy->action != RETENTION_DROP || referencing != NIL)
-		locks_end_vacuums(parent_referenced_tables(info->relid));
+		locks_end_vacuums(parent_referenced_tables(info->relid), false);
 }
 
 /* Takes all that retiring this partition needs, or fails at once. */
@@ -372,7 +372,7 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
 		}
 		else
 		{
-			locks_end_vacuums_of_partition(partition);
+			locks_end_vacuums_of_partition(partition, true);
 			locks_take_partition_at_once(partition);
 			identity_assume(&caller, info.owner);
 			finalize_and_end(policy, &info, ours, now, session.caller, result);
@@ -407,7 +407,7 @@ retire_take_back(const Policy *policy, Oid partition, TimestampTz since, Timesta
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 					 errmsg("waiting for %s", blocker.details)));
-		locks_end_vacuums_of_partition(partition);
+		locks_end_vacuums_of_partition(partition, true);
 		locks_take_partition_at_once(partition);
 		identity_assume(&caller, info.owner);
 		if (!event_triggers)
@@ -437,7 +437,7 @@ retire_detached(const Policy *policy, Oid owner, Oid partition, TimestampTz now,
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, owner);
-	locks_end_vacuums_of_partition(partition);
+	locks_end_vacuums_of_partition(partition, true);
 	locks_take_partition_at_once(partition);
 	reason = kept_reason_of_detached(policy, owner, partition);
 	if (reason != NULL)

@@ -274,7 +274,7 @@ end_vacuum_step(void *arg)
 	SqlSession	session;
 
 	sql_begin(&session, GetUserId());
-	locks_end_vacuums_of_partition(*(Oid *) arg);
+	locks_end_vacuums_of_partition(*(Oid *) arg, true);
 	sql_end(&session);
 }
 
