@@ -156,7 +156,8 @@ ok(defined when($node, 'postgres', q{to_regclass('prepared_y2026m03d06') IS NULL
 
 my $holder = $node->background_psql('postgres');
 take_table($node, 'postgres', 'upkept', days => [ -2, 0 ]);
-ok(defined when($node, 'postgres', q{pg_stat_get_last_analyze_time('upkept'::regclass) IS NOT NULL}), 'upkept: is analyzed');
+ok(defined when($node, 'postgres', q{pg_stat_get_last_analyze_time('upkept'::regclass) IS NOT NULL
+	AND to_regclass('upkept_y2026m03d13') IS NOT NULL}), 'upkept: is analyzed');
 $holder->query_safe('BEGIN; LOCK TABLE upkept_y2026m03d13 IN ACCESS EXCLUSIVE MODE');
 # one of a partition makes that of the parent due
 $node->safe_psql('postgres', q{SELECT pg_stat_reset_single_table_counters('upkept'::regclass)});
