@@ -19,7 +19,9 @@
 #include "catalog/pg_class.h"
 #include "catalog/retirement.h"
 #include "catalog/times.h"
+#include "ddl/archive.h"
 #include "ddl/bounds_check.h"
+#include "ddl/dependents.h"
 #include "ddl/drain.h"
 #include "ddl/fence.h"
 #include "ddl/locks.h"
@@ -32,6 +34,23 @@
 
 /* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
 #define FINALIZE_LOCK_TIMEOUT	"50"
+
+/*
+ * Ends the autovacuums of all that retiring a partition at once locks, before the
+ * first lock that a reader or writer could notice.
+ */
+static void
+end_vacuums(const Policy *policy, const ParentInfo *info, Oid partition)
+{
+	List	   *referencing = parent_referencing_tables(info->relid);
+
+	locks_end_vacuums_of_partition(partition, false);
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
+	locks_end_vacuums(referencing, false);
+	if (policy->action != RETENTION_DROP || referencing != NIL)
+		locks_end_vacuums(parent_referenced_tables(info->relid), false);
+}
 
 /* Takes all that retiring this partition needs, or fails at once. */
 static void
@@ -53,17 +72,44 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 	}
 }
 
+static char *
+hold_details(Oid partition)
+{
+	char	   *held = hold_reason(partition);
+
+	return held == NULL ? NULL : psprintf("held: %s", held);
+}
+
+static char *
+rows_details(const Policy *policy, Oid owner, Oid partition)
+{
+	int64		unfinished = unfinished_count(policy, owner, partition);
+
+	return unfinished > 0 ? unfinished_details(unfinished) : NULL;
+}
+
 /* Why a partition has to stay, in the caller's memory; NULL: it may go. */
 char *
 retire_kept_reason(const Policy *policy, Oid owner, Oid partition)
 {
-	char	   *held = hold_reason(partition);
-	int64		unfinished;
+	char	   *reason = hold_details(partition);
 
-	if (held != NULL)
-		return psprintf("held: %s", held);
-	unfinished = unfinished_count(policy, owner, partition);
-	return unfinished > 0 ? unfinished_details(unfinished) : NULL;
+	/* what another owner's rows are, this one may not even be allowed to see */
+	if (reason == NULL)
+		reason = dependents_reason(policy, owner, partition);
+	return reason != NULL ? reason : rows_details(policy, owner, partition);
+}
+
+/*
+ * The same of one that is detached: what hinders its end and has come since is an
+ * error, with which it is attached again.
+ */
+static char *
+kept_reason_of_detached(const Policy *policy, Oid owner, Oid partition)
+{
+	char	   *reason = hold_details(partition);
+
+	return reason != NULL ? reason : rows_details(policy, owner, partition);
 }
 
 /* A partition may be a foreign table, which has statements of its own. */
@@ -91,12 +137,16 @@ comment_detached(Oid parent, const char *bounds, const char *keyword,
  * owner. The result's texts are in the given context.
  */
 static void
-end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
-			 MemoryContext context, RetireResult *result)
+end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const PlanBound *bound,
+			 TimestampTz now, MemoryContext context, RetireResult *result)
 {
+	const char *bounds = bound ? key_display(kind, bound) : NULL;
 	const char *keyword = table_keyword(partition);
 	char	   *qualified = names_qualified(partition);
 	char	   *archive = policy_archive_schema(policy);
+	char	   *name = get_rel_name(partition);
+	char	   *new_name;
+	bool		renamed;
 	MemoryContext old;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
@@ -110,15 +160,20 @@ end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampT
 	{
 		comment_detached(policy->parent, bounds, keyword, qualified, now);
 		if (policy->action == RETENTION_ARCHIVE)
-			sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified, quote_identifier(archive)));
+			archive_move(partition, archive, bound ? key_name(bound) : "archived");
 		times_note_detach(policy->parent, partition, now);
 		result->outcome = RETIRE_DETACHED;
 	}
+	/* NULL when it is dropped */
+	new_name = get_rel_name(partition);
+	renamed = new_name != NULL && strcmp(name, new_name) != 0;
 	old = MemoryContextSwitchTo(context);
-	result->details = psprintf("%s%s%s%s", bounds ? "rows from " : "expired rows",
+	result->details = psprintf("%s%s%s%s%s%s", bounds ? "rows from " : "expired rows",
 							   bounds ? bounds : "",
 							   archive ? ", moved to schema " : "",
-							   archive ? quote_identifier(archive) : "");
+							   archive ? quote_identifier(archive) : "",
+							   renamed ? " as " : "",
+							   renamed ? quote_identifier(new_name) : "");
 	MemoryContextSwitchTo(old);
 }
 
@@ -145,7 +200,7 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 	if (policy->action != RETENTION_DROP || referencing != NIL)
 		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
 						 names_qualified(info->relid), names_qualified(partition)));
-	end_detached(policy, partition, key_display(info->kind, bound), now, context, result);
+	end_detached(policy, info->kind, partition, bound, now, context, result);
 }
 
 /* Retires a partition in one transaction, if every lock is available. */
@@ -159,6 +214,8 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, GetUserId());
+	parent_require_by_oid(policy->parent, AccessShareLock, &info);
+	end_vacuums(policy, &info, partition);
 	locks_take_at_once(policy->parent, AccessExclusiveLock);
 	parent_require_by_oid(policy->parent, NoLock, &info);
 	index = parent_find(&info, partition);
@@ -262,7 +319,7 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, Timest
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	different = finalize(info, partition);
-	reason = ours ? retire_kept_reason(policy, info->owner, partition) : NULL;
+	reason = ours ? kept_reason_of_detached(policy, info->owner, partition) : NULL;
 	if (different == NULL && reason != NULL)
 		different = attach_again(info, partition);
 	else if (ours && reason == NULL && different != NULL && may_drop_pending(policy, info))
@@ -276,8 +333,7 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, Timest
 		retirement_end(partition);
 	}
 	else if (ours)
-		end_detached(policy, partition, key_display(info->kind, &info->pending_bound),
-					 now, context, result);
+		end_detached(policy, info->kind, partition, &info->pending_bound, now, context, result);
 	else
 	{
 		result->outcome = RETIRE_DETACHED;
@@ -316,11 +372,53 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
 		}
 		else
 		{
+			locks_end_vacuums_of_partition(partition, true);
 			locks_take_partition_at_once(partition);
 			identity_assume(&caller, info.owner);
 			finalize_and_end(policy, &info, ours, now, session.caller, result);
 			identity_restore(&caller);
 		}
+	}
+	sql_end(&session);
+}
+
+/*
+ * Attaches a partition again whose detach is pending and can't be finished. Event
+ * triggers can be left out, because what one refuses must not keep rows invisible
+ * that it was not asked about.
+ */
+void
+retire_take_back(const Policy *policy, Oid partition, TimestampTz since, TimestampTz now,
+				 bool event_triggers)
+{
+	SqlSession	session;
+	Identity	caller;
+	ParentInfo	info;
+	DrainBlocker blocker;
+	ErrorData  *different;
+
+	sql_begin(&session, GetUserId());
+	table_close(locks_open_parent(policy->parent, ShareUpdateExclusiveLock), NoLock);
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	if (info.pending_relid == partition)
+	{
+		drain_find_blocker(partition, since, now, &blocker);
+		if (blocker.name != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("waiting for %s", blocker.details)));
+		locks_end_vacuums_of_partition(partition, true);
+		locks_take_partition_at_once(partition);
+		identity_assume(&caller, info.owner);
+		if (!event_triggers)
+			sagaz_no_event_triggers();
+		different = finalize(&info, partition);
+		if (different == NULL)
+			different = attach_again(&info, partition);
+		if (different != NULL)
+			stop_as_different(partition, different);
+		retirement_end(partition);
+		identity_restore(&caller);
 	}
 	sql_end(&session);
 }
@@ -339,11 +437,12 @@ retire_detached(const Policy *policy, Oid owner, Oid partition, TimestampTz now,
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, owner);
+	locks_end_vacuums_of_partition(partition, true);
 	locks_take_partition_at_once(partition);
-	reason = retire_kept_reason(policy, owner, partition);
+	reason = kept_reason_of_detached(policy, owner, partition);
 	if (reason != NULL)
 		keep(reason, session.caller, result);
 	else
-		end_detached(policy, partition, NULL, now, session.caller, result);
+		end_detached(policy, NULL, partition, NULL, now, session.caller, result);
 	sql_end(&session);
 }
