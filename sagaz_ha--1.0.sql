@@ -138,7 +138,7 @@ COMMENT ON COLUMN sagaz_ha.problem.action IS
   'KEEP: an expired partition stays; DEFER: a lock or a drain is waited for; ERROR';
 COMMENT ON COLUMN sagaz_ha.problem.sqlstate IS 'of the error; null for KEEP and DEFER';
 COMMENT ON COLUMN sagaz_ha.problem.details IS
-  'number of unfinished rows, what is waited for, or the error, as of the last report';
+  'why it is kept, what is waited for, or the error, as of the last report';
 COMMENT ON COLUMN sagaz_ha.problem.since IS 'since when';
 COMMENT ON COLUMN sagaz_ha.problem.times IS
   'how often an error, or an unavailable lock, has come in a row; 1 for what is only waited for';
@@ -204,7 +204,7 @@ COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition,
 COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
   'name of the partition; null for the table as a whole';
 COMMENT ON COLUMN sagaz_ha.partition_history.details IS
-  'bounds, number of unfinished rows, what is waited for, or the error';
+  'bounds, why it is kept, what is waited for, or the error';
 
 CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';
@@ -415,7 +415,7 @@ COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, 
 COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
   'when maintenance made it; null for a partition that was not made by maintenance, or that was restored';
 COMMENT ON COLUMN @extschema@.partition_metadata.state IS
-  'current, future, past, expired, kept (expired, but with unfinished rows, or held), detaching or default';
+  'current, future, past, expired, kept (expired, but held, with unfinished rows, or needed), detaching or default';
 COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS
   'size on disk with indexes and TOAST, in bytes; null when Citus can''t be asked';
 COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS
@@ -524,14 +524,16 @@ BEGIN
          CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
          (count(*) FILTER (WHERE m.state = 'kept'))::text,
          coalesce(nullif(concat_ws('; ',
-             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
-               FILTER (WHERE m.state = 'kept' AND NOT m.held) || ': expired, but with unfinished rows',
+             string_agg(m.partition_name || ': expired, but kept: ' || m.details, '; '
+                        ORDER BY m.partition_start) FILTER (WHERE m.state = 'kept' AND NOT m.held),
              string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
                FILTER (WHERE m.state = 'kept' AND m.held) || ': expired, but held'), ''), 'none')
     FROM (SELECT p.table_name, p.partition_name, p.partition_start,
                  CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state,
                  EXISTS (SELECT FROM sagaz_ha.partition_hold AS h
-                          WHERE h.partition = p.partition) AS held
+                          WHERE h.partition = p.partition) AS held,
+                 (SELECT max(k.details) FROM sagaz_ha.problem AS k
+                   WHERE k.partition = p.partition AND k.action = 'KEEP') AS details
             FROM sagaz_ha.partitions(sizes => false) AS p) AS m GROUP BY m.table_name
   UNION ALL
   SELECT c.table_name, 'maintainable',

@@ -28,6 +28,14 @@ identity_set_local(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* The same of a setting that only a superuser may change, whoever the caller is. */
+void
+identity_set_local_by_superuser(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /*
  * Runs as this role from now on, in a security-restricted operation and with
  * settings that no session can change.

@@ -14,7 +14,9 @@
 #include "base/compat.h"
 #include "base/restored.h"
 #include "base/sql.h"
+#include "catalog/catalog.h"
 #include "catalog/hook.h"
+#include "catalog/namespace.h"
 #include "catalog/parent.h"
 #include "catalog/pg_tablespace_d.h"
 #include "catalog/pg_type.h"
@@ -89,6 +91,28 @@ check_retention_action(const Policy *policy)
 						policy_action_name(policy->action)),
 				 errhint("Give archive_schema with retention_action 'archive', and only with it.")));
 	(void) policy_archive_schema(policy);
+}
+
+/* Partitions are moved there as their table's owner. */
+static void
+check_archive_schema(const Policy *policy, Oid owner)
+{
+	const char *name = policy->archive_schema;
+
+	if (name == NULL)
+		return;
+	if (IsReservedName(name) || strcmp(name, "information_schema") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("archive_schema \"%s\" is a schema of the server", name),
+				 errhint("Create a schema for the archive, and name that.")));
+	if (!sagaz_may_create_in(get_namespace_oid(name, false), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for archive_schema \"%s\"", name),
+				 errdetail("Partitions are moved there as the owner of their table."),
+				 errhint("GRANT CREATE ON SCHEMA %s TO %s;", quote_identifier(name),
+						 quote_identifier(GetUserNameFromId(owner, false)))));
 }
 
 static void
@@ -335,6 +359,7 @@ register_policy(Policy *policy)
 
 	parent_require(rel, &info);
 	check_policy(policy);
+	check_archive_schema(policy, info.owner);
 	if (!info.kind->has_time && policy->interval.time != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -19,7 +19,9 @@
 #include "catalog/pg_class.h"
 #include "catalog/retirement.h"
 #include "catalog/times.h"
+#include "ddl/archive.h"
 #include "ddl/bounds_check.h"
+#include "ddl/dependents.h"
 #include "ddl/drain.h"
 #include "ddl/fence.h"
 #include "ddl/locks.h"
@@ -39,6 +41,23 @@ static bool
 stays_a_table(const Policy *policy)
 {
 	return policy->action != RETENTION_DROP || policy->before_drop != NULL;
+}
+
+/*
+ * Ends the autovacuums of all that retiring a partition at once locks, before the
+ * first lock that a reader or writer could notice.
+ */
+static void
+end_vacuums(const Policy *policy, const ParentInfo *info, Oid partition)
+{
+	List	   *referencing = parent_referencing_tables(info->relid);
+
+	locks_end_vacuums_of_partition(partition, false);
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
+	locks_end_vacuums(referencing, false);
+	if (stays_a_table(policy) || referencing != NIL)
+		locks_end_vacuums(parent_referenced_tables(info->relid), false);
 }
 
 /* Takes the partition for its retirement, or fails at once. */
@@ -66,17 +85,44 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, List *referenc
 		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
 }
 
+static char *
+hold_details(Oid partition)
+{
+	char	   *held = hold_reason(partition);
+
+	return held == NULL ? NULL : psprintf("held: %s", held);
+}
+
+static char *
+rows_details(const Policy *policy, Oid owner, Oid partition)
+{
+	int64		unfinished = unfinished_count(policy, owner, partition);
+
+	return unfinished > 0 ? unfinished_details(unfinished) : NULL;
+}
+
 /* Why a partition has to stay, in the caller's memory; NULL: it may go. */
 char *
 retire_kept_reason(const Policy *policy, Oid owner, Oid partition)
 {
-	char	   *held = hold_reason(partition);
-	int64		unfinished;
+	char	   *reason = hold_details(partition);
 
-	if (held != NULL)
-		return psprintf("held: %s", held);
-	unfinished = unfinished_count(policy, owner, partition);
-	return unfinished > 0 ? unfinished_details(unfinished) : NULL;
+	/* what another owner's rows are, this one may not even be allowed to see */
+	if (reason == NULL)
+		reason = dependents_reason(policy, owner, partition);
+	return reason != NULL ? reason : rows_details(policy, owner, partition);
+}
+
+/*
+ * The same of one that is detached: what hinders its end and has come since is an
+ * error, with which it is attached again.
+ */
+static char *
+kept_reason_of_detached(const Policy *policy, Oid owner, Oid partition)
+{
+	char	   *reason = hold_details(partition);
+
+	return reason != NULL ? reason : rows_details(policy, owner, partition);
 }
 
 /* A partition may be a foreign table, which has statements of its own. */
@@ -143,12 +189,16 @@ hand_over(const Policy *policy, Oid partition, const char *bounds, TimestampTz n
  * owner. The result's texts are in the given context.
  */
 static void
-end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
-			 MemoryContext context, RetireResult *result)
+end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const PlanBound *bound,
+			 TimestampTz now, MemoryContext context, RetireResult *result)
 {
+	const char *bounds = bound ? key_display(kind, bound) : NULL;
 	const char *keyword = table_keyword(partition);
 	char	   *qualified = names_qualified(partition);
 	char	   *archive = policy_archive_schema(policy);
+	char	   *name = get_rel_name(partition);
+	char	   *new_name;
+	bool		renamed;
 	MemoryContext old;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
@@ -171,14 +221,19 @@ end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampT
 		else if (policy->unfinished_when == NULL)
 			fence_lower(partition);
 		if (policy->action == RETENTION_ARCHIVE)
-			sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified, quote_identifier(archive)));
+			archive_move(partition, archive, bound ? key_name(bound) : "archived");
 		result->outcome = RETIRE_DETACHED;
 	}
+	/* NULL when it is dropped */
+	new_name = get_rel_name(partition);
+	renamed = new_name != NULL && strcmp(name, new_name) != 0;
 	old = MemoryContextSwitchTo(context);
-	result->details = psprintf("%s%s%s%s", bounds ? "rows from " : "expired rows",
+	result->details = psprintf("%s%s%s%s%s%s", bounds ? "rows from " : "expired rows",
 							   bounds ? bounds : "",
 							   archive ? ", moved to schema " : "",
-							   archive ? quote_identifier(archive) : "");
+							   archive ? quote_identifier(archive) : "",
+							   renamed ? " as " : "",
+							   renamed ? quote_identifier(new_name) : "");
 	MemoryContextSwitchTo(old);
 }
 
@@ -205,7 +260,7 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 	if (stays_a_table(policy) || referencing != NIL)
 		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
 						 names_qualified(info->relid), names_qualified(partition)));
-	end_detached(policy, partition, key_display(info->kind, bound), now, context, result);
+	end_detached(policy, info->kind, partition, bound, now, context, result);
 }
 
 /* Retires a partition in one transaction, if every lock is available. */
@@ -219,6 +274,8 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, GetUserId());
+	parent_require_by_oid(policy->parent, AccessShareLock, &info);
+	end_vacuums(policy, &info, partition);
 	locks_take_at_once(policy->parent, AccessExclusiveLock);
 	parent_require_by_oid(policy->parent, NoLock, &info);
 	index = parent_find(&info, partition);
@@ -359,7 +416,7 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours,
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	different = finalize(info, partition, oldest_call);
-	reason = ours ? retire_kept_reason(policy, info->owner, partition) : NULL;
+	reason = ours ? kept_reason_of_detached(policy, info->owner, partition) : NULL;
 	if (different == NULL && reason != NULL)
 		different = attach_again(info, partition);
 	else if (ours && reason == NULL && different != NULL && may_drop_pending(policy, info))
@@ -373,8 +430,7 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours,
 		retirement_end(partition);
 	}
 	else if (ours)
-		end_detached(policy, partition, key_display(info->kind, &info->pending_bound),
-					 now, context, result);
+		end_detached(policy, info->kind, partition, &info->pending_bound, now, context, result);
 	else
 	{
 		result->outcome = RETIRE_DETACHED;
@@ -416,11 +472,55 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
 			/* the table's owner may not see it */
 			TransactionId oldest_call = drain_oldest_call();
 
+			locks_end_vacuums_of_partition(partition, true);
 			locks_take_partition_at_once(partition);
 			identity_assume(&caller, info.owner);
 			finalize_and_end(policy, &info, ours, oldest_call, now, session.caller, result);
 			identity_restore(&caller);
 		}
+	}
+	sql_end(&session);
+}
+
+/*
+ * Attaches a partition again whose detach is pending and can't be finished. Event
+ * triggers can be left out, because what one refuses must not keep rows invisible
+ * that it was not asked about.
+ */
+void
+retire_take_back(const Policy *policy, Oid partition, TimestampTz since, TimestampTz now,
+				 bool event_triggers)
+{
+	SqlSession	session;
+	Identity	caller;
+	ParentInfo	info;
+	DrainBlocker blocker;
+	ErrorData  *different;
+	TransactionId oldest_call;
+
+	sql_begin(&session, GetUserId());
+	table_close(locks_open_parent(policy->parent, ShareUpdateExclusiveLock), NoLock);
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	if (info.pending_relid == partition)
+	{
+		drain_find_blocker(partition, since, now, &blocker);
+		if (blocker.name != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("waiting for %s", blocker.details)));
+		locks_end_vacuums_of_partition(partition, true);
+		locks_take_partition_at_once(partition);
+		oldest_call = drain_oldest_call();
+		identity_assume(&caller, info.owner);
+		if (!event_triggers)
+			sagaz_no_event_triggers();
+		different = finalize(&info, partition, oldest_call);
+		if (different == NULL)
+			different = attach_again(&info, partition);
+		if (different != NULL)
+			stop_as_different(partition, different);
+		retirement_end(partition);
+		identity_restore(&caller);
 	}
 	sql_end(&session);
 }
@@ -440,14 +540,14 @@ retire_detached(const Policy *policy, const ParentInfo *info, Oid partition, Tim
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, info->owner);
+	locks_end_vacuums_of_partition(partition, true);
 	locks_take_partition_at_once(partition);
-	reason = retire_kept_reason(policy, info->owner, partition);
+	reason = kept_reason_of_detached(policy, info->owner, partition);
 	if (reason != NULL)
 		keep(reason, session.caller, result);
 	else
-		end_detached(policy, partition,
-					 bounds_check_find(partition, parent_key_name(info), info->kind, &bound) ?
-					 key_display(info->kind, &bound) : NULL,
+		end_detached(policy, info->kind, partition,
+					 bounds_check_find(partition, parent_key_name(info), info->kind, &bound) ? &bound : NULL,
 					 now, session.caller, result);
 	sql_end(&session);
 }

@@ -31,6 +31,8 @@ extern void retire_at_once(const Policy *policy, Oid partition, TimestampTz now,
 						   RetireResult *result);
 extern void retire_finalize(const Policy *policy, Oid partition, bool ours,
 							TimestampTz since, TimestampTz now, RetireResult *result);
+extern void retire_take_back(const Policy *policy, Oid partition, TimestampTz since,
+							 TimestampTz now, bool event_triggers);
 extern void retire_detached(const Policy *policy, const ParentInfo *info, Oid partition,
 							TimestampTz now, RetireResult *result);
 

@@ -83,6 +83,16 @@ let_write_step(void *arg)
 	let_write(step->pass, step->partition);
 }
 
+/* Has a partition that isn't retired now take writes; or else the next pass has it. */
+void
+expire_take_writes(Pass *pass, Oid partition)
+{
+	StayStep	step = {pass, NULL, partition};
+
+	if (pass->background && pass->attempt(let_write_step, &step) != NULL)
+		pass->deferred = true;
+}
+
 /* Whether the partition has to stay, or can't be looked at; it's reported. */
 bool
 expire_stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired)
@@ -95,9 +105,7 @@ expire_stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired
 		Subject		subject = report_partition(table, expired->relid, step.name);
 
 		report_failure(pass, &subject, error);
-		/* if that fails too, the next pass comes here again */
-		if (pass->background && pass->attempt(let_write_step, &step) != NULL)
-			pass->deferred = true;
+		expire_take_writes(pass, expired->relid);
 	}
 	return error != NULL || step.name == NULL || step.backs_off || step.reason != NULL;
 }

@@ -12,6 +12,7 @@
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "ddl/fence.h"
+#include "ddl/reattach.h"
 #include "miscadmin.h"
 #include "pass/expire.h"
 #include "pass/report.h"
@@ -35,6 +36,7 @@ typedef struct LeftoverStep
 	const Retirement *retirement;
 	char	   *table_name;		/* NULL: the table is gone */
 	char	   *name;
+	bool		standalone;		/* our own detach was finished */
 } LeftoverStep;
 
 /* The partition stays. */
@@ -52,7 +54,7 @@ give_up(const LeftoverStep *step, Action action, const char *details)
 
 /* It is a table by itself: ours to end, or another session's. */
 static void
-end_standalone(const LeftoverStep *step, const Policy *policy, const ParentInfo *info)
+end_standalone(LeftoverStep *step, const Policy *policy, const ParentInfo *info)
 {
 	const Retirement *retirement = step->retirement;
 	Subject		subject = {retirement->parent, step->table_name, retirement->partition, step->name};
@@ -63,6 +65,7 @@ end_standalone(const LeftoverStep *step, const Policy *policy, const ParentInfo 
 		give_up(step, ACTION_DETACH, "somebody else detached it: it's left alone");
 		return;
 	}
+	step->standalone = true;
 	retire_detached(policy, info, retirement->partition, step->pass->now, &result);
 	expire_report(step->pass, &subject, &result);
 	stop_point("end:before_commit");
@@ -134,6 +137,28 @@ leftover_step(void *arg)
 		give_up(step, ACTION_KEEP, "not expired any more");
 }
 
+/* The partition that it was: its rows must not stay invisible. */
+static void
+bring_back_step(void *arg)
+{
+	const Retirement *retirement = ((LeftoverStep *) arg)->retirement;
+
+	(void) reattach_partition(retirement->partition, retirement->parent);
+	retirement_end(retirement->partition);
+}
+
+/* What failed is reported; if it can't be brought back either, it is tried again as it is. */
+static void
+fail(LeftoverStep *step, const ErrorData *error)
+{
+	const Retirement *retirement = step->retirement;
+	Subject		subject = {retirement->parent, step->table_name, retirement->partition, step->name};
+
+	if (step->standalone && !report_is_for_later(error))
+		(void) step->pass->attempt(bring_back_step, step);
+	report_failed_retirement(step->pass, &subject, error);
+}
+
 /*
  * Looks at what an earlier worker left between two transactions: partitions that
  * are fenced though they don't expire any more, or whose table is not managed any
@@ -155,11 +180,6 @@ leftovers_end(Pass *pass)
 		CHECK_FOR_INTERRUPTS();
 		error = pass->attempt(leftover_step, &one);
 		if (error != NULL && one.table_name != NULL && one.name != NULL)
-		{
-			Subject		subject = {one.retirement->parent, one.table_name,
-			one.retirement->partition, one.name};
-
-			report_failure(pass, &subject, error);
-		}
+			fail(&one, error);
 	}
 }

@@ -68,14 +68,16 @@ BEGIN
          CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
          (count(*) FILTER (WHERE m.state = 'kept'))::text,
          coalesce(nullif(concat_ws('; ',
-             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
-               FILTER (WHERE m.state = 'kept' AND NOT m.held) || ': expired, but with unfinished rows',
+             string_agg(m.partition_name || ': expired, but kept: ' || m.details, '; '
+                        ORDER BY m.partition_start) FILTER (WHERE m.state = 'kept' AND NOT m.held),
              string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
                FILTER (WHERE m.state = 'kept' AND m.held) || ': expired, but held'), ''), 'none')
     FROM (SELECT p.table_name, p.partition_name, p.partition_start,
                  CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state,
                  EXISTS (SELECT FROM sagaz_ha.partition_hold AS h
-                          WHERE h.partition = p.partition) AS held
+                          WHERE h.partition = p.partition) AS held,
+                 (SELECT max(k.details) FROM sagaz_ha.problem AS k
+                   WHERE k.partition = p.partition AND k.action = 'KEEP') AS details
             FROM sagaz_ha.partitions(sizes => false) AS p) AS m GROUP BY m.table_name
   UNION ALL
   SELECT c.table_name, 'maintainable',

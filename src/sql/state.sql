@@ -123,7 +123,7 @@ COMMENT ON COLUMN sagaz_ha.problem.action IS
   'KEEP: an expired partition stays; DEFER: a lock or a drain is waited for; ERROR';
 COMMENT ON COLUMN sagaz_ha.problem.sqlstate IS 'of the error; null for KEEP and DEFER';
 COMMENT ON COLUMN sagaz_ha.problem.details IS
-  'number of unfinished rows, what is waited for, or the error, as of the last report';
+  'why it is kept, what is waited for, or the error, as of the last report';
 COMMENT ON COLUMN sagaz_ha.problem.since IS 'since when';
 COMMENT ON COLUMN sagaz_ha.problem.times IS
   'how often an error, or an unavailable lock, has come in a row; 1 for what is only waited for';
@@ -189,7 +189,7 @@ COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition,
 COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
   'name of the partition; null for the table as a whole';
 COMMENT ON COLUMN sagaz_ha.partition_history.details IS
-  'bounds, number of unfinished rows, what is waited for, or the error';
+  'bounds, why it is kept, what is waited for, or the error';
 
 CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';
