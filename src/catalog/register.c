@@ -15,6 +15,7 @@
 #include "base/restored.h"
 #include "base/sql.h"
 #include "catalog/catalog.h"
+#include "catalog/hook.h"
 #include "catalog/namespace.h"
 #include "catalog/parent.h"
 #include "catalog/pg_tablespace_d.h"
@@ -306,8 +307,9 @@ save(const Policy *policy)
 	static const char *const statement =
 		"INSERT INTO sagaz_ha.partition_policy AS p (parent, partition_interval,"
 		" premake, retention, retention_action, archive_schema, unfinished_when,"
-		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at,"
+		" before_drop)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 		" ON CONFLICT (parent) DO UPDATE SET"
 		" partition_interval = EXCLUDED.partition_interval,"
 		" premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
@@ -316,7 +318,8 @@ save(const Policy *policy)
 		" unfinished_when = EXCLUDED.unfinished_when,"
 		" time_zone = EXCLUDED.time_zone, tablespace = EXCLUDED.tablespace,"
 		" storage_parameters = EXCLUDED.storage_parameters,"
-		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze";
+		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze,"
+		" before_drop = EXCLUDED.before_drop";
 	TimestampTz restored = restored_at();
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -338,6 +341,7 @@ save(const Policy *policy)
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_freeze));
 	/* registering a table on a restored server is consent to its drops */
 	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(restored), restored == 0);
+	sql_arg_text(&args, policy->before_drop);
 	(void) sql_execute(statement, &args);
 	sql_end(&session);
 }
@@ -365,17 +369,21 @@ register_policy(Policy *policy)
 				 errhint("Use an interval of days or longer.")));
 	if (policy->unfinished_when)
 		policy->unfinished_when = check_unfinished(policy->parent, policy->unfinished_when);
+	if (policy->before_drop)
+		(void) hook_require(policy->before_drop, info.owner);
 	table_close(rel, NoLock);
 	save(policy);
 }
 
-/* Fails unless a stored policy still holds: a column or a schema may be gone since. */
+/* Fails unless a stored policy still holds: a column, a schema or a function may be gone since. */
 void
 register_recheck(const Policy *policy, Oid owner)
 {
 	Identity	saved;
 
 	(void) policy_archive_schema(policy);
+	if (policy->before_drop != NULL)
+		(void) hook_require(policy->before_drop, owner);
 	if (policy->unfinished_when == NULL)
 		return;
 	identity_assume(&saved, owner);

@@ -119,7 +119,7 @@ report_lasting(Pass *pass, const Record *record, int sqlerrcode, bool is_try)
 		report.times = known->unchanged ? known->times + 1 : 1;
 	if (pass->background && record->action == ACTION_ERROR)
 	{
-		report.next_try = problem_back_off(report.times);
+		report.next_try = problem_back_off(GetCurrentTimestamp(), report.times);
 		if (pass->next_try == 0 || report.next_try < pass->next_try)
 			pass->next_try = report.next_try;
 	}
@@ -177,7 +177,7 @@ report_waits(Pass *pass, const Subject *subject, const char *details)
 		report_lasting(pass, &record, 0, false);
 }
 
-/* A retirement begins: that is news, though something may have deferred it before. */
+/* A retirement begins, or comes to its last step: that is news, though something deferred it before. */
 void
 report_announced(Pass *pass, const Subject *subject, const char *details)
 {
@@ -283,6 +283,23 @@ report_backs_off(Pass *pass, const Subject *subject)
 	if (pass->next_try == 0 || known->next_try < pass->next_try)
 		pass->next_try = known->next_try;
 	return true;
+}
+
+/* What is known of a subject stays: it isn't looked at now. */
+void
+report_leave(Pass *pass, const Subject *subject)
+{
+	(void) meet(pass, subject);
+}
+
+/* What was wrong with a subject is over, and nothing else is to be recorded. */
+void
+report_solved(Pass *pass, const Subject *subject)
+{
+	Problem    *known = meet(pass, subject);
+
+	if (known != NULL)
+		problem_remove(known, pass->finder);
 }
 
 /* What is known of expired partitions stays: the pass has not come to them. */
