@@ -38,6 +38,7 @@ typedef struct Policy
 	bool		auto_freeze;
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */
+	bool		asleep;			/* came in a restore, and may not be whole yet */
 	TimestampTz restore_to_note;	/* the row doesn't say so yet; 0: it does */
 } Policy;
 

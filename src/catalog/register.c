@@ -14,6 +14,7 @@
 #include "base/compat.h"
 #include "base/restored.h"
 #include "base/sql.h"
+#include "catalog/asleep.h"
 #include "catalog/parent.h"
 #include "catalog/pg_tablespace_d.h"
 #include "catalog/pg_type.h"
@@ -316,6 +317,7 @@ save(const Policy *policy)
 	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(restored), restored == 0);
 	(void) sql_execute(statement, &args);
 	sql_end(&session);
+	asleep_end(policy->parent);
 }
 
 /*

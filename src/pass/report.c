@@ -152,6 +152,15 @@ report_defer(Pass *pass, const Subject *subject, const char *details)
 	report_lasting(pass, &record, 0, false);
 }
 
+/* A partition differs from its table. */
+void
+report_drift(Pass *pass, const Subject *subject, const char *details)
+{
+	Record		record = {*subject, ACTION_DRIFT, details};
+
+	report_lasting(pass, &record, 0, false);
+}
+
 /* A retirement begins: that is news, though something may have deferred it before. */
 void
 report_announced(Pass *pass, const Subject *subject, const char *details)
