@@ -31,6 +31,7 @@ CREATE TABLE sagaz_ha.partition_policy (
   storage_parameters text[],
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
+  plain boolean NOT NULL DEFAULT false,
   drops_held_since timestamptz,
   restored_at timestamptz
 );
@@ -58,6 +59,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.auto_analyze IS
   'whether the worker keeps the parent''s planner statistics fresh';
 COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
   'whether the worker freezes a partition once its period is over';
+COMMENT ON COLUMN sagaz_ha.partition_policy.plain IS
+  'whether a new partition is a plain table even where the newest one is partitioned';
 COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
@@ -265,10 +268,11 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   tablespace name DEFAULT NULL,
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
-  auto_freeze boolean DEFAULT true
+  auto_freeze boolean DEFAULT true,
+  plain boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, boolean) IS
   'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
@@ -678,7 +682,7 @@ CREATE FUNCTION sagaz_ha._drift_indexes(
   parent regclass,
   OUT partition oid, OUT relkind "char", OUT partition_owner oid, OUT bytes numeric,
   OUT tab oid, OUT tab_owner oid, OUT tab_index oid, OUT is_unique boolean, OUT tail text,
-  OUT contype "char", OUT constraint_definition text, OUT deferrable text,
+  OUT contype "char", OUT constraint_definition text, OUT deferral text,
   OUT attached oid, OUT found oid, OUT found_valid boolean, OUT found_constraint boolean
 ) RETURNS SETOF record
 LANGUAGE sql STABLE

@@ -97,7 +97,7 @@ drift_indexes(Oid parent)
 {
 	return find(parent,
 				"SELECT d.partition, d.relkind, d.partition_owner, d.bytes::bigint, d.tab, d.tab_owner, d.tab_index, d.is_unique,"
-				"       d.tail, d.contype, d.constraint_definition, d.deferrable, d.attached, d.found,"
+				"       d.tail, d.contype, d.constraint_definition, d.deferral, d.attached, d.found,"
 				"       d.found_valid, d.found_constraint"
 				"  FROM sagaz_ha._drift_indexes($1) AS d", add_index);
 }

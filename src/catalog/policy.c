@@ -229,6 +229,7 @@ add_policy(uint64 row, void *arg)
 	policy->auto_analyze = DatumGetBool(sql_value(row, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
 	read_held_back(policy, row, loading->restored);
+	policy->plain = DatumGetBool(sql_value(row, 16, &isnull));
 	policy->asleep = DatumGetBool(sql_value(row, 15, &isnull));
 	loading->policies = lappend(loading->policies, policy);
 }
@@ -242,7 +243,7 @@ policy_load(Oid parent)
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
 		" p.drops_held_since, p.restored_at,"
-		" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent)"
+		" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"

@@ -36,6 +36,8 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
+	bool		plain;			/* a new partition is a plain table, whatever
+								 * shape the newest has */
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */
 	bool		asleep;			/* came in a restore, and may not be whole yet */

@@ -32,6 +32,9 @@
  */
 #define BUILD_LOCK_TIMEOUT	"10min"
 
+/* Partitions of partitions of partitions: nobody has more. */
+#define MAX_LEVELS	5
+
 typedef struct RepairStep
 {
 	Pass	   *pass;
@@ -206,10 +209,11 @@ tell_outcome(Pass *pass, const Subject *subject, const ErrorData *error, const c
 		tell(pass, subject, ACTION_ERROR, attempt_error_text(error));
 }
 
-/* Mends by hand what isn't an index: first who owns what, then, when there are indexes, the rest. */
-static void
+/* Mends by hand what isn't an index, of owners or of all else; whether anything was mended. */
+static bool
 mend_all(Pass *pass, Oid parent, bool owners)
 {
+	bool		mended = false;
 	ListCell   *cell;
 
 	foreach(cell, drift_repairs(parent))
@@ -217,12 +221,30 @@ mend_all(Pass *pass, Oid parent, bool owners)
 		RepairStep	step = {pass, parent};
 		const Drift *drift = step.drift = (Drift *) lfirst(cell);
 		Subject		subject = subject_of(parent, drift->partition);
+		ErrorData  *error;
 
-		if (owners != (strcmp(drift->kind, "owner") == 0))
+		CHECK_FOR_INTERRUPTS();
+		if (!repair_is_possible(drift) || owners != (strcmp(drift->kind, "owner") == 0))
 			continue;
-		if (repair_is_possible(drift))
-			tell_outcome(pass, &subject, pass->attempt(apply_step, &step), drift->details);
-		else
+		error = pass->attempt(apply_step, &step);
+		mended = mended || error == NULL;
+		tell_outcome(pass, &subject, error, drift->details);
+	}
+	return mended;
+}
+
+/* Tells of what is left. */
+static void
+tell_rest(const Pass *pass, Oid parent)
+{
+	ListCell   *cell;
+
+	foreach(cell, drift_repairs(parent))
+	{
+		const Drift *drift = (Drift *) lfirst(cell);
+		Subject		subject = subject_of(parent, drift->partition);
+
+		if (!repair_is_possible(drift))
 			tell(pass, &subject, ACTION_DRIFT,
 				 psprintf("%s: that takes a long lock, and is left to you", drift->details));
 	}
@@ -271,7 +293,7 @@ repair_by_hand(Policy *policy, TimestampTz now, PassEmit emit, void *arg)
 	run_init_foreground(&pass, now, emit, arg);
 	pass.finder = PROBLEM_OF_DRIFT;
 	run_load_problems(&pass);
-	mend_all(&pass, parent, true);
+	(void) mend_all(&pass, parent, true);
 	foreach(cell, drift_indexes(parent))
 	{
 		RepairStep	step = {&pass, parent};
@@ -281,7 +303,10 @@ repair_by_hand(Policy *policy, TimestampTz now, PassEmit emit, void *arg)
 		subject = subject_of(parent, step.index->partition);
 		tell_outcome(&pass, &subject, pass.attempt(build_step, &step), index_details(step.index));
 	}
-	mend_all(&pass, parent, false);
+	/* what was mended in a partition may be lacking in its own partitions */
+	for (int level = 0; level < MAX_LEVELS && mend_all(&pass, parent, false); level++)
+		CHECK_FOR_INTERRUPTS();
+	tell_rest(&pass, parent);
 	odd.pass = &pass;
 	subject = subject_of(parent, parent);
 	error = pass.attempt(odd_partition_step, &odd);

@@ -214,7 +214,7 @@ CREATE FUNCTION sagaz_ha._drift_indexes(
   parent regclass,
   OUT partition oid, OUT relkind "char", OUT partition_owner oid, OUT bytes numeric,
   OUT tab oid, OUT tab_owner oid, OUT tab_index oid, OUT is_unique boolean, OUT tail text,
-  OUT contype "char", OUT constraint_definition text, OUT deferrable text,
+  OUT contype "char", OUT constraint_definition text, OUT deferral text,
   OUT attached oid, OUT found oid, OUT found_valid boolean, OUT found_constraint boolean
 ) RETURNS SETOF record
 LANGUAGE sql STABLE

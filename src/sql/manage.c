@@ -61,7 +61,7 @@ retention_action_argument(FunctionCallInfo fcinfo, int argument)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze)
+ * storage_parameters, auto_analyze, auto_freeze, plain)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -75,6 +75,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	argument_require(fcinfo, 6, "time_zone");
 	argument_require(fcinfo, 10, "auto_analyze");
 	argument_require(fcinfo, 11, "auto_freeze");
+	argument_require(fcinfo, 12, "plain");
 
 	policy.interval = *PG_GETARG_INTERVAL_P(1);
 	policy.premake = PG_GETARG_INT32(2);
@@ -89,6 +90,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.storage_parameters = argument_text_list(fcinfo, 9);
 	policy.auto_analyze = PG_GETARG_BOOL(10);
 	policy.auto_freeze = PG_GETARG_BOOL(11);
+	policy.plain = PG_GETARG_BOOL(12);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
 	PG_RETURN_VOID();

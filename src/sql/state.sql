@@ -16,6 +16,7 @@ CREATE TABLE sagaz_ha.partition_policy (
   storage_parameters text[],
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
+  plain boolean NOT NULL DEFAULT false,
   drops_held_since timestamptz,
   restored_at timestamptz
 );
@@ -43,6 +44,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.auto_analyze IS
   'whether the worker keeps the parent''s planner statistics fresh';
 COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
   'whether the worker freezes a partition once its period is over';
+COMMENT ON COLUMN sagaz_ha.partition_policy.plain IS
+  'whether a new partition is a plain table even where the newest one is partitioned';
 COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS

@@ -84,11 +84,33 @@ while (my ($db, $command) = splice(@ways, 0, 2))
 	is($node->safe_psql($db, q{
 		INSERT INTO t (id, created_at) VALUES (2, sagaz_ha.clock()), (2, sagaz_ha.clock()) ON CONFLICT (id, created_at) DO NOTHING;
 		SELECT id, payload FROM t ORDER BY id}), "1|stamped\n2|stamped", "$db: ON CONFLICT works");
-	is($node->safe_psql($db, q{SELECT count(DISTINCT (c.relrowsecurity, c.relacl,
-			(SELECT array_agg(polname || pg_get_expr(polqual, polrelid)) FROM pg_policy WHERE polrelid = c.oid)))
+	is($node->safe_psql($db, q{SELECT count(DISTINCT concat_ws(' ', c.relrowsecurity, c.relacl,
+			(SELECT string_agg(polname || pg_get_expr(polqual, polrelid), ' ') FROM pg_policy WHERE polrelid = c.oid)))
 		FROM pg_class AS c JOIN pg_inherits ON inhrelid = c.oid WHERE inhparent = 't'::regclass}),
 		'1', "$db: all have the same privileges and row security");
 	$node->safe_psql('postgres', "DROP DATABASE $db");
 }
+
+# A table that never gets whole is no secret, and by hand it isn't waited for.
+$node->safe_psql('postgres', 'CREATE DATABASE never');
+$node->safe_psql('never', q{
+	CREATE EXTENSION sagaz_ha;
+	CREATE TABLE t (created_at timestamptz NOT NULL, n int) PARTITION BY RANGE (created_at);
+	CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM ('2026-03-01') TO ('2026-03-02');
+	CREATE INDEX halfway ON ONLY t (n);
+	INSERT INTO sagaz_ha.partition_policy (parent, partition_interval, premake, retention_action, time_zone, auto_analyze, auto_freeze)
+		VALUES ('t', '1 day', 2, 'drop', 'UTC', true, true)});
+ok(defined when($node, 'never', q{EXISTS (SELECT FROM sagaz_ha.problem
+		WHERE table_name = 't' AND action = 'DEFER' AND details ~ 'halfway is not valid')}),
+	'a table with an index that is not valid sleeps, which is a problem');
+is($node->safe_psql('never', q{SELECT status, details ~ 'index public.halfway is not valid' FROM sagaz_ha.partition_health()
+		WHERE table_name = 't' AND check_name = 'restored'}), 'warning|t', 'health says so, and why');
+is(partitions_of($node, 'never', 't'), 't_1', 'nothing is made');
+$node->safe_psql('never', q{SELECT * FROM sagaz_ha.maintain_partitions('t')});
+isnt(partitions_of($node, 'never', 't'), 't_1', 'by hand it begins');
+is($node->safe_psql('never', q{SELECT status FROM sagaz_ha.partition_health()
+		WHERE table_name = 't' AND check_name = 'restored'}), 'ok', 'and goes on');
+ok(defined when($node, 'never', q{(SELECT indisvalid FROM pg_index WHERE indexrelid = 'halfway'::regclass)}),
+	'then the worker builds what the partitions lack');
 
 done_testing();
