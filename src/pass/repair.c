@@ -388,6 +388,7 @@ mend_index(RepairStep *step)
 		SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 		if (error != NULL)
 			return error;
+		stop_point("repair:after_build");
 	}
 	return NULL;
 }
