@@ -45,11 +45,6 @@ static const char *const rights =
 "  FROM pg_class AS p, pg_class AS c"
 " WHERE p.oid = $1 AND c.oid = $2 AND p.relrowsecurity <> c.relrowsecurity"
 " UNION ALL "
-"SELECT format('ALTER TABLE %s %s ROW LEVEL SECURITY', $2::regclass,"
-"              CASE WHEN p.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END)"
-"  FROM pg_class AS p, pg_class AS c"
-" WHERE p.oid = $1 AND c.oid = $2 AND p.relforcerowsecurity <> c.relforcerowsecurity"
-" UNION ALL "
 "SELECT format('DROP POLICY %I ON %s', polname, $2::regclass) FROM pg_policy WHERE polrelid = $2"
 " UNION ALL "
 "SELECT format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', p.polname, $2::regclass,"
@@ -83,8 +78,16 @@ static const char *const rights =
 "  FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid, aclexplode(attacl)"
 " WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND grantee <> relowner";
 
-/* An index to identify rows by is known only once the partition is attached. */
-static const char *const replica_identity =
+/*
+ * An index to identify rows by is known only once the partition is attached; and
+ * the check of its foreign keys must not meet row security of its owner.
+ */
+static const char *const when_attached =
+"SELECT format('ALTER TABLE %s %s ROW LEVEL SECURITY', $2::regclass,"
+"              CASE WHEN p.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END)"
+"  FROM pg_class AS p, pg_class AS c"
+" WHERE p.oid = $1 AND c.oid = $2 AND p.relforcerowsecurity <> c.relforcerowsecurity"
+" UNION ALL "
 "SELECT format('ALTER TABLE %s REPLICA IDENTITY %s', $2::regclass,"
 "              CASE p.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE 'DEFAULT' END)"
 "  FROM pg_class AS p, pg_class AS c WHERE p.oid = $1 AND c.oid = $2"
@@ -134,9 +137,9 @@ adorn_rights(Oid parent, Oid partition)
 
 /* Gives a new partition what it can have only once it is attached. */
 void
-adorn_replica_identity(Oid parent, Oid partition)
+adorn_attached(Oid parent, Oid partition)
 {
 	static SPIPlanPtr plan = NULL;
 
-	run_written(&plan, replica_identity, parent, partition);
+	run_written(&plan, when_attached, parent, partition);
 }

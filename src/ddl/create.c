@@ -170,7 +170,7 @@ create_attached(const NewPartition *new)
 		shape_fill(new->policy, info, new->model, created, new->bound, new->storage);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
 					 qualified, key_for_values(info->kind, new->bound)));
-	adorn_replica_identity(info->relid, created);
+	adorn_attached(info->relid, created);
 	if (OidIsValid(new->model))
 		shape_finish(created);
 	return created;

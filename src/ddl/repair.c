@@ -102,9 +102,12 @@ repair_apply(const Drift *drift)
 		!is_kind(drift, "constraint"))
 		take_soon(drift->partition, AccessExclusiveLock);
 	if (is_kind(drift, "replica identity"))
-		adorn_replica_identity(table, drift->partition);
+		adorn_attached(table, drift->partition);
 	else if (drift->statement == NULL)
+	{
 		adorn_rights(table, drift->partition);
+		adorn_attached(table, drift->partition);
+	}
 	else
 		sql_run(drift->statement);
 	end(&session, &caller);

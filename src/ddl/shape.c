@@ -254,6 +254,6 @@ shape_finish(Oid table)
 	foreach(cell, find_all_inheritors(table, NoLock, NULL))
 	{
 		if (lfirst_oid(cell) != table)
-			adorn_replica_identity(get_partition_parent(lfirst_oid(cell), false), lfirst_oid(cell));
+			adorn_attached(get_partition_parent(lfirst_oid(cell), false), lfirst_oid(cell));
 	}
 }
