@@ -10,6 +10,7 @@
 
 #include "base/sql.h"
 #include "catalog/pg_type.h"
+#include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
@@ -39,6 +40,31 @@ find(Oid parent, const char *query, SqlEachRow each)
 	sql_each_row(&session, sql_execute_latest(NULL, query, &args), each, &found);
 	sql_end(&session);
 	return found;
+}
+
+/*
+ * How many rows of what a comparison reads have been changed so far, as far as
+ * the statistics know, which is a second or a few late. The same number twice:
+ * nothing was. -1: there are no statistics.
+ */
+int64
+drift_changes(void)
+{
+	SqlSession	session;
+	int64		changes;
+	bool		isnull;
+
+	if (!pgstat_track_counts)
+		return -1;
+	sql_begin_as_extension(&session);
+	(void) sql_execute("SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c)"
+					   "           + pg_stat_get_tuples_deleted(c))::bigint"
+					   "  FROM unnest('{pg_class,pg_index,pg_inherits,pg_constraint,pg_trigger,pg_attribute,"
+					   "                pg_attrdef,pg_policy,sagaz_ha.partition_policy,sagaz_ha.asleep}'::regclass[]) AS c",
+					   NULL);
+	changes = DatumGetInt64(sql_value(0, 1, &isnull));
+	sql_end(&session);
+	return isnull ? -1 : changes;
 }
 
 /* The partitions that differ from their table, with all that differs. */

@@ -41,6 +41,7 @@ typedef struct DriftIndex
 									 * kind */
 } DriftIndex;
 
+extern int64 drift_changes(void);
 extern List *drift_find(Oid parent);
 extern List *drift_repairs(Oid parent);
 extern List *drift_indexes(Oid parent);

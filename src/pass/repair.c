@@ -23,14 +23,19 @@
 #include "pass/report.h"
 #include "pass/run.h"
 #include "shmem/progress.h"
+#include "shmem/shared.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 /*
  * CREATE INDEX CONCURRENTLY waits for every transaction that uses the partition.
  * Nobody waits behind that, so it may be long; it ends, so that other work is done.
  */
 #define BUILD_LOCK_TIMEOUT	"10min"
+
+/* Should a change be missed: partitions are compared this often all the same. */
+#define NET	USECS_PER_HOUR
 
 /* Partitions of partitions of partitions: nobody has more. */
 #define MAX_LEVELS	5
@@ -420,12 +425,24 @@ mend_indexes(Pass *pass, Oid parent)
 typedef struct LoadStep
 {
 	List	   *policies;
+	int64		changes;
 } LoadStep;
 
 static void
 load_step(void *arg)
 {
-	((LoadStep *) arg)->policies = policy_load(InvalidOid);
+	LoadStep   *step = (LoadStep *) arg;
+
+	step->changes = drift_changes();
+	step->policies = policy_load(InvalidOid);
+}
+
+/* Where nothing has been changed, and nothing is to be mended, there is nothing to see. */
+static bool
+is_known(const Pass *pass, int64 changes)
+{
+	return pass->problems == NIL && changes >= 0 &&
+		shared_was_compared(changes, GetCurrentTimestamp() - NET);
 }
 
 /* The worker's way: over all tables that are whole. */
@@ -433,12 +450,14 @@ void
 repair_in_background(TimestampTz now, long defer_nap)
 {
 	Pass		pass;
-	LoadStep	load = {NIL};
+	LoadStep	load = {NIL, 0};
 	ListCell   *cell;
 
 	run_init_background(&pass, now, PROBLEM_OF_DRIFT, defer_nap);
 	run_load_problems(&pass);
 	attempt_or_fail(&pass, load_step, &load);
+	if (is_known(&pass, load.changes))
+		return;
 	progress_phase("repairing", NULL);
 	foreach(cell, load.policies)
 	{
@@ -448,4 +467,5 @@ repair_in_background(TimestampTz now, long defer_nap)
 			mend_indexes(&pass, policy->parent);
 	}
 	look_at(&pass, load.policies, InvalidOid);
+	shared_note_comparison(load.changes);
 }

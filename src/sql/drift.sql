@@ -34,6 +34,8 @@ CREATE FUNCTION sagaz_ha._drift(
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+-- the planner takes this for work that is worth compiling, which takes longer
+SET jit = off
 BEGIN ATOMIC
   WITH pair AS MATERIALIZED (
     SELECT c.*, t.tab, p.relowner AS tab_owner, p.relacl AS tab_acl,
@@ -219,6 +221,8 @@ CREATE FUNCTION sagaz_ha._drift_indexes(
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+-- the planner takes this for work that is worth compiling, which takes longer
+SET jit = off
 BEGIN ATOMIC
   WITH lacking AS MATERIALIZED (
     SELECT x.oid AS part, x.relkind, x.relowner, t.tab, o.relowner AS tab_owner, p.indexrelid, p.indisunique,
@@ -287,6 +291,8 @@ COMMENT ON FUNCTION sagaz_ha._off_grid(regclass) IS
 CREATE FUNCTION sagaz_ha._not_whole(parent regclass, OUT reason text, OUT version text) RETURNS record
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
+-- the planner takes this for work that is worth compiling, which takes longer
+SET jit = off
 BEGIN ATOMIC
   WITH tree AS MATERIALIZED (
     SELECT t.partition AS oid FROM sagaz_ha._partition_tree(_not_whole.parent) AS t
