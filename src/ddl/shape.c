@@ -47,7 +47,7 @@ shape_model(const Policy *policy, const ParentInfo *info)
 {
 	Oid			newest = info->nparts > 0 ? info->relids[info->nparts - 1] : InvalidOid;
 
-	if (policy->plain || !OidIsValid(newest) ||
+	if (policy->plain || info->distributed || !OidIsValid(newest) ||
 		get_rel_relkind(newest) != RELKIND_PARTITIONED_TABLE)
 		return InvalidOid;
 	return newest;

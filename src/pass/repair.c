@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "base/compat.h"
 #include "base/identity.h"
+#include "catalog/citus.h"
 #include "catalog/drift.h"
 #include "catalog/names.h"
 #include "catalog/pg_class.h"
@@ -325,7 +326,11 @@ find_indexes_step(void *arg)
 {
 	RepairStep *step = (RepairStep *) arg;
 
-	step->found = drift_indexes(step->parent);
+	/*
+	 * Citus builds a distributed table's indexes elsewhere, and in its own
+	 * way
+	 */
+	step->found = citus_distributes(step->parent) ? NIL : drift_indexes(step->parent);
 }
 
 /*
