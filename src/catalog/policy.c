@@ -228,9 +228,10 @@ add_policy(uint64 row, void *arg)
 		policy->storage_parameters = string_list(value);
 	policy->auto_analyze = DatumGetBool(sql_value(row, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
+	policy->before_drop = sql_text(row, 15);
 	read_held_back(policy, row, loading->restored);
-	policy->plain = DatumGetBool(sql_value(row, 16, &isnull));
-	policy->asleep = DatumGetBool(sql_value(row, 15, &isnull));
+	policy->plain = DatumGetBool(sql_value(row, 17, &isnull));
+	policy->asleep = DatumGetBool(sql_value(row, 16, &isnull));
 	loading->policies = lappend(loading->policies, policy);
 }
 
@@ -242,7 +243,7 @@ policy_load(Oid parent)
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since, p.restored_at,"
+		" p.drops_held_since, p.restored_at, p.before_drop,"
 		" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"

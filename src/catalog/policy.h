@@ -36,6 +36,7 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
+	char	   *before_drop;	/* name of a function; NULL: none is asked */
 	bool		plain;			/* a new partition is a plain table, whatever
 								 * shape the newest has */
 	bool		drops_held_back;	/* until an operator agrees */

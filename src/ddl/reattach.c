@@ -28,9 +28,12 @@ prepare(Oid partition, Oid parent, ParentInfo *info, PlanBound *bound)
 {
 	Relation	rel = locks_open_parent(parent, ShareUpdateExclusiveLock);
 
+	parent_require(rel, info);
+	locks_end_vacuums_of_partition(partition, false);
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
 	/* readers and writers would wait behind us for these */
 	locks_take_at_once(partition, AccessExclusiveLock);
-	parent_require(rel, info);
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);
 	table_close(rel, NoLock);

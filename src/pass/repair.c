@@ -458,7 +458,8 @@ repair_in_background(TimestampTz now, long defer_nap)
 	LoadStep	load = {NIL, 0};
 	ListCell   *cell;
 
-	run_init_background(&pass, now, PROBLEM_OF_DRIFT, defer_nap);
+	run_init_background(&pass, now, WORKER_UPKEEP, defer_nap);
+	pass.finder = PROBLEM_OF_DRIFT;
 	run_load_problems(&pass);
 	attempt_or_fail(&pass, load_step, &load);
 	if (is_known(&pass, load.changes))

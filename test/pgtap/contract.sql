@@ -37,7 +37,7 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   -- ours: changing
   ('sagaz_ha', 'create_saga_tables', '', 'void', 'volatile', 'owner'),
-  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, plain boolean DEFAULT false',
+  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false',
    'void', 'volatile', 'owner'),
   ('sagaz_ha', 'stop_managing_partitions', 'parent regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'maintain_partitions', 'parent regclass, OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
