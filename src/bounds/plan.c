@@ -290,3 +290,38 @@ plan_holes(const PlanPolicy *policy, CalTime now,
 	}
 	return holes;
 }
+
+/* Whether a day begins here, or, where partitions have hours, a period. */
+static bool
+is_boundary(const PlanPolicy *policy, CalTime t)
+{
+	CalSpan		day = {0, 1, 0};
+	const CalSpan *unit = policy->interval.usec > 0 ? &policy->interval : &day;
+	CalTime		start;
+
+	if (cal_floor(&policy->cal, t, unit, &start) && start == t)
+		return true;
+	/* hours that were begun with a day of the zone */
+	return policy->interval.usec > 0 &&
+		cal_to_local(&policy->cal, t) % policy->interval.usec == 0;
+}
+
+/*
+ * Later partitions continue from the newest one. If that ends inside of a day,
+ * they all do: bounds were written in another time zone. True, and the odd
+ * partition after which they follow the calendar again.
+ */
+bool
+plan_way_back(const PlanPolicy *policy, const PlanBound *parts, int nparts,
+			  PlanBound *odd)
+{
+	CalTime		newest = nparts > 0 ? parts[nparts - 1].upper : CAL_INFINITY;
+	CalTime		start;
+
+	if (!cal_is_finite(newest) || is_boundary(policy, newest))
+		return false;
+	odd->lower = newest;
+	return cal_floor(&policy->cal, newest, &policy->interval, &start) &&
+		cal_add(&policy->cal, start, &policy->interval, 1, &odd->upper) &&
+		odd->upper > newest;
+}

@@ -65,4 +65,7 @@ extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 extern int	plan_holes(const PlanPolicy *policy, CalTime now,
 					   const PlanBound *parts, int nparts, PlanBound *first);
 
+extern bool plan_way_back(const PlanPolicy *policy, const PlanBound *parts,
+						  int nparts, PlanBound *odd);
+
 #endif							/* SAGAZ_PLAN_H */

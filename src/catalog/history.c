@@ -24,7 +24,9 @@ static const char *const action_names[] = {
 	[ACTION_ANALYZE] = "ANALYZE",
 	[ACTION_ERROR] = "ERROR",
 	[ACTION_ATTACH] = "ATTACH",
-	[ACTION_FREEZE] = "FREEZE"
+	[ACTION_FREEZE] = "FREEZE",
+	[ACTION_DRIFT] = "DRIFT",
+	[ACTION_REPAIR] = "REPAIR"
 };
 
 /* What an action is called in rows. */

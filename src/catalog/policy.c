@@ -230,6 +230,8 @@ add_policy(uint64 row, void *arg)
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
 	policy->before_drop = sql_text(row, 15);
 	read_held_back(policy, row, loading->restored);
+	policy->plain = DatumGetBool(sql_value(row, 17, &isnull));
+	policy->asleep = DatumGetBool(sql_value(row, 16, &isnull));
 	loading->policies = lappend(loading->policies, policy);
 }
 
@@ -241,7 +243,8 @@ policy_load(Oid parent)
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since, p.restored_at, p.before_drop"
+		" p.drops_held_since, p.restored_at, p.before_drop,"
+		" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"

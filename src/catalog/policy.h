@@ -37,8 +37,11 @@ typedef struct Policy
 	bool		auto_analyze;
 	bool		auto_freeze;
 	char	   *before_drop;	/* name of a function; NULL: none is asked */
+	bool		plain;			/* a new partition is a plain table, whatever
+								 * shape the newest has */
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */
+	bool		asleep;			/* came in a restore, and may not be whole yet */
 	TimestampTz restore_to_note;	/* the row doesn't say so yet; 0: it does */
 } Policy;
 

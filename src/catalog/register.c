@@ -14,6 +14,7 @@
 #include "base/compat.h"
 #include "base/restored.h"
 #include "base/sql.h"
+#include "catalog/asleep.h"
 #include "catalog/catalog.h"
 #include "catalog/hook.h"
 #include "catalog/namespace.h"
@@ -308,8 +309,8 @@ save(const Policy *policy)
 		"INSERT INTO sagaz_ha.partition_policy AS p (parent, partition_interval,"
 		" premake, retention, retention_action, archive_schema, unfinished_when,"
 		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at,"
-		" before_drop)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+		" before_drop, plain)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 		" ON CONFLICT (parent) DO UPDATE SET"
 		" partition_interval = EXCLUDED.partition_interval,"
 		" premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
@@ -319,7 +320,7 @@ save(const Policy *policy)
 		" time_zone = EXCLUDED.time_zone, tablespace = EXCLUDED.tablespace,"
 		" storage_parameters = EXCLUDED.storage_parameters,"
 		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze,"
-		" before_drop = EXCLUDED.before_drop";
+		" before_drop = EXCLUDED.before_drop, plain = EXCLUDED.plain";
 	TimestampTz restored = restored_at();
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -342,8 +343,10 @@ save(const Policy *policy)
 	/* registering a table on a restored server is consent to its drops */
 	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(restored), restored == 0);
 	sql_arg_text(&args, policy->before_drop);
+	sql_arg(&args, BOOLOID, BoolGetDatum(policy->plain));
 	(void) sql_execute(statement, &args);
 	sql_end(&session);
+	asleep_end(policy->parent);
 }
 
 /*

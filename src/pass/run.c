@@ -10,6 +10,7 @@
 #include "pass/run.h"
 
 #include "base/identity.h"
+#include "catalog/asleep.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "miscadmin.h"
@@ -93,6 +94,32 @@ typedef struct PlanStep
 	TablePlan  *table;			/* NULL: nothing to be done */
 } PlanStep;
 
+/*
+ * Whether a table that came in a restore is left alone. By hand it is enough that
+ * it is whole now; the worker looks twice.
+ */
+static bool
+sleeps_on(Pass *pass, const Policy *policy, const Subject *subject)
+{
+	char	   *reason;
+
+	if (!policy->asleep)
+		return false;
+	reason = asleep_reason(policy->parent);
+	if (pass->background ? asleep_is_stable(policy->parent) : reason == NULL)
+	{
+		asleep_end(policy->parent);
+		return false;
+	}
+	report_defer(pass, subject, psprintf("it was restored, and maintenance has not begun: %s",
+										 reason ? reason : "it is looked at once more"));
+	if (reason == NULL)
+		pass->waiting = true;
+	else
+		pass->deferred = true;
+	return true;
+}
+
 static void
 plan_step(void *arg)
 {
@@ -105,7 +132,8 @@ plan_step(void *arg)
 	subject.table_name = step->name;
 	identity_require_owner(step->policy->parent);
 	step->is_owner = true;
-	if (!report_backs_off(step->pass, &subject))
+	if (!sleeps_on(step->pass, step->policy, &subject) &&
+		!report_backs_off(step->pass, &subject))
 		step->table = table_plan_make(step->policy, step->pass->now);
 }
 

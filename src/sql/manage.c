@@ -63,7 +63,7 @@ retention_action_argument(FunctionCallInfo fcinfo, int argument)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze, before_drop)
+ * storage_parameters, auto_analyze, auto_freeze, before_drop, plain)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -77,6 +77,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	argument_require(fcinfo, 6, "time_zone");
 	argument_require(fcinfo, 10, "auto_analyze");
 	argument_require(fcinfo, 11, "auto_freeze");
+	argument_require(fcinfo, 13, "plain");
 
 	policy.interval = *PG_GETARG_INTERVAL_P(1);
 	policy.premake = PG_GETARG_INT32(2);
@@ -93,6 +94,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.auto_freeze = PG_GETARG_BOOL(11);
 	if (!PG_ARGISNULL(12))
 		policy.before_drop = hook_name(PG_GETARG_OID(12));
+	policy.plain = PG_GETARG_BOOL(13);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
 	PG_RETURN_VOID();

@@ -25,7 +25,9 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.commit_token(),
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
-  sagaz_ha.refuse_late_write()
+  sagaz_ha.refuse_late_write(),
+  -- no more than pg_get_expr(); the owner of a table copies its policies with it
+  sagaz_ha._expression(pg_node_tree, oid, name)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -36,6 +38,11 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._expired_state(regclass),
   sagaz_ha._problem_version(regclass, regclass),
   sagaz_ha.coverage(),
+  sagaz_ha._partition_tree(regclass),
+  sagaz_ha._drift(regclass),
+  sagaz_ha._drift_indexes(regclass),
+  sagaz_ha._not_whole(regclass),
+  sagaz_ha._off_grid(regclass),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),
