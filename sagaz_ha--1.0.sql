@@ -32,7 +32,8 @@ CREATE TABLE sagaz_ha.partition_policy (
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
   drops_held_since timestamptz,
-  restored_at timestamptz
+  restored_at timestamptz,
+  key_encoding text
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -62,6 +63,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
   'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
+COMMENT ON COLUMN sagaz_ha.partition_policy.key_encoding IS
+  'how the partition key carries its time; null if its type says so';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_hold (
@@ -248,11 +251,12 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   tablespace name DEFAULT NULL,
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
-  auto_freeze boolean DEFAULT true
+  auto_freeze boolean DEFAULT true,
+  key_encoding text DEFAULT NULL
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean) IS
-  'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, text) IS
+  'register a table partitioned by range on one column that carries a time, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_stop_managing_partitions';

@@ -229,6 +229,7 @@ add_policy(uint64 row, void *arg)
 	policy->auto_analyze = DatumGetBool(sql_value(row, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
 	read_held_back(policy, row, loading->restored);
+	policy->key_encoding = sql_text(row, 15);
 	loading->policies = lappend(loading->policies, policy);
 }
 
@@ -240,7 +241,7 @@ policy_load(Oid parent)
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since, p.restored_at"
+		" p.drops_held_since, p.restored_at, p.key_encoding"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"
@@ -256,4 +257,28 @@ policy_load(Oid parent)
 	sql_each_row(&session, sql_execute_kept(&plan, query, &args), add_policy, &loading);
 	sql_end(&session);
 	return loading.policies;
+}
+
+static void
+take_text(uint64 row, void *arg)
+{
+	*(char **) arg = sql_text(row, 1);
+}
+
+/* How a managed table's key is encoded; NULL if nobody said so. */
+char *
+policy_key_encoding(Oid parent)
+{
+	static const char *const query =
+		"SELECT key_encoding FROM sagaz_ha.partition_policy WHERE parent = $1";
+	static SPIPlanPtr plan = NULL;
+	SqlSession	session;
+	SqlArgs		args = {0};
+	char	   *encoding = NULL;
+
+	sql_begin_as_extension(&session);
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_each_row(&session, sql_execute_kept(&plan, query, &args), take_text, &encoding);
+	sql_end(&session);
+	return encoding;
 }

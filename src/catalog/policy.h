@@ -36,12 +36,14 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
+	char	   *key_encoding;	/* NULL: the key's type says it all */
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */
 	TimestampTz restore_to_note;	/* the row doesn't say so yet; 0: it does */
 } Policy;
 
 extern List *policy_load(Oid parent);
+extern char *policy_key_encoding(Oid parent);
 extern const char *policy_action_name(RetentionAction action);
 extern bool policy_parse_action(const char *name, RetentionAction *action);
 extern char *policy_archive_schema(const Policy *policy);

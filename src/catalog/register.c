@@ -46,14 +46,14 @@ check_interval(const Policy *policy)
 				 errmsg("invalid partition interval \"%s\"",
 						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i)))),
 				 errdetail("The interval must be positive and of one kind of unit."),
-				 errhint("Use hours, days, weeks, months, quarters or years, such as '6 hours', '1 day', '2 weeks' or '3 months'.")));
-	if (i->time % USECS_PER_HOUR != 0)
+				 errhint("Use minutes, hours, days, weeks, months, quarters or years, such as '15 minutes', '6 hours', '1 day', '2 weeks' or '3 months'.")));
+	if (i->time % USECS_PER_MINUTE != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid partition interval \"%s\"",
 						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i)))),
-				 errdetail("The shortest unit is an hour."),
-				 errhint("Use a whole number of hours, such as '1 hour'.")));
+				 errdetail("The shortest unit is a minute."),
+				 errhint("Use a whole number of minutes, such as '15 minutes'.")));
 	if (i->month > 12 * 1000 || i->day > 366 * 1000 || i->time > INT64CONST(8784000) * USECS_PER_HOUR)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -282,8 +282,8 @@ save(const Policy *policy)
 	static const char *const statement =
 		"INSERT INTO sagaz_ha.partition_policy AS p (parent, partition_interval,"
 		" premake, retention, retention_action, archive_schema, unfinished_when,"
-		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at, key_encoding)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 		" ON CONFLICT (parent) DO UPDATE SET"
 		" partition_interval = EXCLUDED.partition_interval,"
 		" premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
@@ -292,7 +292,8 @@ save(const Policy *policy)
 		" unfinished_when = EXCLUDED.unfinished_when,"
 		" time_zone = EXCLUDED.time_zone, tablespace = EXCLUDED.tablespace,"
 		" storage_parameters = EXCLUDED.storage_parameters,"
-		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze";
+		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze,"
+		" key_encoding = EXCLUDED.key_encoding";
 	TimestampTz restored = restored_at();
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -314,6 +315,7 @@ save(const Policy *policy)
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_freeze));
 	/* registering a table on a restored server is consent to its drops */
 	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(restored), restored == 0);
+	sql_arg_text(&args, policy->key_encoding);
 	(void) sql_execute(statement, &args);
 	sql_end(&session);
 }
@@ -329,12 +331,12 @@ register_policy(Policy *policy)
 	Relation	rel = relation_open(policy->parent, AccessShareLock);
 	ParentInfo	info;
 
-	parent_require(rel, &info);
+	parent_require_told(rel, policy->key_encoding, &info);
 	check_policy(policy);
 	if (!info.kind->has_time && policy->interval.time != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a partition of hours needs a time in its key"),
+				 errmsg("a partition of hours or minutes needs a time in its key"),
 				 errdetail("The partition key of table \"%s\" is of type %s.",
 						   RelationGetRelationName(rel), format_type_be(info.kind->type)),
 				 errhint("Use an interval of days or longer.")));

@@ -87,7 +87,7 @@ append_storage(StringInfo sql, const Policy *policy, Relation parent)
 /* CREATE TABLE, of the table by itself. */
 static char *
 standalone_statement(const Policy *policy, Relation parent, const ParentInfo *info,
-					 const PlanBound *bound, const char *qualified_name)
+					 const KeyRange *range, const char *qualified_name)
 {
 	StringInfoData sql;
 
@@ -95,7 +95,7 @@ standalone_statement(const Policy *policy, Relation parent, const ParentInfo *in
 	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY, %s)",
 					 parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED " : "",
 					 qualified_name, names_qualified(info->relid),
-					 bounds_check_clause(parent_key_name(info), info->kind, bound));
+					 bounds_check_clause(parent_key_name(info), info->kind, range));
 	append_storage(&sql, policy, parent);
 	return sql.data;
 }
@@ -130,7 +130,7 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 
 /* Makes and attaches the new partition. The parent is locked. */
 static Oid
-create_attached(const ParentInfo *info, const PlanBound *bound,
+create_attached(const ParentInfo *info, const KeyRange *range,
 				Oid schema, const char *name, const char *statement)
 {
 	const char *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
@@ -151,7 +151,7 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 	created = get_relname_relid(name, schema);
 	adorn_partition(info->relid, created);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
-					 qualified, key_for_values(info->kind, bound)));
+					 qualified, key_for_values_of_range(info->kind, range)));
 	adorn_replica_identity(info->relid, created);
 	identity_restore(&saved);
 	return created;
@@ -168,6 +168,7 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	Relation	parent;
 	ParentInfo	info;
 	PlanPolicy	plan;
+	KeyRange	range;
 	Oid			schema;
 	char	   *name;
 	char	   *statement;
@@ -179,12 +180,13 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	policy_plan(policy, info.kind, &plan);
 	schema = RelationGetNamespace(parent);
 	name = names_new_partition(parent, &plan.cal, bound->lower, &plan.interval);
-	statement = standalone_statement(policy, parent, &info, bound,
+	parent_range(&info, bound, &range);
+	statement = standalone_statement(policy, parent, &info, &range,
 									 quote_qualified_identifier(get_namespace_name(schema), name));
 	/* ALTER TABLE refuses a table that this session has open */
 	table_close(parent, NoLock);
 	if (range_is_free(&info, bound, name))
-		created = create_attached(&info, bound, schema, name, statement);
+		created = create_attached(&info, &range, schema, name, statement);
 	sql_end(&session);
 	return created;
 }

@@ -140,7 +140,7 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	if (policy->action != RETENTION_DROP)
-		bounds_check_remember(partition, parent_key_name(info), info->kind, bound);
+		bounds_check_remember(partition, parent_key_name(info), info->kind, &info->ranges[index]);
 	/* a foreign key depends on the partition as long as it is attached */
 	if (policy->action != RETENTION_DROP || referencing != NIL)
 		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",

@@ -61,7 +61,7 @@ retention_action_argument(FunctionCallInfo fcinfo, int argument)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze)
+ * storage_parameters, auto_analyze, auto_freeze, key_encoding)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -89,6 +89,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.storage_parameters = argument_text_list(fcinfo, 9);
 	policy.auto_analyze = PG_GETARG_BOOL(10);
 	policy.auto_freeze = PG_GETARG_BOOL(11);
+	policy.key_encoding = argument_text(fcinfo, 12);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
 	PG_RETURN_VOID();

@@ -17,7 +17,8 @@ CREATE TABLE sagaz_ha.partition_policy (
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
   drops_held_since timestamptz,
-  restored_at timestamptz
+  restored_at timestamptz,
+  key_encoding text
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -47,6 +48,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
   'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
+COMMENT ON COLUMN sagaz_ha.partition_policy.key_encoding IS
+  'how the partition key carries its time; null if its type says so';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_hold (
