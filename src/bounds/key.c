@@ -125,13 +125,13 @@ saturate(CalTime t)
 	return t >= CAL_END ? CAL_INFINITY : t;
 }
 
-/* A number of units since a time. */
+/* A number of units since a time, which is a whole number of them as well. */
 static CalTime
 time_of_units(int64_t number, int64_t unit, CalTime since)
 {
 	CalTime		t;
 
-	if (__builtin_mul_overflow(number, unit, &t) || __builtin_add_overflow(t, since, &t))
+	if (__builtin_add_overflow(number, since / unit, &t) || __builtin_mul_overflow(t, unit, &t))
 		return number < 0 ? CAL_MINUS_INFINITY : CAL_INFINITY;
 	return saturate(t);
 }
@@ -147,26 +147,39 @@ milliseconds_of_uuid(const uint8_t *uuid)
 	return milliseconds;
 }
 
+/* The place of a digit, or of the last one below another character; -1: none is. */
+static int
+digit_up_to(char c)
+{
+	int			digit = 31;
+
+	while (digit >= 0 && (uint8_t) CROCKFORD[digit] > (uint8_t) c)
+		digit--;
+	return digit;
+}
+
 /*
- * The number that the first ten digits are; 2^50 or more: beyond any ULID. Of
- * another text, that of the least ULID above it: a digit that is none counts as
- * the next one, and the rest as zeros.
+ * The number that the first ten digits are; 2^48 or more is beyond any ULID. A
+ * text that is cut short goes on with zeros. One with another character stands
+ * for the last ULID below it, as far as there is one with the same beginning.
  */
 static int64_t
 number_of_digits(const char *text, int length)
 {
 	int64_t		number = 0;
-	bool		ended = false;
+	int			rest = -1;		/* the digit that all others are */
 
 	for (int i = 0; i < 10; i++)
 	{
-		int			digit = 0;
+		int			digit = rest;
 
-		if (!ended && i < length)
+		if (rest < 0)
 		{
-			while (digit < 32 && (uint8_t) CROCKFORD[digit] < (uint8_t) text[i])
-				digit++;
-			ended = digit == 32 || CROCKFORD[digit] != text[i];
+			digit = i < length ? digit_up_to(text[i]) : -1;
+			if (digit < 0)
+				rest = digit = 0;
+			else if (CROCKFORD[digit] != text[i])
+				rest = 31;
 		}
 		number = number * 32 + digit;
 	}
@@ -206,16 +219,18 @@ key_value_time(const KeyEncoding *encoding, const KeyValue *value)
 	}
 }
 
-/* Units from one time to another, rounded up; false if an int64 can't hold it. */
+/*
+ * Units from one time, which is a whole number of them, to another, rounded up;
+ * false if that is no timestamp, or more than an int64 holds.
+ */
 static bool
 units_since(CalTime since, CalTime t, int64_t unit, int64_t *number)
 {
-	int64_t		distance;
+	CalTime		end;
 
-	if (__builtin_sub_overflow(t, since, &distance))
-		return false;
-	*number = distance / unit + (distance % unit > 0);
-	return true;
+	*number = t / unit + (t % unit > 0);
+	return !__builtin_mul_overflow(*number, unit, &end) && cal_is_finite(end) &&
+		!__builtin_sub_overflow(*number, since / unit, number);
 }
 
 static void
