@@ -290,6 +290,48 @@ COMMENT ON FUNCTION sagaz_ha.release_partition(regclass) IS
   'end a partition''s hold, so that it expires as others do; false if there was none';
 
 --
+-- Times as keys, for queries
+--
+
+CREATE FUNCTION sagaz_ha.uuidv7_at(at timestamptz) RETURNS uuid
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_uuidv7_at';
+COMMENT ON FUNCTION sagaz_ha.uuidv7_at(timestamptz) IS
+  'the least UUID of a time: every UUIDv7 made then or later is at or above it';
+
+CREATE FUNCTION sagaz_ha.ulid_at(at timestamptz) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_ulid_at';
+COMMENT ON FUNCTION sagaz_ha.ulid_at(timestamptz) IS
+  'the least ULID of a time: every ULID made then or later is at or above it';
+
+CREATE FUNCTION sagaz_ha.unix_seconds_at(at timestamptz) RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_unix_seconds_at';
+COMMENT ON FUNCTION sagaz_ha.unix_seconds_at(timestamptz) IS
+  'seconds from 1970 to a time, rounded up';
+
+CREATE FUNCTION sagaz_ha.unix_milliseconds_at(at timestamptz) RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_unix_milliseconds_at';
+COMMENT ON FUNCTION sagaz_ha.unix_milliseconds_at(timestamptz) IS
+  'milliseconds from 1970 to a time, rounded up';
+
+CREATE FUNCTION sagaz_ha.unix_microseconds_at(at timestamptz) RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_unix_microseconds_at';
+COMMENT ON FUNCTION sagaz_ha.unix_microseconds_at(timestamptz) IS
+  'microseconds from 1970 to a time';
+
+CREATE FUNCTION sagaz_ha.snowflake_at(at timestamptz, encoding text DEFAULT 'snowflake') RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_snowflake_at';
+COMMENT ON FUNCTION sagaz_ha.snowflake_at(timestamptz, text) IS
+  'the least Snowflake of a time; encoding as key_encoding of manage_partitions()';
+
+CREATE FUNCTION sagaz_ha._key_samples(
+  OUT table_name text, OUT partition_name text, OUT wanted text,
+  OUT sampled integer, OUT others integer
+) RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_key_samples';
+COMMENT ON FUNCTION sagaz_ha._key_samples() IS
+  'internal: of tables keyed by UUIDv7 or ULID, how many rows of a sample of the newest partition with rows have another key';
+
+--
 -- Maintenance
 --
 
@@ -505,6 +547,16 @@ BEGIN
            THEN 'exists and is empty: making and dropping partitions needs an exclusive lock on it'
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT k.table_name, 'keys', CASE WHEN k.others > 0 THEN 'warning' ELSE 'ok' END,
+         k.others::text,
+         CASE WHEN k.sampled = 0 THEN 'no rows'
+              ELSE format('%s of a sample of %s rows of partition %s have a key that is no %s%s',
+                          k.others, k.sampled, k.partition_name, k.wanted,
+                          CASE WHEN k.others > 0
+                               THEN ': it carries no time, so its row is in the partition of a random time'
+                               ELSE '' END) END
+    FROM sagaz_ha._key_samples() AS k
   UNION ALL
   SELECT c.table_name, 'pending_detach',
          CASE WHEN c.pending_detach IS NOT NULL THEN 'warning' ELSE 'ok' END,
@@ -1808,7 +1860,13 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.commit_token(),
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
-  sagaz_ha.refuse_late_write()
+  sagaz_ha.refuse_late_write(),
+  sagaz_ha.uuidv7_at(timestamptz),
+  sagaz_ha.ulid_at(timestamptz),
+  sagaz_ha.unix_seconds_at(timestamptz),
+  sagaz_ha.unix_milliseconds_at(timestamptz),
+  sagaz_ha.unix_microseconds_at(timestamptz),
+  sagaz_ha.snowflake_at(timestamptz, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -1819,6 +1877,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._expired_state(regclass),
   sagaz_ha._problem_version(regclass, regclass),
   sagaz_ha.coverage(),
+  sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),

@@ -186,6 +186,17 @@ number_of_digits(const char *text, int length)
 	return number;
 }
 
+/* Shifted, not divided, which would round up below the epoch. */
+static CalTime
+time_of_snowflake(const KeyEncoding *encoding, int64_t number)
+{
+	int64_t		milliseconds;
+
+	if (__builtin_add_overflow(number >> encoding->shift, encoding->epoch, &milliseconds))
+		return CAL_INFINITY;
+	return time_of_units(milliseconds, MILLISECOND, UNIX_EPOCH);
+}
+
 /* The time that a value carries, rounded down; infinite where a timestamp ends. */
 CalTime
 key_value_time(const KeyEncoding *encoding, const KeyValue *value)
@@ -201,9 +212,7 @@ key_value_time(const KeyEncoding *encoding, const KeyValue *value)
 		case KEY_UNIX:
 			return time_of_units(value->number, encoding->unit, UNIX_EPOCH);
 		case KEY_SNOWFLAKE:
-			/* not a division, which would round up below the epoch */
-			return time_of_units((value->number >> encoding->shift) + encoding->epoch,
-								 MILLISECOND, UNIX_EPOCH);
+			return time_of_snowflake(encoding, value->number);
 		case KEY_UUID:
 		case KEY_ULID:
 			break;
@@ -292,6 +301,15 @@ key_value_at(const KeyEncoding *encoding, CalTime t, KeyValue *value,
 	value->number = number;
 	snprintf(buf, KEY_TEXT_SIZE, "%" PRId64, number);
 	return true;
+}
+
+/* What a value has to be, for people; NULL: nobody can tell it from another. */
+const char *
+key_encoding_proper_name(const KeyEncoding *encoding)
+{
+	if (encoding->form == KEY_UUID)
+		return "UUID of version 7";
+	return encoding->type == KEY_TYPE_TEXT ? "ULID" : NULL;
 }
 
 /*

@@ -72,6 +72,7 @@ extern bool key_is_instant(const KeyEncoding *encoding);
 extern CalTime key_value_time(const KeyEncoding *encoding, const KeyValue *value);
 extern bool key_value_at(const KeyEncoding *encoding, CalTime t, KeyValue *value,
 						 char buf[KEY_TEXT_SIZE]);
+extern const char *key_encoding_proper_name(const KeyEncoding *encoding);
 extern bool key_value_is_proper(const KeyEncoding *encoding, const KeyValue *value);
 
 #endif							/* SAGAZ_KEY_H */

@@ -264,6 +264,23 @@ plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 }
 
 /*
+ * When coverage that ends then has to be made longer: when three quarters of
+ * premake are left, so that it never falls below the half, which health warns of.
+ * False: never, or beyond the last timestamp.
+ */
+bool
+plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered, CalTime *due)
+{
+	CalTime		target;
+
+	if (!cal_is_finite(covered) ||
+		!cal_add(&policy->cal, now, &policy->interval, policy->premake, &target))
+		return false;
+	*due = covered - (target - now) / 4 * 3;
+	return cal_is_finite(*due);
+}
+
+/*
  * How many gaps there are between partitions, from the retention's edge to
  * the end of what premake must cover, and the first one.
  */

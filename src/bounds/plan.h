@@ -60,6 +60,8 @@ extern PlanResult plan_partitions(const PlanPolicy *policy, CalTime now,
 extern PlanResult plan_period_at(const PlanPolicy *policy, CalTime at,
 								 const PlanBound *parts, int nparts,
 								 PlanBound *period, int *existing);
+extern bool plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered,
+							  CalTime *due);
 extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 							   CalTime *until);
 extern int	plan_holes(const PlanPolicy *policy, CalTime now,

@@ -178,6 +178,13 @@ key_is_proper(const KeyKind *kind, Datum value)
 	return key_value_is_proper(&kind->encoding, &key);
 }
 
+/* What a value of the kind is, for people; NULL: nobody can tell it from another. */
+const char *
+key_proper_name(const KeyKind *kind)
+{
+	return key_encoding_proper_name(&kind->encoding);
+}
+
 static void
 refuse_time(const KeyKind *kind)
 {

@@ -42,6 +42,7 @@ extern bool key_sorts_well(const KeyKind *kind, Oid collation);
 extern CalTime key_time(const KeyKind *kind, Datum value);
 extern CalTime key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value);
 extern bool key_is_proper(const KeyKind *kind, Datum value);
+extern const char *key_proper_name(const KeyKind *kind);
 extern Datum key_datum(const KeyKind *kind, CalTime t);
 extern void key_range_of(const KeyKind *kind, const PlanBound *bound, KeyRange *range);
 extern bool key_is_same_type(const KeyKind *kind, Oid type);

@@ -34,6 +34,10 @@
 #include "utils/ruleutils.h"
 #include "utils/timestamp.h"
 
+/* Partitions beyond the current one. A day of minutes is 1,440 partitions. */
+#define MAX_PREMAKE				1000
+#define MAX_PREMAKE_OF_MINUTES	5000
+
 static void
 check_interval(const Policy *policy)
 {
@@ -159,14 +163,18 @@ check_storage(const Policy *policy)
 static void
 check_policy(const Policy *policy)
 {
+	const Interval *i = &policy->interval;
+	bool		minutes = i->month == 0 && i->day == 0 && i->time < USECS_PER_HOUR;
+	int			most = minutes ? MAX_PREMAKE_OF_MINUTES : MAX_PREMAKE;
+
 	check_interval(policy);
 	check_retention(policy);
 	check_retention_action(policy);
 	check_storage(policy);
-	if (policy->premake < 1 || policy->premake > 1000)
+	if (policy->premake < 1 || policy->premake > most)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("premake must be from 1 to 1000, not %d", policy->premake),
+				 errmsg("premake must be from 1 to %d, not %d", most, policy->premake),
 				 errhint("It is the number of partitions to have ready beyond the current one.")));
 }
 

@@ -162,6 +162,45 @@ create_everywhere(Pass *pass, List *tables)
 	}
 }
 
+/* Until when inserts succeed once what the plan wants is there. */
+static CalTime
+covered_until(const TablePlan *table, CalTime now)
+{
+	CalTime		until = now;
+	ListCell   *cell;
+
+	(void) plan_covered_until(now, table->info.bounds, table->info.nparts, &until);
+	foreach(cell, table->creates)
+	{
+		const PlanBound *bound = (const PlanBound *) lfirst(cell);
+
+		if (bound->lower <= until && bound->upper > until)
+			until = bound->upper;
+	}
+	return until;
+}
+
+/* Notes when the first of the tables has to be looked at, however long naptime is. */
+static void
+note_creation_due(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		const TablePlan *table = (const TablePlan *) lfirst(cell);
+		CalTime		now = policy_key_time(table->policy, table->info.kind, pass->now);
+		CalTime		due;
+
+		if (!plan_creation_due(&table->plan, now, covered_until(table, now), &due) ||
+			due - now >= CAL_DAY)
+			continue;
+		due = Max((due - now) / 1000, 1000);
+		if (pass->creation_due == 0 || due < pass->creation_due)
+			pass->creation_due = (int) due;
+	}
+}
+
 /* Leaves in each plan the expired partitions that may go. */
 static void
 keep_what_stays(Pass *pass, List *tables)
@@ -284,6 +323,7 @@ run_pass(Pass *pass, Oid parent)
 	sweep.policies = step.policies;
 	sweep.tables = plan_tables(pass, step.policies);
 	sweep.all = !OidIsValid(parent);
+	note_creation_due(pass, sweep.tables);
 	create_everywhere(pass, sweep.tables);
 	keep_what_stays(pass, sweep.tables);
 	foreach(cell, sweep.tables)

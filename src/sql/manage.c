@@ -17,6 +17,7 @@
 #include "catalog/register.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
+#include "pass/key_sample.h"
 #include "pass/saga_tables.h"
 #include "sql/arguments.h"
 #include "storage/lmgr.h"
@@ -92,6 +93,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.key_encoding = argument_text(fcinfo, 12);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
+	key_sample_warn(policy.parent);
 	PG_RETURN_VOID();
 }
 

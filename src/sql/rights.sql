@@ -25,7 +25,13 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.commit_token(),
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
-  sagaz_ha.refuse_late_write()
+  sagaz_ha.refuse_late_write(),
+  sagaz_ha.uuidv7_at(timestamptz),
+  sagaz_ha.ulid_at(timestamptz),
+  sagaz_ha.unix_seconds_at(timestamptz),
+  sagaz_ha.unix_milliseconds_at(timestamptz),
+  sagaz_ha.unix_microseconds_at(timestamptz),
+  sagaz_ha.snowflake_at(timestamptz, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -36,6 +42,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._expired_state(regclass),
   sagaz_ha._problem_version(regclass, regclass),
   sagaz_ha.coverage(),
+  sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),
