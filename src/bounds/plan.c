@@ -280,6 +280,16 @@ plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered, CalTim
 	return cal_is_finite(*due);
 }
 
+/* Whether what would be made is a crack between two partitions, from end to end. */
+bool
+plan_is_crack(const PlanBound *bound, const PlanBound *parts, int nparts)
+{
+	int			i = find_part(bound->lower, parts, nparts);
+
+	return bound->upper - bound->lower <= PLAN_CRACK && i >= 0 && i + 1 < nparts &&
+		parts[i].upper == bound->lower && parts[i + 1].lower == bound->upper;
+}
+
 /*
  * How many gaps there are between partitions, from the retention's edge to
  * the end of what premake must cover, and the first one.

@@ -14,6 +14,12 @@
 /* More new partitions than this in one plan is taken for a mistake. */
 #define PLAN_MAX_CREATE		10000
 
+/*
+ * A hole between two partitions that is no longer than this, in microseconds, is
+ * taken for a bound that was meant to be the next one's: "23:59:59.999".
+ */
+#define PLAN_CRACK			INT64_C(1000000)
+
 /* A partition's range, upper bound exclusive; infinite where unbounded. */
 typedef struct PlanBound
 {
@@ -64,6 +70,7 @@ extern bool plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime cov
 							  CalTime *due);
 extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 							   CalTime *until);
+extern bool plan_is_crack(const PlanBound *bound, const PlanBound *parts, int nparts);
 extern int	plan_holes(const PlanPolicy *policy, CalTime now,
 					   const PlanBound *parts, int nparts, PlanBound *first);
 

@@ -9,7 +9,7 @@
 
 #include "datatype/timestamp.h"
 
-/* What a pass did, or found; the last two stand in the history only. */
+/* What a pass did, or found; the last one stands in the history only. */
 typedef enum Action
 {
 	ACTION_CREATE,

@@ -162,24 +162,6 @@ create_everywhere(Pass *pass, List *tables)
 	}
 }
 
-/* Until when inserts succeed once what the plan wants is there. */
-static CalTime
-covered_until(const TablePlan *table, CalTime now)
-{
-	CalTime		until = now;
-	ListCell   *cell;
-
-	(void) plan_covered_until(now, table->info.bounds, table->info.nparts, &until);
-	foreach(cell, table->creates)
-	{
-		const PlanBound *bound = (const PlanBound *) lfirst(cell);
-
-		if (bound->lower <= until && bound->upper > until)
-			until = bound->upper;
-	}
-	return until;
-}
-
 /* Notes when the first of the tables has to be looked at, however long naptime is. */
 static void
 note_creation_due(Pass *pass, List *tables)
@@ -192,7 +174,7 @@ note_creation_due(Pass *pass, List *tables)
 		CalTime		now = policy_key_time(table->policy, table->info.kind, pass->now);
 		CalTime		due;
 
-		if (!plan_creation_due(&table->plan, now, covered_until(table, now), &due) ||
+		if (!plan_creation_due(&table->plan, now, table_plan_covered_until(table, now), &due) ||
 			due - now >= CAL_DAY)
 			continue;
 		due = Max((due - now) / 1000, 1000);
