@@ -190,8 +190,8 @@ refuse_time(const KeyKind *kind)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-			 errmsg("partition bound out of range"),
-			 errhint("Use a time that a key of type %s can hold.", format_type_be(kind->type))));
+			 errmsg("time out of range for a key of type %s", format_type_be(kind->type)),
+			 errhint("Use a time that such a key can hold.")));
 }
 
 /* The least value of a time. */
