@@ -70,7 +70,7 @@ check_parent(Relation rel, ParentProblem *problem)
 		return problem_is(problem, ERRCODE_WRONG_OBJECT_TYPE,
 						  psprintf("\"%s\" is not a partitioned table but %s",
 								   name, relkind_name(rel->rd_rel->relkind)),
-						  "Create the table with PARTITION BY RANGE on one column that carries a time.");
+						  "Create the table with PARTITION BY RANGE on a timestamptz, timestamp or date column.");
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
 		return problem_is(problem, ERRCODE_WRONG_OBJECT_TYPE,
 						  psprintf("\"%s\" is a temporary table", name),

@@ -344,7 +344,7 @@ register_policy(Policy *policy)
 	if (!info.kind->has_time && policy->interval.time != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a partition of hours or minutes needs a time in its key"),
+				 errmsg("a partition of hours needs a time in its key"),
 				 errdetail("The partition key of table \"%s\" is of type %s.",
 						   RelationGetRelationName(rel), format_type_be(info.kind->type)),
 				 errhint("Use an interval of days or longer.")));

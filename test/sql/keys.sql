@@ -6,7 +6,7 @@
 
 -- The least key of a time, as text; and one of the same time with other low bits
 CREATE FUNCTION test.key(type text, encoding text, at timestamptz, low boolean DEFAULT false) RETURNS text
-LANGUAGE sql STABLE SET timezone = 'UTC' AS $$
+LANGUAGE sql STABLE SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
   SELECT CASE
     WHEN type = 'timestamptz' THEN at::text
     WHEN type = 'timestamp' THEN (at AT TIME ZONE 'America/New_York')::text
@@ -32,7 +32,7 @@ $$;
 CREATE FUNCTION test.actions() RETURNS SETOF text LANGUAGE sql AS $$
   SELECT concat_ws(' ', action, partition_name) FROM maintain_all_partitions()
 $$;
-CREATE FUNCTION test.parts() RETURNS SETOF text LANGUAGE sql STABLE SET timezone = 'UTC' AS $$
+CREATE FUNCTION test.parts() RETURNS SETOF text LANGUAGE sql STABLE SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
   SELECT concat_ws(' ', partition_name, state, partition_start, partition_end)
     FROM partition_metadata ORDER BY partition_start
 $$;
@@ -95,7 +95,8 @@ END $$;
 
 -- Partitions of others: low bits, and at each boundary a hole of the least
 -- difference, or only of low bits
-CREATE FUNCTION test.adopted(type text, encoding text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+CREATE FUNCTION test.adopted(type text, encoding text) RETURNS SETOF text
+LANGUAGE plpgsql SET timezone = 'UTC' AS $$
 DECLARE
   day timestamptz := '2025-03-08 05:00:00+00';
   unit interval := test.unit(type, encoding);
@@ -241,10 +242,10 @@ SELECT sagaz_ha.unix_seconds_at(t), sagaz_ha.unix_milliseconds_at(t), sagaz_ha.u
   FROM (VALUES (timestamptz '2025-01-15 10:00:00.000001+00')) AS v(t);
 SELECT sagaz_ha.snowflake_at(t), sagaz_ha.snowflake_at(t, 'snowflake discord'), sagaz_ha.snowflake_at(t, 'snowflake 0 0')
   FROM (VALUES (timestamptz '2025-01-15 10:00:00+00')) AS v(t);
-SELECT test.fails($$SELECT sagaz_ha.uuidv7_at('10889-08-03')$$);
+SELECT test.fails($$SELECT sagaz_ha.uuidv7_at('10889-08-03 00:00:00+00')$$);
 SELECT test.fails($$SELECT sagaz_ha.uuidv7_at('-infinity')$$);
 SELECT test.fails($$SELECT sagaz_ha.ulid_at('1969-12-31 00:00:00+00')$$);
-SELECT test.fails($$SELECT sagaz_ha.snowflake_at('2025-01-15', 'unix seconds')$$);
+SELECT test.fails($$SELECT sagaz_ha.snowflake_at('2025-01-15 00:00:00+00', 'unix seconds')$$);
 
 -- Minutes
 CREATE TABLE t (at timestamptz NOT NULL) PARTITION BY RANGE (at);
@@ -266,7 +267,8 @@ SELECT test.minutes('1 minute', 2);
 SELECT test.minutes('5 minutes', 2);
 SELECT test.minutes('15 minutes', 2);
 SELECT test.minutes('90 minutes', 2);
-SELECT count(*), min(t), max(t) FROM test.minutes('1 minute', 1440) AS t;
+SELECT sagaz_ha.manage_partitions('t', '1 minute', 1440);
+SELECT count(*), min(partition_name), max(partition_name) FROM sagaz_ha.plan_partition_maintenance();
 SELECT test.fails($$SELECT sagaz_ha.manage_partitions('t', '30 seconds')$$);
 SELECT test.fails($$SELECT sagaz_ha.manage_partitions('t', '90 seconds')$$);
 SELECT test.fails($$SELECT sagaz_ha.manage_partitions('t', '1 minute', 5001)$$);
