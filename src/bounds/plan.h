@@ -15,8 +15,8 @@
 #define PLAN_MAX_CREATE		10000
 
 /*
- * A hole between two partitions that is no longer than this, in microseconds, is
- * taken for a bound that was meant to be the next one's: "23:59:59.999".
+ * A bound that is before the next one, or the calendar's, by no more than this, in
+ * microseconds, was meant to be that one: "23:59:59.999".
  */
 #define PLAN_CRACK			INT64_C(1000000)
 
@@ -70,6 +70,7 @@ extern bool plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime cov
 							  CalTime *due);
 extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 							   CalTime *until);
+extern CalTime plan_nominal_start(const PlanPolicy *policy, const PlanBound *bound);
 extern bool plan_is_crack(const PlanBound *bound, const PlanBound *parts, int nparts);
 extern int	plan_holes(const PlanPolicy *policy, CalTime now,
 					   const PlanBound *parts, int nparts, PlanBound *first);

@@ -179,7 +179,7 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	parent_require(parent, &info);
 	policy_plan(policy, info.kind, &plan);
 	schema = RelationGetNamespace(parent);
-	name = names_new_partition(parent, &plan.cal, bound->lower, &plan.interval);
+	name = names_new_partition(parent, &plan.cal, plan_nominal_start(&plan, bound), &plan.interval);
 	parent_range(&info, bound, &range);
 	statement = standalone_statement(policy, parent, &info, &range,
 									 quote_qualified_identifier(get_namespace_name(schema), name));

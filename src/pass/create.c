@@ -159,10 +159,11 @@ create_missing(Pass *pass, const TablePlan *table)
 }
 
 static char *
-period_name(const Policy *policy, const PlanPolicy *plan, CalTime start)
+period_name(const Policy *policy, const PlanPolicy *plan, const PlanBound *period)
 {
 	Relation	parent = table_open(policy->parent, AccessShareLock);
-	char	   *name = names_new_partition(parent, &plan->cal, start, &plan->interval);
+	char	   *name = names_new_partition(parent, &plan->cal, plan_nominal_start(plan, period),
+											   &plan->interval);
 
 	table_close(parent, NoLock);
 	return name;
@@ -175,7 +176,7 @@ refuse_overlap(const Policy *policy, const ParentInfo *info, const PlanPolicy *p
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 			 errmsg("partition \"%s\" would overlap partition %s",
-					period_name(policy, plan, period->lower),
+					period_name(policy, plan, period),
 					names_display(info->relids[existing])),
 			 errdetail("The new partition's range is %s, the existing one's %s.",
 					   key_display(info->kind, period),
@@ -207,7 +208,7 @@ create_at(Policy *policy, const ParentInfo *info, CalTime at, TimestampTz now)
 				 errhint("Use a date that a timestamp can hold.")));
 	created = create_partition(policy, &period);
 	if (!OidIsValid(created))
-		return period_name(policy, &plan, period.lower);
+		return period_name(policy, &plan, &period);
 	times_note_creation(policy->parent, created, now);
 	record.subject.table_name = names_display(policy->parent);
 	record.subject.partition = created;

@@ -134,7 +134,8 @@ table_plan_new_name(const TablePlan *table, const PlanBound *bound)
 {
 	Relation	parent = table_open(table->policy->parent, AccessShareLock);
 	char	   *name = names_display_in(RelationGetNamespace(parent),
-										names_new_partition(parent, &table->plan.cal, bound->lower,
+										names_new_partition(parent, &table->plan.cal,
+															plan_nominal_start(&table->plan, bound),
 															&table->plan.interval));
 
 	table_close(parent, NoLock);

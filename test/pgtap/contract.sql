@@ -226,7 +226,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 
 -- Tables, view, schema, event trigger
 --
-SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at,key_encoding}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
 SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for}'::name[]);
 SELECT columns_are('sagaz_ha', 'problem', '{id,table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
