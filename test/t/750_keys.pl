@@ -105,15 +105,15 @@ ok($node->poll_query_until('postgres', qq{
 	SELECT inhparent::regclass, string_agg(inhrelid::regclass::text, ' ' ORDER BY inhrelid::regclass::text)
 	  FROM pg_inherits JOIN sagaz_ha.partition_policy ON parent = inhparent GROUP BY 1 ORDER BY 1;
 	SELECT table_name, partition_name, action, details FROM sagaz_ha.problem}));
-is($node->safe_psql('postgres', q{
-	SELECT string_agg(DISTINCT action, ' ') || ' ' || count(*) FROM sagaz_ha.problem}), "KEEP $tables",
-	'nothing else is wrong');
+ok($node->poll_query_until('postgres', qq{
+	SELECT string_agg(DISTINCT action, ' ') || ' ' || count(*) = 'KEEP $tables' FROM sagaz_ha.problem}),
+	'nothing else is wrong') or diag($node->safe_psql('postgres', 'SELECT * FROM sagaz_ha.problem'));
 # the hole before what was kept is older than the retention
 is($node->safe_psql('postgres', q{
 	SELECT count(*) FROM sagaz_ha.partition_health() WHERE check_name = 'holes' AND status <> 'ok'}), '0',
 	'no hole is left');
 is($node->safe_psql('postgres', q{
-	SELECT count(*) FROM sagaz_ha.partition_history WHERE action = 'ATTACH'}), ($tables - 1) * 3,
+	SELECT count(*) FROM sagaz_ha.partition_history WHERE action = 'ATTACH'}), ($tables - 1) * 2,
 	'those between partitions were closed by widening one, but of dates, which had none');
 
 $node->safe_psql('postgres', join '', map { "UPDATE k$_ SET done = true;" } 0 .. $#kinds);
@@ -124,8 +124,8 @@ ok($node->poll_query_until('postgres', q{
 # -------- dump and restore
 
 my $state = q{
-	SELECT parent, partition_interval, key_encoding FROM sagaz_ha.partition_policy ORDER BY 1;
-	SELECT inhparent::regclass, inhrelid::regclass, pg_get_expr(relpartbound, inhrelid)
+	SELECT parent::text, partition_interval, key_encoding FROM sagaz_ha.partition_policy ORDER BY 1;
+	SELECT inhparent::regclass::text, inhrelid::regclass::text, pg_get_expr(relpartbound, inhrelid)
 		FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid WHERE relkind = 'r' ORDER BY 1, 2;};
 my $dump = "$PostgreSQL::Test::Utils::tmp_check/keys.sql";
 
