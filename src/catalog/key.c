@@ -7,6 +7,7 @@
  */
 #include "catalog/key.h"
 
+#include "base/compat.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
