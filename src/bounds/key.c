@@ -27,30 +27,27 @@
 
 #define CROCKFORD		"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-static const struct
+typedef struct KnownEncoding
 {
-	KeyType		type;
 	const char *name;			/* NULL: without being told */
-	KeyForm		form;
-	int64_t		unit;
-	int64_t		epoch;
-	int			shift;
-}			encodings[] =
-{
-	{KEY_TYPE_TIMESTAMPTZ, NULL, KEY_TIMESTAMPTZ, 1, 0, 0},
-	{KEY_TYPE_TIMESTAMP, NULL, KEY_TIMESTAMP, 1, 0, 0},
-	{KEY_TYPE_DATE, NULL, KEY_DATE, CAL_DAY, 0, 0},
-	{KEY_TYPE_UUID, NULL, KEY_UUID, MILLISECOND, 0, 0},
-	{KEY_TYPE_UUID, "uuidv7", KEY_UUID, MILLISECOND, 0, 0},
-	{KEY_TYPE_UUID, "ulid", KEY_ULID, MILLISECOND, 0, 0},
-	{KEY_TYPE_TEXT, NULL, KEY_ULID, MILLISECOND, 0, 0},
-	{KEY_TYPE_TEXT, "ulid", KEY_ULID, MILLISECOND, 0, 0},
-	{KEY_TYPE_BIGINT, "unix seconds", KEY_UNIX, SECOND, 0, 0},
-	{KEY_TYPE_BIGINT, "unix milliseconds", KEY_UNIX, MILLISECOND, 0, 0},
-	{KEY_TYPE_BIGINT, "unix microseconds", KEY_UNIX, 1, 0, 0},
-	{KEY_TYPE_BIGINT, "snowflake", KEY_SNOWFLAKE, MILLISECOND, TWITTER_EPOCH, USUAL_SHIFT},
-	{KEY_TYPE_BIGINT, "snowflake twitter", KEY_SNOWFLAKE, MILLISECOND, TWITTER_EPOCH, USUAL_SHIFT},
-	{KEY_TYPE_BIGINT, "snowflake discord", KEY_SNOWFLAKE, MILLISECOND, DISCORD_EPOCH, USUAL_SHIFT},
+	KeyEncoding encoding;
+} KnownEncoding;
+
+static const KnownEncoding encodings[] = {
+	{NULL, {KEY_TYPE_TIMESTAMPTZ, KEY_TIMESTAMPTZ, 1, 0, 0}},
+	{NULL, {KEY_TYPE_TIMESTAMP, KEY_TIMESTAMP, 1, 0, 0}},
+	{NULL, {KEY_TYPE_DATE, KEY_DATE, CAL_DAY, 0, 0}},
+	{NULL, {KEY_TYPE_UUID, KEY_UUID, MILLISECOND, 0, 0}},
+	{"uuidv7", {KEY_TYPE_UUID, KEY_UUID, MILLISECOND, 0, 0}},
+	{"ulid", {KEY_TYPE_UUID, KEY_ULID, MILLISECOND, 0, 0}},
+	{NULL, {KEY_TYPE_TEXT, KEY_ULID, MILLISECOND, 0, 0}},
+	{"ulid", {KEY_TYPE_TEXT, KEY_ULID, MILLISECOND, 0, 0}},
+	{"unix seconds", {KEY_TYPE_BIGINT, KEY_UNIX, SECOND, 0, 0}},
+	{"unix milliseconds", {KEY_TYPE_BIGINT, KEY_UNIX, MILLISECOND, 0, 0}},
+	{"unix microseconds", {KEY_TYPE_BIGINT, KEY_UNIX, 1, 0, 0}},
+	{"snowflake", {KEY_TYPE_BIGINT, KEY_SNOWFLAKE, MILLISECOND, TWITTER_EPOCH, USUAL_SHIFT}},
+	{"snowflake twitter", {KEY_TYPE_BIGINT, KEY_SNOWFLAKE, MILLISECOND, TWITTER_EPOCH, USUAL_SHIFT}},
+	{"snowflake discord", {KEY_TYPE_BIGINT, KEY_SNOWFLAKE, MILLISECOND, DISCORD_EPOCH, USUAL_SHIFT}}
 };
 
 /* What an operator can write for a type of key, in an error's hint; NULL: nothing. */
@@ -84,7 +81,11 @@ parse_snowflake(const char *name, KeyEncoding *encoding)
 		epoch < 0 || epoch >= END_OF_48_BITS || shift < 0 || shift > MAX_SHIFT)
 		return false;
 	snprintf(again, sizeof(again), "snowflake %" PRId64 " %d", epoch, shift);
-	*encoding = (KeyEncoding) {KEY_TYPE_BIGINT, KEY_SNOWFLAKE, MILLISECOND, epoch, shift};
+	encoding->type = KEY_TYPE_BIGINT;
+	encoding->form = KEY_SNOWFLAKE;
+	encoding->unit = MILLISECOND;
+	encoding->epoch = epoch;
+	encoding->shift = shift;
 	return strcmp(name, again) == 0;
 }
 
@@ -99,11 +100,10 @@ key_encoding_of(KeyType type, const char *name, KeyEncoding *encoding)
 	{
 		const char *known = encodings[i].name;
 
-		if (encodings[i].type != type ||
+		if (encodings[i].encoding.type != type ||
 			(name == NULL ? known != NULL : known == NULL || strcmp(name, known) != 0))
 			continue;
-		*encoding = (KeyEncoding) {type, encodings[i].form, encodings[i].unit,
-			encodings[i].epoch, encodings[i].shift};
+		*encoding = encodings[i].encoding;
 		return true;
 	}
 	return type == KEY_TYPE_BIGINT && name != NULL && parse_snowflake(name, encoding);

@@ -25,13 +25,14 @@
 #define DATETIME_BTREE_FAMILY	434
 #define UUID_BTREE_FAMILY		2968
 
-static const struct
+typedef struct KnownType
 {
 	Oid			type;
 	Oid			opfamily;
 	KeyType		key_type;
-}			types[] =
-{
+} KnownType;
+
+static const KnownType types[] = {
 	{TIMESTAMPTZOID, DATETIME_BTREE_FAMILY, KEY_TYPE_TIMESTAMPTZ},
 	{TIMESTAMPOID, DATETIME_BTREE_FAMILY, KEY_TYPE_TIMESTAMP},
 	{DATEOID, DATETIME_BTREE_FAMILY, KEY_TYPE_DATE},

@@ -117,7 +117,7 @@ widen_over_hole(const Policy *policy, const PlanBound *hole)
 		locks_take_at_once(policy->parent, AccessExclusiveLock);
 		parent_require_by_oid(policy->parent, NoLock, &info);
 		before = find_hole(&info, hole);
-		if (before >= 0)
+		if (before >= 0 && !info.distributed)
 		{
 			if (OidIsValid(info.default_relid))
 				locks_take_at_once(info.default_relid, AccessExclusiveLock);

@@ -163,7 +163,7 @@ period_name(const Policy *policy, const PlanPolicy *plan, const PlanBound *perio
 {
 	Relation	parent = table_open(policy->parent, AccessShareLock);
 	char	   *name = names_new_partition(parent, &plan->cal, plan_nominal_start(plan, period),
-											   &plan->interval);
+										   &plan->interval);
 
 	table_close(parent, NoLock);
 	return name;

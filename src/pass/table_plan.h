@@ -25,8 +25,8 @@ typedef struct TablePlan
 	PlanPolicy	plan;
 	bool		covered;		/* there is a partition for now */
 	List	   *creates;		/* of PlanBound *, in order of time */
-	List	   *cracks;			/* of PlanBound *: holes to be closed by widening
-								 * a partition */
+	List	   *cracks;			/* of PlanBound *: holes to be closed by
+								 * widening a partition */
 	List	   *expired;		/* of ExpiredPartition *, oldest first */
 } TablePlan;
 
