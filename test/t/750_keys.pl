@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use SagazTest;
 use Test::More;
 
-my $node = sagaz_server('keys', conf => q{
+my $node = sagaz_server('keys', streaming => 1, conf => q{
 sagaz_ha.enabled = off
 sagaz_ha.naptime = 1s
 });
@@ -136,6 +136,49 @@ $node->command_ok([ 'psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1'
 	'restored');
 is($node->safe_psql('copy', $state), $node->safe_psql('postgres', $state), 'with all bounds and encodings');
 is($node->safe_psql('copy', 'SELECT * FROM maintain_all_partitions()'), '', 'and nothing is left to do');
+
+# -------- holes that are not closed by widening a partition
+
+$node->safe_psql('postgres', 'CREATE DATABASE holes');
+$node->safe_psql('holes', 'CREATE EXTENSION sagaz_ha');
+
+# Two partitions with a millisecond between them and so many pages in each; what a
+# pass does about that, and how many partitions there are then.
+sub close_hole
+{
+	my ($pages, $before) = @_;
+
+	return $node->safe_psql('holes', qq{
+		SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
+		DROP TABLE IF EXISTS t;
+		CREATE TABLE t (id uuid NOT NULL, filler text) PARTITION BY RANGE (id);
+		ALTER TABLE t ALTER filler SET STORAGE PLAIN;
+		CREATE TABLE a PARTITION OF t FOR VALUES FROM (sagaz_ha.uuidv7_at('2025-01-15 00:00:00+00'))
+			TO (sagaz_ha.uuidv7_at('2025-01-15 23:59:59.999+00'));
+		CREATE TABLE b PARTITION OF t FOR VALUES FROM (sagaz_ha.uuidv7_at('2025-01-16 00:00:00+00'))
+			TO (sagaz_ha.uuidv7_at('2025-01-18 00:00:00+00'));
+		INSERT INTO t SELECT sagaz_ha.uuidv7_at(d), repeat('x', 8000)
+			FROM (VALUES (timestamptz '2025-01-15 12:00:00+00'), ('2025-01-16 12:00:00+00')) AS days(d),
+				generate_series(1, $pages);
+		$before
+		SELECT sagaz_ha.manage_partitions('t', '1 day', 1);
+		SELECT action, partition_name FROM maintain_all_partitions();
+		SELECT holes, (SELECT count(*) FROM pg_inherits WHERE inhparent = 't'::regclass) FROM sagaz_ha.coverage();})
+	  =~ s/^\n//r;
+}
+
+is(close_hole(10, ''), "ATTACH|a\n0|2", 'a small partition is widened over a hole');
+is(close_hole(1100, ''), "CREATE|t_y2025m01d15h23m59s59\n0|3",
+	'between two that it would take long to look through, the hole gets a partition');
+is(close_hole(1100, "ALTER TABLE b ADD CHECK (id IS NOT NULL AND id >= sagaz_ha.uuidv7_at('2025-01-16 00:00:00+00')
+	AND id < sagaz_ha.uuidv7_at('2025-01-18 00:00:00+00'));"), "CREATE|t_y2025m01d15h23m59s59\n0|3",
+	'and when its CHECK is no comparison with a constant');
+is(close_hole(1100, q{SELECT format('ALTER TABLE b ADD CHECK (id IS NOT NULL AND id >= %L AND id < %L)',
+	sagaz_ha.uuidv7_at('2025-01-16 00:00:00+00'), sagaz_ha.uuidv7_at('2025-01-18 00:00:00+00')) AS sql \gset
+	:sql;}), "ATTACH|b\n0|2", 'one with a CHECK of its bounds is widened all the same, whatever its size');
+$node->safe_psql('postgres', q{SELECT pg_create_physical_replication_slot('standby', true)});
+is(close_hole(10, ''), "CREATE|t_y2025m01d15h23m59s59\n0|3", 'where a standby follows, nothing is widened');
+$node->safe_psql('postgres', q{SELECT pg_drop_replication_slot('standby')});
 
 # -------- minutes
 
