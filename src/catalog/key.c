@@ -171,6 +171,17 @@ key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value)
 	return key_time(kind, value);
 }
 
+/* The times that a range's bounds stand for. */
+PlanBound
+key_range_times(const KeyKind *kind, const KeyRange *range)
+{
+	PlanBound	bound;
+
+	bound.lower = key_bound_time(kind, range->lower_kind, range->lower);
+	bound.upper = key_bound_time(kind, range->upper_kind, range->upper);
+	return bound;
+}
+
 /* Whether a value is what its kind says: a UUID of version 7, a ULID. */
 bool
 key_is_proper(const KeyKind *kind, Datum value)
@@ -345,6 +356,27 @@ key_display(const KeyKind *kind, const PlanBound *bound)
 	return psprintf("%s to %s",
 					bound->lower == CAL_MINUS_INFINITY ? "-infinity" : write_time(kind, bound->lower),
 					bound->upper == CAL_INFINITY ? "infinity" : write_time(kind, bound->upper));
+}
+
+static char *
+name_time(CalTime value)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (!cal_is_finite(value) || timestamp2tm(value, NULL, &tm, &fsec, NULL, NULL) != 0)
+		return value < 0 ? "begin" : "end";
+	if (tm.tm_hour == 0 && tm.tm_min == 0 && tm.tm_sec == 0)
+		return psprintf("%04d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday);
+	return psprintf("%04d%02d%02dt%02d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* "20250101_20250201": the bounds as a part of a name. */
+char *
+key_name(const PlanBound *bound)
+{
+	return psprintf("%s_%s", name_time(bound->lower), name_time(bound->upper));
 }
 
 /* An instant, for people. */

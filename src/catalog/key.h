@@ -41,6 +41,7 @@ extern const char *key_choices(Oid type);
 extern bool key_sorts_well(const KeyKind *kind, Oid collation);
 extern CalTime key_time(const KeyKind *kind, Datum value);
 extern CalTime key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value);
+extern PlanBound key_range_times(const KeyKind *kind, const KeyRange *range);
 extern bool key_is_proper(const KeyKind *kind, Datum value);
 extern const char *key_proper_name(const KeyKind *kind);
 extern Datum key_datum(const KeyKind *kind, CalTime t);
@@ -51,6 +52,7 @@ extern char *key_datum_literal(const KeyKind *kind, Datum value);
 extern char *key_for_values(const KeyKind *kind, const PlanBound *bound);
 extern char *key_for_values_of_range(const KeyKind *kind, const KeyRange *range);
 extern char *key_display(const KeyKind *kind, const PlanBound *bound);
+extern char *key_name(const PlanBound *bound);
 extern char *key_display_time(TimestampTz t);
 
 #endif							/* SAGAZ_CATALOG_KEY_H */

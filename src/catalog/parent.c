@@ -171,10 +171,8 @@ find_pending(Oid parent)
 static PlanBound
 place(const ParentInfo *info, const KeyRange *range, bool touches)
 {
-	PlanBound	bound;
+	PlanBound	bound = key_range_times(info->kind, range);
 
-	bound.lower = key_bound_time(info->kind, range->lower_kind, range->lower);
-	bound.upper = key_bound_time(info->kind, range->upper_kind, range->upper);
 	if (info->nparts > 0)
 	{
 		CalTime		end = info->bounds[info->nparts - 1].upper;

@@ -228,8 +228,9 @@ add_policy(uint64 row, void *arg)
 		policy->storage_parameters = string_list(value);
 	policy->auto_analyze = DatumGetBool(sql_value(row, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
+	policy->before_drop = sql_text(row, 15);
 	read_held_back(policy, row, loading->restored);
-	policy->key_encoding = sql_text(row, 15);
+	policy->key_encoding = sql_text(row, 16);
 	loading->policies = lappend(loading->policies, policy);
 }
 
@@ -241,7 +242,7 @@ policy_load(Oid parent)
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since, p.restored_at, p.key_encoding"
+		" p.drops_held_since, p.restored_at, p.before_drop, p.key_encoding"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"

@@ -36,6 +36,7 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
+	char	   *before_drop;	/* name of a function; NULL: none is asked */
 	char	   *key_encoding;	/* NULL: the key's type says it all */
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */

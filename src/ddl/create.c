@@ -128,6 +128,21 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 						 names_qualified(taken))));
 }
 
+/* What attaching a partition locks beside the parent, once no autovacuum has it. */
+static void
+lock_related(const ParentInfo *info)
+{
+	List	   *related = list_concat_unique_oid(parent_referenced_tables(info->relid),
+											 parent_referencing_tables(info->relid));
+
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
+	locks_end_vacuums(related, false);
+	if (OidIsValid(info->default_relid))
+		locks_take_at_once(info->default_relid, AccessExclusiveLock);
+	locks_take_all_at_once(related, ShareRowExclusiveLock);
+}
+
 /* Makes and attaches the new partition. The parent is locked. */
 static Oid
 create_attached(const ParentInfo *info, const KeyRange *range,
@@ -142,10 +157,7 @@ create_attached(const ParentInfo *info, const KeyRange *range,
 	if (info->distributed)
 		citus_prepare_nodes();
 	require_place(info, schema, name);
-	if (OidIsValid(info->default_relid))
-		locks_take_at_once(info->default_relid, AccessExclusiveLock);
-	locks_take_all_at_once(parent_referenced_tables(info->relid), ShareRowExclusiveLock);
-	locks_take_all_at_once(parent_referencing_tables(info->relid), ShareRowExclusiveLock);
+	lock_related(info);
 
 	sql_run(statement);
 	created = get_relname_relid(name, schema);

@@ -28,9 +28,12 @@ prepare(Oid partition, Oid parent, ParentInfo *info, KeyRange *range)
 {
 	Relation	rel = locks_open_parent(parent, ShareUpdateExclusiveLock);
 
+	parent_require(rel, info);
+	locks_end_vacuums_of_partition(partition, false);
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
 	/* readers and writers would wait behind us for these */
 	locks_take_at_once(partition, AccessExclusiveLock);
-	parent_require(rel, info);
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);
 	table_close(rel, NoLock);
@@ -56,8 +59,7 @@ reattach_partition(Oid partition, Oid parent)
 
 	sql_begin(&session, GetUserId());
 	prepare(partition, parent, &info, &range);
-	bound.lower = key_time(info.kind, range.lower);
-	bound.upper = key_time(info.kind, range.upper);
+	bound = key_range_times(info.kind, &range);
 	identity_assume(&caller, info.owner);
 	if (info.distributed)
 		citus_prepare_nodes();

@@ -177,7 +177,7 @@ waits_for(Oid partition, TimestampTz now)
 		return NULL;
 	sql_begin(&session, GetUserId());
 	drain_find_blocker(partition, now, now, &blocker);
-	whom = blocker.details ? blocker.details : locks_holders(partition);
+	whom = blocker.details ? blocker.details : locks_holders(partition, false);
 	if (whom != NULL)
 		whom = MemoryContextStrdup(session.caller, whom);
 	sql_end(&session);

@@ -13,8 +13,10 @@
 #include "base/settings.h"
 #include "catalog/history.h"
 #include "catalog/hold.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "catalog/register.h"
+#include "catalog/retirement.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
 #include "pass/key_sample.h"
@@ -62,7 +64,7 @@ retention_action_argument(FunctionCallInfo fcinfo, int argument)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze, key_encoding)
+ * storage_parameters, auto_analyze, auto_freeze, before_drop, key_encoding)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -90,7 +92,9 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.storage_parameters = argument_text_list(fcinfo, 9);
 	policy.auto_analyze = PG_GETARG_BOOL(10);
 	policy.auto_freeze = PG_GETARG_BOOL(11);
-	policy.key_encoding = argument_text(fcinfo, 12);
+	if (!PG_ARGISNULL(12))
+		policy.before_drop = hook_name(PG_GETARG_OID(12));
+	policy.key_encoding = argument_text(fcinfo, 13);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
 	key_sample_warn(policy.parent);
@@ -157,6 +161,7 @@ sagaz_reattach_partition(PG_FUNCTION_ARGS)
 	record.subject.partition = partition;
 	record.details = psprintf("rows from %s", reattach_partition(partition, parent));
 	record.subject.partition_name = names_display(partition);
+	retirement_end(partition);
 	hold_add(partition, "brought back by reattach_partition()", now);
 	history_add(&record, now);
 	PG_RETURN_VOID();

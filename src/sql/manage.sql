@@ -29,10 +29,11 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
   auto_freeze boolean DEFAULT true,
+  before_drop regprocedure DEFAULT NULL,
   key_encoding text DEFAULT NULL
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, text) IS
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, text) IS
   'register a table partitioned by range on one column that carries a time, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void

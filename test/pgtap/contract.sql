@@ -37,7 +37,7 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   -- ours: changing
   ('sagaz_ha', 'create_saga_tables', '', 'void', 'volatile', 'owner'),
-  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, key_encoding text DEFAULT NULL::text',
+  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, key_encoding text DEFAULT NULL::text',
    'void', 'volatile', 'owner'),
   ('sagaz_ha', 'stop_managing_partitions', 'parent regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'maintain_partitions', 'parent regclass, OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
@@ -226,7 +226,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 
 -- Tables, view, schema, event trigger
 --
-SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at,key_encoding}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,drops_held_since,restored_at,before_drop,key_encoding}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
 SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for}'::name[]);
 SELECT columns_are('sagaz_ha', 'problem', '{id,table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
