@@ -35,7 +35,8 @@ CREATE TABLE sagaz_ha.partition_policy (
   drops_held_since timestamptz,
   restored_at timestamptz,
   -- no regprocedure: pg_upgrade refuses columns of that type
-  before_drop text
+  before_drop text,
+  key_encoding text
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -69,6 +70,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
   'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
 COMMENT ON COLUMN sagaz_ha.partition_policy.before_drop IS
   'function that has to return true for a partition before it may go; null: none is asked';
+COMMENT ON COLUMN sagaz_ha.partition_policy.key_encoding IS
+  'how the partition key carries its time; null if its type says so';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_hold (
@@ -278,11 +281,12 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   auto_analyze boolean DEFAULT true,
   auto_freeze boolean DEFAULT true,
   before_drop regprocedure DEFAULT NULL,
-  plain boolean DEFAULT false
+  plain boolean DEFAULT false,
+  key_encoding text DEFAULT NULL
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean) IS
-  'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text) IS
+  'register a table partitioned by range on one column that carries a time, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_stop_managing_partitions';
@@ -314,6 +318,48 @@ CREATE FUNCTION sagaz_ha.release_partition(partition regclass) RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_release_partition';
 COMMENT ON FUNCTION sagaz_ha.release_partition(regclass) IS
   'end a partition''s hold, so that it expires as others do; false if there was none';
+
+--
+-- Times as keys, for queries
+--
+
+CREATE FUNCTION sagaz_ha.uuidv7_at(at timestamptz) RETURNS uuid
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_uuidv7_at';
+COMMENT ON FUNCTION sagaz_ha.uuidv7_at(timestamptz) IS
+  'the least UUID of a time: every UUIDv7 made then or later is at or above it';
+
+CREATE FUNCTION sagaz_ha.ulid_at(at timestamptz) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_ulid_at';
+COMMENT ON FUNCTION sagaz_ha.ulid_at(timestamptz) IS
+  'the least ULID of a time: every ULID made then or later is at or above it';
+
+CREATE FUNCTION sagaz_ha.unix_seconds_at(at timestamptz) RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_unix_seconds_at';
+COMMENT ON FUNCTION sagaz_ha.unix_seconds_at(timestamptz) IS
+  'seconds from 1970 to a time, rounded up';
+
+CREATE FUNCTION sagaz_ha.unix_milliseconds_at(at timestamptz) RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_unix_milliseconds_at';
+COMMENT ON FUNCTION sagaz_ha.unix_milliseconds_at(timestamptz) IS
+  'milliseconds from 1970 to a time, rounded up';
+
+CREATE FUNCTION sagaz_ha.unix_microseconds_at(at timestamptz) RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_unix_microseconds_at';
+COMMENT ON FUNCTION sagaz_ha.unix_microseconds_at(timestamptz) IS
+  'microseconds from 1970 to a time';
+
+CREATE FUNCTION sagaz_ha.snowflake_at(at timestamptz, encoding text DEFAULT 'snowflake') RETURNS bigint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sagaz_snowflake_at';
+COMMENT ON FUNCTION sagaz_ha.snowflake_at(timestamptz, text) IS
+  'the least Snowflake of a time; encoding as key_encoding of manage_partitions()';
+
+CREATE FUNCTION sagaz_ha._key_samples(
+  OUT table_name text, OUT partition_name text, OUT wanted text,
+  OUT sampled integer, OUT others integer
+) RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_key_samples';
+COMMENT ON FUNCTION sagaz_ha._key_samples() IS
+  'internal: of tables keyed by UUIDv7 or ULID, how many rows of a sample of the newest partition with rows have another key';
 
 --
 -- Maintenance
@@ -873,6 +919,16 @@ BEGIN
            THEN 'exists and is empty: making and dropping partitions needs an exclusive lock on it'
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT k.table_name, 'keys', CASE WHEN k.others > 0 THEN 'warning' ELSE 'ok' END,
+         k.others::text,
+         CASE WHEN k.sampled = 0 THEN 'no rows'
+              ELSE format('%s of a sample of %s rows of partition %s have a key that is no %s%s',
+                          k.others, k.sampled, k.partition_name, k.wanted,
+                          CASE WHEN k.others > 0
+                               THEN ': it carries no time, so its row is in the partition of a random time'
+                               ELSE '' END) END
+    FROM sagaz_ha._key_samples() AS k
   UNION ALL
   SELECT c.table_name, 'pending_detach',
          CASE WHEN c.pending_detach IS NOT NULL THEN 'warning' ELSE 'ok' END,
@@ -2258,7 +2314,13 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.wait_for_replay(text, interval),
   sagaz_ha.refuse_late_write(),
   -- no more than pg_get_expr(); the owner of a table copies its policies with it
-  sagaz_ha._expression(pg_node_tree, oid, name)
+  sagaz_ha._expression(pg_node_tree, oid, name),
+  sagaz_ha.uuidv7_at(timestamptz),
+  sagaz_ha.ulid_at(timestamptz),
+  sagaz_ha.unix_seconds_at(timestamptz),
+  sagaz_ha.unix_milliseconds_at(timestamptz),
+  sagaz_ha.unix_microseconds_at(timestamptz),
+  sagaz_ha.snowflake_at(timestamptz, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -2274,6 +2336,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._drift_indexes(regclass),
   sagaz_ha._not_whole(regclass),
   sagaz_ha._off_grid(regclass),
+  sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),

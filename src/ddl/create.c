@@ -91,7 +91,7 @@ storage_clauses(const Policy *policy, Relation parent)
 
 /* CREATE TABLE, of the table by itself. */
 static char *
-standalone_statement(Relation parent, const ParentInfo *info, const PlanBound *bound,
+standalone_statement(Relation parent, const ParentInfo *info, const KeyRange *range,
 					 const char *qualified_name, const char *rest)
 {
 	StringInfoData sql;
@@ -100,7 +100,7 @@ standalone_statement(Relation parent, const ParentInfo *info, const PlanBound *b
 	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY, %s)%s",
 					 parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED " : "",
 					 qualified_name, names_qualified(info->relid),
-					 bounds_check_clause(parent_key_name(info), info->kind, bound), rest);
+					 bounds_check_clause(parent_key_name(info), info->kind, range), rest);
 	return sql.data;
 }
 
@@ -153,6 +153,7 @@ typedef struct NewPartition
 	const Policy *policy;
 	const ParentInfo *info;
 	const PlanBound *bound;
+	const KeyRange *range;		/* the same, exactly as its neighbours end and begin */
 	Oid			schema;
 	const char *name;
 	const char *statement;
@@ -181,7 +182,7 @@ create_attached(const NewPartition *new)
 	if (OidIsValid(new->model))
 		shape_fill(new->policy, info, new->model, created, new->bound, new->storage);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
-					 qualified, key_for_values(info->kind, new->bound)));
+					 qualified, key_for_values_of_range(info->kind, new->range)));
 	adorn_attached(info->relid, created);
 	if (OidIsValid(new->model))
 		shape_finish(created);
@@ -200,7 +201,8 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	Relation	parent;
 	ParentInfo	info;
 	PlanPolicy	plan;
-	NewPartition new = {policy, &info, bound};
+	KeyRange	range;
+	NewPartition new = {policy, &info, bound, &range};
 	Oid			created = InvalidOid;
 
 	sql_begin(&session, GetUserId());
@@ -208,11 +210,12 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	parent_require(parent, &info);
 	policy_plan(policy, info.kind, &plan);
 	identity_assume(&caller, info.owner);
+	parent_range(&info, bound, &range);
 	new.schema = RelationGetNamespace(parent);
-	new.name = names_new_partition(parent, &plan.cal, bound->lower, &plan.interval);
+	new.name = names_new_partition(parent, &plan.cal, plan_nominal_start(&plan, bound), &plan.interval);
 	new.model = shape_model(policy, &info);
 	new.storage = storage_clauses(policy, parent);
-	new.statement = standalone_statement(parent, &info, bound,
+	new.statement = standalone_statement(parent, &info, &range,
 										 quote_qualified_identifier(get_namespace_name(new.schema),
 																	new.name),
 										 OidIsValid(new.model) ? shape_key(new.model) : new.storage);

@@ -194,6 +194,27 @@ create_everywhere(Pass *pass, List *tables)
 	}
 }
 
+/* Notes when the first of the tables has to be looked at, however long naptime is. */
+static void
+note_creation_due(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		const TablePlan *table = (const TablePlan *) lfirst(cell);
+		CalTime		now = policy_key_time(table->policy, table->info.kind, pass->now);
+		CalTime		due;
+
+		if (!plan_creation_due(&table->plan, now, table_plan_covered_until(table, now), &due) ||
+			due - now >= CAL_DAY)
+			continue;
+		due = Max((due - now) / 1000, 1000);
+		if (pass->creation_due == 0 || due < pass->creation_due)
+			pass->creation_due = (int) due;
+	}
+}
+
 /*
  * Leaves in each plan the expired partitions that may go. Whether drops are held
  * back is asked after the plan was made: where they are because the clock jumped,
@@ -385,7 +406,10 @@ run_pass(Pass *pass, Oid parent)
 	sweep.tables = plan_tables(pass, step.policies);
 	sweep.all = !OidIsValid(parent);
 	if (pass->creates)
+	{
+		note_creation_due(pass, sweep.tables);
 		create_everywhere(pass, sweep.tables);
+	}
 	if (pass->retire != NULL)
 		retire_everywhere(pass, sweep.tables);
 	else

@@ -55,6 +55,16 @@ BEGIN
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
+  SELECT k.table_name, 'keys', CASE WHEN k.others > 0 THEN 'warning' ELSE 'ok' END,
+         k.others::text,
+         CASE WHEN k.sampled = 0 THEN 'no rows'
+              ELSE format('%s of a sample of %s rows of partition %s have a key that is no %s%s',
+                          k.others, k.sampled, k.partition_name, k.wanted,
+                          CASE WHEN k.others > 0
+                               THEN ': it carries no time, so its row is in the partition of a random time'
+                               ELSE '' END) END
+    FROM sagaz_ha._key_samples() AS k
+  UNION ALL
   SELECT c.table_name, 'pending_detach',
          CASE WHEN c.pending_detach IS NOT NULL THEN 'warning' ELSE 'ok' END,
          c.pending_detach::text,

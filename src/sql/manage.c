@@ -19,6 +19,7 @@
 #include "catalog/retirement.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
+#include "pass/key_sample.h"
 #include "pass/saga_tables.h"
 #include "sql/arguments.h"
 #include "storage/lmgr.h"
@@ -63,7 +64,7 @@ retention_action_argument(FunctionCallInfo fcinfo, int argument)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze, before_drop, plain)
+ * storage_parameters, auto_analyze, auto_freeze, before_drop, plain, key_encoding)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -95,8 +96,10 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(12))
 		policy.before_drop = hook_name(PG_GETARG_OID(12));
 	policy.plain = PG_GETARG_BOOL(13);
+	policy.key_encoding = argument_text(fcinfo, 14);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
+	key_sample_warn(policy.parent);
 	PG_RETURN_VOID();
 }
 

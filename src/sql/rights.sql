@@ -27,7 +27,13 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.wait_for_replay(text, interval),
   sagaz_ha.refuse_late_write(),
   -- no more than pg_get_expr(); the owner of a table copies its policies with it
-  sagaz_ha._expression(pg_node_tree, oid, name)
+  sagaz_ha._expression(pg_node_tree, oid, name),
+  sagaz_ha.uuidv7_at(timestamptz),
+  sagaz_ha.ulid_at(timestamptz),
+  sagaz_ha.unix_seconds_at(timestamptz),
+  sagaz_ha.unix_milliseconds_at(timestamptz),
+  sagaz_ha.unix_microseconds_at(timestamptz),
+  sagaz_ha.snowflake_at(timestamptz, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -43,6 +49,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._drift_indexes(regclass),
   sagaz_ha._not_whole(regclass),
   sagaz_ha._off_grid(regclass),
+  sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),

@@ -20,7 +20,8 @@ CREATE TABLE sagaz_ha.partition_policy (
   drops_held_since timestamptz,
   restored_at timestamptz,
   -- no regprocedure: pg_upgrade refuses columns of that type
-  before_drop text
+  before_drop text,
+  key_encoding text
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -54,6 +55,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
   'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
 COMMENT ON COLUMN sagaz_ha.partition_policy.before_drop IS
   'function that has to return true for a partition before it may go; null: none is asked';
+COMMENT ON COLUMN sagaz_ha.partition_policy.key_encoding IS
+  'how the partition key carries its time; null if its type says so';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_hold (

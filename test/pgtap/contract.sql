@@ -37,7 +37,7 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   -- ours: changing
   ('sagaz_ha', 'create_saga_tables', '', 'void', 'volatile', 'owner'),
-  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false',
+  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text',
    'void', 'volatile', 'owner'),
   ('sagaz_ha', 'stop_managing_partitions', 'parent regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'maintain_partitions', 'parent regclass, OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
@@ -121,6 +121,14 @@ INSERT INTO contract VALUES
    'double precision', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_wal_state', '',
    'sagaz_ha._wal_state', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', 'uuidv7_at', 'at timestamp with time zone', 'uuid', 'immutable', 'public'),
+  ('sagaz_ha', 'ulid_at', 'at timestamp with time zone', 'text', 'immutable', 'public'),
+  ('sagaz_ha', 'unix_seconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', 'unix_milliseconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', 'unix_microseconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', 'snowflake_at', 'at timestamp with time zone, encoding text DEFAULT ''snowflake''::text', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', '_key_samples', 'OUT table_name text, OUT partition_name text, OUT wanted text, OUT sampled integer, OUT others integer',
+   'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'commit_token', '',
    'text', 'volatile', 'public'),
   ('sagaz_ha', 'has_replayed', 'token text',
@@ -199,9 +207,9 @@ SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l O
                 'functions that are parsed when called have a pinned search_path');
 SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l ON l.oid = f.prolang WHERE l.lanname NOT IN (''c'', ''sql'', ''plpgsql'')',
                 'C, SQL and PL/pgSQL functions only');
-SELECT is_empty('SELECT schema, name FROM functions WHERE proparallel = ''s'' AND name NOT LIKE ''\_%''',
-                'no function claims to be parallel safe, but helpers that only compute');
-SELECT is_empty('SELECT schema, name FROM functions WHERE proisstrict AND name NOT LIKE ''\_%'' AND name NOT IN (''lsn_timestamp'', ''has_replayed'')',
+SELECT is_empty('SELECT schema, name FROM functions WHERE proparallel = ''s'' AND name NOT LIKE ''\_%'' AND volatility <> ''immutable''',
+                'no function claims to be parallel safe, but those that only compute');
+SELECT is_empty('SELECT schema, name FROM functions WHERE proisstrict AND name NOT LIKE ''\_%'' AND name NOT IN (''lsn_timestamp'', ''has_replayed'') AND volatility <> ''immutable''',
                 'no function is strict, but where nothing is known of no position: a NULL is an error or is handled');
 SELECT is_empty($$SELECT f.schema, f.name, a.name FROM functions AS f, unnest(f.proargnames) AS a (name)
                    WHERE a.name = '' $$, 'named arguments have names');
@@ -231,7 +239,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 
 -- Tables, view, schema, event trigger
 --
-SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,plain,drops_held_since,restored_at}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,plain,drops_held_since,restored_at,before_drop,key_encoding}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
 SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for}'::name[]);
 SELECT columns_are('sagaz_ha', 'problem', '{id,table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
