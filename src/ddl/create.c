@@ -137,7 +137,7 @@ static void
 lock_related(const ParentInfo *info)
 {
 	List	   *related = list_concat_unique_oid(parent_referenced_tables(info->relid),
-											 parent_referencing_tables(info->relid));
+												 parent_referencing_tables(info->relid));
 
 	if (OidIsValid(info->default_relid))
 		locks_end_vacuums(list_make1_oid(info->default_relid), false);
@@ -153,7 +153,8 @@ typedef struct NewPartition
 	const Policy *policy;
 	const ParentInfo *info;
 	const PlanBound *bound;
-	const KeyRange *range;		/* the same, exactly as its neighbours end and begin */
+	const KeyRange *range;		/* the same, exactly as its neighbours end and
+								 * begin */
 	Oid			schema;
 	const char *name;
 	const char *statement;
