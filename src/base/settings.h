@@ -18,6 +18,7 @@
 extern bool sagaz_enabled;
 extern int	sagaz_naptime;
 extern int	sagaz_lock_timeout;
+extern int	sagaz_conversion_lock_timeout;
 extern int	sagaz_standby_drain_timeout;
 extern char *sagaz_stop_at;
 

@@ -50,6 +50,7 @@ dropped_forget_in_event_trigger(void)
 		{"SELECT FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)",
 		"DELETE FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)"},
 		{NULL, "DELETE FROM sagaz_ha.partition_times WHERE partition = ANY ($1)"},
+		{NULL, UNLOCKED("sagaz_ha.conversion", "t.relation = ANY ($1)")},
 		{NULL, UNLOCKED("sagaz_ha.retirement", "t.partition = ANY ($1)")},
 		{NULL, UNLOCKED("sagaz_ha.problem", "t.partition = ANY ($1) OR t.parent = ANY ($1)")}
 	};

@@ -31,7 +31,8 @@ static const char *const action_names[] = {
 	[ACTION_ANALYZE] = "ANALYZE",
 	[ACTION_ERROR] = "ERROR",
 	[ACTION_ATTACH] = "ATTACH",
-	[ACTION_FREEZE] = "FREEZE"
+	[ACTION_FREEZE] = "FREEZE",
+	[ACTION_CONVERT] = "CONVERT"
 };
 
 /* What an action is called in rows. */

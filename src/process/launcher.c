@@ -34,7 +34,7 @@
 /* So many workers of a kind run at a time; a stuck database stops no other. */
 #define MAX_WORKERS			3
 
-/* A database without the extension is looked at again after this, in s. */
+/* A database without the extension, or without conversions, is looked at again after this, in s. */
 #define NO_EXTENSION_NAP	3600
 
 /* What is shown and logged when the postmaster has no room for a worker. */
@@ -186,10 +186,11 @@ next_due(const DatabaseState *database, const WorkState *work, const Job *job)
 
 	if (job->failures > 0)
 		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures - 1, 16)) * INT64CONST(1000);
-	else if (!database->has_extension)
+	else if (!database->has_extension ||
+			 (work == &database->work[WORKER_CONVERSION] && work->soon == 0))
 		delay = NO_EXTENSION_NAP * INT64CONST(1000);
 	else if (work->soon > 0)
-		delay = Min(delay, work->soon);
+		delay = work == &database->work[WORKER_CONVERSION] ? work->soon : Min(delay, work->soon);
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 }
 
@@ -240,13 +241,13 @@ is_reserved(DatabaseState *database)
 	return database->reserved_by != 0;
 }
 
-/* A worker can start: upkeep, when a pass has found the extension. */
+/* A worker can start: others than a pass, when that has found the extension. */
 static bool
 is_startable(const DatabaseState *database, int index, WorkerKind kind)
 {
 	/* a pid without a handle: a killed launcher's worker */
 	return jobs[index][kind].handle == NULL && database->work[kind].pid == 0 &&
-		(kind != WORKER_UPKEEP || database->has_extension);
+		(kind == WORKER_PASS || database->has_extension);
 }
 
 /*
@@ -326,7 +327,7 @@ start_workers(int *running)
 		if (!worker_start(shared_state->databases[index].database, kind,
 						  &jobs[index][kind].handle))
 		{
-			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_UPKEEP] == 0);
+			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_UPKEEP] + running[WORKER_CONVERSION] == 0);
 			/* again when a worker ends, which sets our latch, or soon */
 			return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 		}

@@ -14,6 +14,7 @@
 #include "base/settings.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "pass/conversion.h"
 #include "pass/run.h"
 #include "pass/upkeep.h"
 #include "pgstat.h"
@@ -132,6 +133,8 @@ run(WorkerKind kind)
 		upkeep_run(&pass);
 		return 0;
 	}
+	if (kind == WORKER_CONVERSION)
+		return conversion_run(&pass);
 	run_pass(&pass, InvalidOid);
 	return next_pass(&pass);
 }

@@ -25,6 +25,7 @@ typedef enum WorkerKind
 {
 	WORKER_PASS,				/* makes and retires partitions */
 	WORKER_UPKEEP,				/* analyzes and freezes, which can take long */
+	WORKER_CONVERSION,			/* turns tables into partitioned ones; the same */
 	WORKER_KINDS
 } WorkerKind;
 

@@ -64,7 +64,8 @@ add_work(FunctionCallInfo fcinfo, const DatabaseState *database, WorkerKind kind
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
 	bool		nulls[MAINTENANCE_STATUS_COLS] = {0};
 
-	values[0] = CStringGetTextDatum(kind == WORKER_PASS ? "worker" : "upkeep");
+	values[0] = CStringGetTextDatum(kind == WORKER_PASS ? "worker" :
+									kind == WORKER_UPKEEP ? "upkeep" : "conversion");
 	values[1] = Int32GetDatum(work->pid);
 	nulls[1] = work->pid == 0;
 	values[2] = nonempty_or_null(NameStr(database->name), &nulls[2]);
