@@ -868,9 +868,11 @@ BEGIN
         FROM pg_attribute AS a
        WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget >= 0
       UNION ALL
-      SELECT 5, a.attnum, format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', target, a.attname, array_to_string(a.attoptions, ', ')), NULL
-        FROM pg_attribute AS a
-       WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attoptions IS NOT NULL
+      -- the server may keep options of its own there, which are no user's
+      SELECT 5, a.attnum, format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', target, a.attname, string_agg(o, ', ')), NULL
+        FROM pg_attribute AS a CROSS JOIN unnest(a.attoptions) AS o
+       WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND starts_with(o, 'n_distinct')
+       GROUP BY a.attnum, a.attname
       UNION ALL
       SELECT 6, k.oid::bigint, format('ALTER TABLE %s ADD CONSTRAINT %I %s', target, k.conname, pg_get_constraintdef(k.oid)), NULL
         FROM pg_constraint AS k
@@ -2958,13 +2960,17 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- A token says no more than pg_current_wal_lsn(), and applications need it. The
--- owner of a table must be allowed to make the trigger, which only refuses.
+-- owner of a table must be allowed to make the trigger, which only refuses, and to
+-- run the statements of a conversion: they check, or ask for the owner themselves.
 GRANT EXECUTE ON ROUTINE
   sagaz_ha.clock(),
   sagaz_ha.commit_token(),
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
-  sagaz_ha.refuse_late_write()
+  sagaz_ha.refuse_late_write(),
+  sagaz_ha._require_attached(regclass, regclass),
+  sagaz_ha._require_quick_attach(regclass, regclass),
+  sagaz_ha.replace_query(regclass, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION

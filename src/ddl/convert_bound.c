@@ -9,13 +9,19 @@
  */
 #include "ddl/convert_bound.h"
 
+#include "access/genam.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "base/sql.h"
 #include "catalog/names.h"
+#include "catalog/pg_am.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* What is further ahead than this isn't meant. */
 #define FAR_FUTURE		(366 * USECS_PER_DAY)
@@ -26,64 +32,123 @@
 /* Room between the last moment and the first row that would be refused. */
 #define MARGIN			USECS_PER_HOUR
 
-static Oid
-owner_of(Oid relation)
+/* What the rows of a table say. */
+typedef struct Rows
 {
-	Relation	rel = table_open(relation, AccessShareLock);
-	Oid			owner = rel->rd_rel->relowner;
+	int64		nulls;			/* without a key */
+	char	   *null_row;		/* one of them */
+	int64		beyond;			/* from the horizon on */
+	char	   *beyond_row;
+	CalTime		greatest;		/* of the others; -infinity: there is none */
+} Rows;
 
-	table_close(rel, NoLock);
-	return owner;
+static char *
+row_of(const KeyKind *kind, TupleTableSlot *slot, Datum value, bool isnull)
+{
+	char	   *tid = DatumGetCString(DirectFunctionCall1(tidout, PointerGetDatum(&slot->tts_tid)));
+	Oid			output;
+	bool		varlena;
+
+	if (isnull)
+		return psprintf("the one at %s", tid);
+	getTypeOutputInfo(kind->type, &output, &varlena);
+	return psprintf("the one at %s, %s", tid, OidOutputFunctionCall(output, value));
 }
 
-/* How many rows there are, and one of them; NULL: none. */
-static ConvertObstacle *
-look_for_rows(Oid relation, const char *condition, const char *what, const char *hint)
+/* Reads every row, without running anything of the table's owner, or for whom policies hide it. */
+static void
+scan_rows(Relation rel, AttrNumber attnum, const KeyKind *kind, CalTime horizon, Rows *rows)
 {
-	ConvertObstacle *obstacle = NULL;
-	MemoryContext context = CurrentMemoryContext;
-	SqlSession	session;
-	char	   *count;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 
-	sql_begin(&session, owner_of(relation));
-	(void) sql_execute_latest(NULL, psprintf("SELECT count(*), left(min(t.ctid::text || ' ' || t::text), 200)"
-											 "  FROM ONLY %s AS t WHERE %s",
-											 names_qualified(relation), condition), NULL);
-	count = sql_text(0, 1);
-	if (strcmp(count, "0") != 0)
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		MemoryContext old = MemoryContextSwitchTo(context);
+		bool		isnull;
+		Datum		value = slot_getattr(slot, attnum, &isnull);
+		CalTime		t = isnull ? 0 : kind->to_time(value);
 
-		obstacle = (ConvertObstacle *) palloc(sizeof(ConvertObstacle));
-		obstacle->problem = psprintf("table %s has %s %s %s, such as %s", names_display(relation),
-									 count, strcmp(count, "1") == 0 ? "row" : "rows", what,
-									 sql_text(0, 2));
-		obstacle->hint = pstrdup(hint);
-		MemoryContextSwitchTo(old);
+		CHECK_FOR_INTERRUPTS();
+		if (isnull && rows->nulls++ == 0)
+			rows->null_row = row_of(kind, slot, value, isnull);
+		else if (!isnull && t >= horizon && rows->beyond++ == 0)
+			rows->beyond_row = row_of(kind, slot, value, isnull);
+		if (!isnull && t < horizon)
+			rows->greatest = Max(rows->greatest, t);
 	}
-	sql_end(&session);
-	return obstacle;
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
 }
 
-/* The greatest key before a time; -infinity: there is none. */
-static CalTime
-greatest_key(Oid relation, const char *key, const KeyKind *kind, CalTime before)
+/* Runs a query that an index on the key makes fast, as the table's owner. */
+static void
+count_rows(const char *table, const char *condition, int64 *count, char **row, MemoryContext context)
 {
-	SqlSession	session;
+	bool		isnull;
+
+	(void) sql_execute_latest(NULL, psprintf("SELECT pg_catalog.count(*),"
+											 " 'the one at ' || left(min(t.ctid::text || ', ' || t::text), 200)"
+											 "  FROM ONLY %s AS t WHERE %s", table, condition), NULL);
+	*count = DatumGetInt64(sql_value(0, 1, &isnull));
+	*row = *count == 0 ? NULL : MemoryContextStrdup(context, sql_text(0, 2));
+}
+
+static void
+query_rows(Relation rel, const char *key, const KeyKind *kind, CalTime horizon, Rows *rows)
+{
 	const char *column = quote_identifier(key);
+	const char *table = names_qualified(RelationGetRelid(rel));
+	const char *bound = key_literal(kind, horizon);
+	SqlSession	session;
 	bool		isnull;
 	Datum		value;
-	CalTime		greatest = CAL_MINUS_INFINITY;
 
-	sql_begin(&session, owner_of(relation));
-	(void) sql_execute_latest(NULL, psprintf("SELECT pg_catalog.max(%s) FROM ONLY %s WHERE %s < %s", column,
-											 names_qualified(relation), column,
-											 key_literal(kind, before)), NULL);
+	sql_begin(&session, rel->rd_rel->relowner);
+	count_rows(table, psprintf("%s IS NULL", column), &rows->nulls, &rows->null_row, session.caller);
+	count_rows(table, psprintf("%s >= %s", column, bound), &rows->beyond, &rows->beyond_row, session.caller);
+	(void) sql_execute_latest(NULL, psprintf("SELECT pg_catalog.max(%s) FROM ONLY %s WHERE %s < %s",
+											 column, table, column, bound), NULL);
 	value = sql_value(0, 1, &isnull);
 	if (!isnull)
-		greatest = kind->to_time(value);
+		rows->greatest = kind->to_time(value);
 	sql_end(&session);
-	return greatest;
+}
+
+static bool
+has_index(Relation rel, AttrNumber attnum)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+	bool		found = false;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		found = found || (index->rd_index->indkey.values[0] == attnum &&
+						  index->rd_rel->relam == BTREE_AM_OID &&
+						  RelationGetIndexPredicate(index) == NIL);
+		index_close(index, AccessShareLock);
+	}
+	return found;
+}
+
+static void
+look_at_rows(Oid relation, const char *key, const KeyKind *kind, CalTime horizon, Rows *rows)
+{
+	Relation	rel = table_open(relation, AccessShareLock);
+	AttrNumber	attnum = get_attnum(relation, key);
+
+	memset(rows, 0, sizeof(*rows));
+	rows->greatest = CAL_MINUS_INFINITY;
+	/* a policy hides rows even from the owner, if that is forced */
+	if (has_index(rel, attnum) && !rel->rd_rel->relforcerowsecurity)
+		query_rows(rel, key, kind, horizon, rows);
+	else
+		scan_rows(rel, attnum, kind, horizon, rows);
+	table_close(rel, NoLock);
 }
 
 /* The first bound after a time. */
@@ -102,6 +167,16 @@ first_bound_after(const PlanPolicy *plan, CalTime t)
 	return upper;
 }
 
+static void
+add_obstacle(ConvertBound *bound, char *problem, char *hint)
+{
+	ConvertObstacle *obstacle = (ConvertObstacle *) palloc(sizeof(ConvertObstacle));
+
+	obstacle->problem = problem;
+	obstacle->hint = hint;
+	bound->obstacles = lappend(bound->obstacles, obstacle);
+}
+
 /* Finds the bound, and the rows that can't be in the partition. */
 void
 convert_bound(const Policy *policy, Oid relation, const char *key,
@@ -111,29 +186,26 @@ convert_bound(const Policy *policy, Oid relation, const char *key,
 	CalTime		horizon = now_key + FAR_FUTURE;
 	const char *column = quote_identifier(key);
 	PlanPolicy	plan;
-	CalTime		greatest;
+	Rows		rows;
 	CalTime		lead;
-	ConvertObstacle *obstacle;
 	Relation	rel = table_open(relation, AccessShareLock);
 	int64		days = 1 + (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ / DAILY_BYTES;
 
 	table_close(rel, NoLock);
 	memset(bound, 0, sizeof(*bound));
 	policy_plan(policy, kind, &plan);
-	obstacle = look_for_rows(relation, psprintf("%s IS NULL", column),
-							 psprintf("without %s", column),
-							 psprintf("Give them a time, or delete them: UPDATE %s SET %s = ... WHERE %s IS NULL;",
-									  names_display(relation), column, column));
-	if (obstacle != NULL)
-		bound->obstacles = lappend(bound->obstacles, obstacle);
-	obstacle = look_for_rows(relation, psprintf("%s >= %s", column, key_literal(kind, horizon)),
-							 psprintf("whose %s is more than a year ahead", column),
-							 "Correct or delete them.");
-	if (obstacle != NULL)
-		bound->obstacles = lappend(bound->obstacles, obstacle);
-
-	greatest = greatest_key(relation, key, kind, horizon);
-	lead = greatest > now_key ? greatest - now_key : 0;
+	look_at_rows(relation, key, kind, horizon, &rows);
+	if (rows.nulls > 0)
+		add_obstacle(bound, psprintf("table %s has %lld %s without %s, such as %s", names_display(relation),
+									 (long long) rows.nulls, rows.nulls == 1 ? "row" : "rows", column, rows.null_row),
+					 psprintf("Give them a time, or delete them: UPDATE %s SET %s = ... WHERE %s IS NULL;",
+							  names_display(relation), column, column));
+	if (rows.beyond > 0)
+		add_obstacle(bound, psprintf("table %s has %lld %s whose %s is more than a year ahead, such as %s",
+									 names_display(relation), (long long) rows.beyond,
+									 rows.beyond == 1 ? "row" : "rows", column, rows.beyond_row),
+					 "Correct or delete them.");
+	lead = rows.greatest > now_key ? rows.greatest - now_key : 0;
 	bound->upper = first_bound_after(&plan, now_key + lead + days * USECS_PER_DAY);
 	bound->finish_by = now + (bound->upper - lead - now_key) - MARGIN;
 }
@@ -142,8 +214,8 @@ convert_bound(const Policy *policy, Oid relation, const char *key,
 bool
 convert_rows_before(Oid relation, const char *key, const KeyKind *kind, CalTime upper)
 {
-	const char *column = quote_identifier(key);
+	Rows		rows;
 
-	return look_for_rows(relation, psprintf("%s IS NULL OR %s >= %s", column, column,
-											key_literal(kind, upper)), "", "") == NULL;
+	look_at_rows(relation, key, kind, upper, &rows);
+	return rows.nulls == 0 && rows.beyond == 0;
 }

@@ -517,9 +517,11 @@ BEGIN
         FROM pg_attribute AS a
        WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget >= 0
       UNION ALL
-      SELECT 5, a.attnum, format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', target, a.attname, array_to_string(a.attoptions, ', ')), NULL
-        FROM pg_attribute AS a
-       WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attoptions IS NOT NULL
+      -- the server may keep options of its own there, which are no user's
+      SELECT 5, a.attnum, format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', target, a.attname, string_agg(o, ', ')), NULL
+        FROM pg_attribute AS a CROSS JOIN unnest(a.attoptions) AS o
+       WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND starts_with(o, 'n_distinct')
+       GROUP BY a.attnum, a.attname
       UNION ALL
       SELECT 6, k.oid::bigint, format('ALTER TABLE %s ADD CONSTRAINT %I %s', target, k.conname, pg_get_constraintdef(k.oid)), NULL
         FROM pg_constraint AS k
