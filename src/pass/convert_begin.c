@@ -270,7 +270,7 @@ manage_statement(const ConvertWish *wish)
 		" ', unfinished_when => ' || quote_literal($6), ', time_zone => ', quote_literal($7),"
 		" ', archive_schema => ' || quote_literal(quote_ident($8)), ', tablespace => ' || quote_literal($9),"
 		" ', storage_parameters => ' || quote_literal($10),"
-		" ', auto_analyze => ', $11, ', auto_freeze => ', $12, ')')";
+		" ', auto_analyze => ', $11::text, ', auto_freeze => ', $12::text, ')')";
 	const Policy *policy = &wish->policy;
 	SqlSession	session;
 	SqlArgs		args = {0};

@@ -496,6 +496,8 @@ BEGIN
                        (SELECT format(' TABLESPACE %I', p.spcname) FROM pg_tablespace AS p WHERE p.oid = t.reltablespace)),
              'the partitioned table, empty, under a name of its own'
       UNION ALL
+      SELECT 1, 1, format('ALTER TABLE %s OWNER TO %s', target, sagaz_ha._role_name(t.relowner)), NULL
+      UNION ALL
       SELECT 2, q.column_number, format('ALTER TABLE %s ALTER COLUMN %I ADD GENERATED %s AS IDENTITY (SEQUENCE NAME %s.%I'
                        ' INCREMENT BY %s MINVALUE %s MAXVALUE %s START WITH %s CACHE %s %sCYCLE)',
                        target, q.column_name, CASE q.identity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END,
@@ -541,6 +543,10 @@ BEGIN
                        || sagaz_ha._without_prefix(pg_get_statisticsobjdef(x.oid),
                             format('CREATE STATISTICS %s.%I', quote_ident(x.stxnamespace::regnamespace::name), x.stxname)),
                        ' FROM ' || source) || ' FROM ' || target, NULL
+        FROM pg_statistic_ext AS x WHERE x.stxrelid = source
+      UNION ALL
+      SELECT 9, 0, format('ALTER STATISTICS %s.%I OWNER TO %s', schema, sagaz_ha._conversion_name(x.stxname, '_parent'),
+                       sagaz_ha._role_name(t.relowner)), NULL
         FROM pg_statistic_ext AS x WHERE x.stxrelid = source
       UNION ALL
       SELECT 9, x.oid::bigint, format('ALTER STATISTICS %s.%I SET STATISTICS %s', schema,
