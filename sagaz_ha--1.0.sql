@@ -1020,6 +1020,86 @@ $$;
 COMMENT ON FUNCTION sagaz_ha._conversion_sequences(regclass) IS
   'internal: the sequences of a table''s serial and identity columns';
 
+-- What has to be said again once another table has the name: these are the texts
+-- as they are before.
+CREATE FUNCTION sagaz_ha._conversion_named(source regclass, old_name text, publish_via_partition_root boolean DEFAULT false)
+RETURNS SETOF sagaz_ha._conversion_statement
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  t pg_class;
+BEGIN
+  SELECT * INTO t FROM pg_class AS c WHERE c.oid = source;
+  RETURN QUERY
+  SELECT 'renaming', s.run_as, s.lock, s.statement, s.meaning
+    FROM (
+      SELECT 6, o.oid::bigint, t.relowner, NULL, format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', o.polname, source,
+                           CASE WHEN o.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+                           CASE o.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+                           (SELECT string_agg(sagaz_ha._role_name(r), ', ') FROM unnest(o.polroles) AS r),
+                           ' USING (' || pg_get_expr(o.polqual, o.polrelid) || ')',
+                           ' WITH CHECK (' || pg_get_expr(o.polwithcheck, o.polrelid) || ')'), NULL
+        FROM pg_policy AS o WHERE o.polrelid = source
+      UNION ALL
+      SELECT 7, o.oid::bigint, t.relowner, NULL, format('COMMENT ON POLICY %I ON %s IS %L', o.polname, source, d), NULL
+        FROM pg_policy AS o CROSS JOIN obj_description(o.oid, 'pg_policy') AS d WHERE o.polrelid = source AND d IS NOT NULL
+      UNION ALL
+      SELECT 8, r.oid::bigint * 10 + s.n, t.relowner, NULL, s.statement, NULL
+        FROM pg_rewrite AS r
+        CROSS JOIN LATERAL (
+          SELECT 1, pg_get_ruledef(r.oid)
+          UNION ALL
+          SELECT 2, format('ALTER TABLE %s %s RULE %I', source, CASE r.ev_enabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, r.rulename)
+           WHERE r.ev_enabled <> 'O'
+          UNION ALL
+          SELECT 3, format('COMMENT ON RULE %I ON %s IS %L', r.rulename, source, d)
+            FROM obj_description(r.oid, 'pg_rewrite') AS d WHERE d IS NOT NULL) AS s (n, statement)
+       WHERE r.ev_class = source
+      UNION ALL
+      SELECT 9, row_number() OVER (), f.owner, 'ACCESS EXCLUSIVE on it', f.statement, f.what || ' follows the name'
+        FROM sagaz_ha._conversion_followers(source) AS f
+      UNION ALL
+      -- publications
+      SELECT 10, p.oid::bigint * 10 + s.n, p.pubowner, NULL, s.statement, s.meaning
+        FROM pg_publication AS p
+        LEFT JOIN pg_publication_rel AS r ON r.prpubid = p.oid AND r.prrelid = source
+        CROSS JOIN LATERAL (
+          SELECT 1, format('ALTER PUBLICATION %I SET (publish_via_partition_root = true)', p.pubname),
+                 'holds for every partitioned table of the publication'
+           WHERE publish_via_partition_root AND NOT p.pubviaroot
+          UNION ALL
+          SELECT 2, format('ALTER PUBLICATION %I ADD TABLE %s%s%s', p.pubname, source,
+                           (SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
+                              FROM pg_attribute AS a WHERE a.attrelid = source AND a.attnum = ANY (r.prattrs::smallint[])),
+                           ' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')'),
+                 CASE WHEN NOT p.pubviaroot AND NOT publish_via_partition_root
+                   THEN 'a subscriber that has no table of the partition''s name stops: call it with publish_via_partition_root => true' END
+           WHERE r.oid IS NOT NULL
+          UNION ALL
+          SELECT 3, format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, old_name), NULL
+           WHERE r.oid IS NOT NULL) AS s (n, statement, meaning)
+       WHERE r.oid IS NOT NULL OR p.puballtables
+          OR EXISTS (SELECT FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid AND n.pnnspid = t.relnamespace)
+      UNION ALL
+      -- foreign keys of other tables
+      SELECT 11, k.oid::bigint * 10 + s.n, c.relowner, s.lock || k.conrelid::regclass, s.statement, s.meaning
+        FROM pg_constraint AS k
+        JOIN pg_class AS c ON c.oid = k.conrelid
+        CROSS JOIN LATERAL (
+          SELECT 2, 'SHARE ROW EXCLUSIVE on ', format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', k.conrelid::regclass, k.conname,
+                       regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '')), 'holds for new rows at once'
+          UNION ALL
+          SELECT 3, NULL, format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, k.conrelid::regclass, d), NULL
+            FROM obj_description(k.oid, 'pg_constraint') AS d WHERE d IS NOT NULL) AS s (n, lock, statement, meaning)
+       WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source) AS s (part, n, run_as, lock, statement, meaning)
+   ORDER BY s.part, s.n;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._conversion_named(regclass, text, boolean) IS
+  'internal: the statements that give what is found by a table''s name to the table that has it now';
+
 -- Everything after the partitioned table was made, step by step.
 CREATE FUNCTION sagaz_ha._conversion_steps(
   source regclass, target text, key name, upper_bound text, weaken_unique boolean, publish_via_partition_root boolean
@@ -1111,6 +1191,11 @@ BEGIN
       SELECT 0 AS part, 0::bigint AS n, t.relowner AS run_as, NULL AS lock, format('SELECT sagaz_ha._require_attached(%L, %L)', source, target) AS statement,
              'fails if the table is no partition yet' AS meaning
       UNION ALL
+      SELECT 0, k.oid::bigint, c.relowner, 'ACCESS EXCLUSIVE on ' || k.conrelid::regclass,
+             format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname), 'it is made again, to the partitioned table'
+        FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+       WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source
+      UNION ALL
       -- sequences
       SELECT 1, q.column_number * 10 + s.n, t.relowner, NULL, s.statement, NULL
         FROM sagaz_ha._conversion_sequences(source) AS q
@@ -1186,68 +1271,9 @@ BEGIN
       UNION ALL
       SELECT 5, 2, t.relowner, NULL, format('ALTER TABLE %s RENAME TO %I', target, t.relname), 'prepared statements and pooled sessions go on'
       UNION ALL
-      -- what is found by the name
-      SELECT 6, o.oid::bigint, t.relowner, NULL, format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', o.polname, source,
-                           CASE WHEN o.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
-                           CASE o.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
-                           (SELECT string_agg(sagaz_ha._role_name(r), ', ') FROM unnest(o.polroles) AS r),
-                           ' USING (' || pg_get_expr(o.polqual, o.polrelid) || ')',
-                           ' WITH CHECK (' || pg_get_expr(o.polwithcheck, o.polrelid) || ')'), NULL
-        FROM pg_policy AS o WHERE o.polrelid = source
-      UNION ALL
-      SELECT 7, o.oid::bigint, t.relowner, NULL, format('COMMENT ON POLICY %I ON %s IS %L', o.polname, source, d), NULL
-        FROM pg_policy AS o CROSS JOIN obj_description(o.oid, 'pg_policy') AS d WHERE o.polrelid = source AND d IS NOT NULL
-      UNION ALL
-      SELECT 8, r.oid::bigint * 10 + s.n, t.relowner, NULL, s.statement, NULL
-        FROM pg_rewrite AS r
-        CROSS JOIN LATERAL (
-          SELECT 1, pg_get_ruledef(r.oid)
-          UNION ALL
-          SELECT 2, format('ALTER TABLE %s %s RULE %I', source, CASE r.ev_enabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, r.rulename)
-           WHERE r.ev_enabled <> 'O'
-          UNION ALL
-          SELECT 3, format('COMMENT ON RULE %I ON %s IS %L', r.rulename, source, d)
-            FROM obj_description(r.oid, 'pg_rewrite') AS d WHERE d IS NOT NULL) AS s (n, statement)
-       WHERE r.ev_class = source
-      UNION ALL
-      SELECT 9, row_number() OVER (), f.owner, 'ACCESS EXCLUSIVE on it', f.statement, f.what || ' follows the name'
-        FROM sagaz_ha._conversion_followers(source) AS f
-      UNION ALL
-      -- publications
-      SELECT 10, p.oid::bigint * 10 + s.n, p.pubowner, NULL, s.statement, s.meaning
-        FROM pg_publication AS p
-        LEFT JOIN pg_publication_rel AS r ON r.prpubid = p.oid AND r.prrelid = source
-        CROSS JOIN LATERAL (
-          SELECT 1, format('ALTER PUBLICATION %I SET (publish_via_partition_root = true)', p.pubname),
-                 'holds for every partitioned table of the publication'
-           WHERE publish_via_partition_root AND NOT p.pubviaroot
-          UNION ALL
-          SELECT 2, format('ALTER PUBLICATION %I ADD TABLE %s%s%s', p.pubname, source,
-                           (SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
-                              FROM pg_attribute AS a WHERE a.attrelid = source AND a.attnum = ANY (r.prattrs::smallint[])),
-                           ' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')'),
-                 CASE WHEN NOT p.pubviaroot AND NOT publish_via_partition_root
-                   THEN 'a subscriber that has no table of the partition''s name stops: call it with publish_via_partition_root => true' END
-           WHERE r.oid IS NOT NULL
-          UNION ALL
-          SELECT 3, format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, old_name), NULL
-           WHERE r.oid IS NOT NULL) AS s (n, statement, meaning)
-       WHERE r.oid IS NOT NULL OR p.puballtables
-          OR EXISTS (SELECT FROM pg_publication_namespace AS n WHERE n.pnpubid = p.oid AND n.pnnspid = t.relnamespace)
-      UNION ALL
-      -- foreign keys of other tables
-      SELECT 11, k.oid::bigint * 10 + s.n, c.relowner, s.lock || k.conrelid::regclass, s.statement, s.meaning
-        FROM pg_constraint AS k
-        JOIN pg_class AS c ON c.oid = k.conrelid
-        CROSS JOIN LATERAL (
-          SELECT 1, 'ACCESS EXCLUSIVE on ', format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname), NULL
-          UNION ALL
-          SELECT 2, 'SHARE ROW EXCLUSIVE on ', format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', k.conrelid::regclass, k.conname,
-                       regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '')), 'holds for new rows at once'
-          UNION ALL
-          SELECT 3, NULL, format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, k.conrelid::regclass, d), NULL
-            FROM obj_description(k.oid, 'pg_constraint') AS d WHERE d IS NOT NULL) AS s (n, lock, statement, meaning)
-       WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source) AS s
+      SELECT 6, c.n, c.run_as, c.lock, c.statement, c.meaning
+        FROM sagaz_ha._conversion_named(source, old_name, publish_via_partition_root) WITH ORDINALITY
+          AS c (phase, run_as, lock, statement, meaning, n)) AS s
    ORDER BY s.part, s.n;
   RETURN QUERY SELECT 'renaming', NULL::oid, NULL, 'COMMIT', NULL;
 
@@ -1516,6 +1542,117 @@ AS $$
 $$;
 COMMENT ON FUNCTION sagaz_ha._conversion_finishing(regclass) IS
   'internal: the statements that validate foreign keys to a table that was converted';
+
+-- The way back after the end: the first partition takes the place of the table.
+CREATE FUNCTION sagaz_ha._conversion_returning(source regclass, target regclass)
+RETURNS SETOF sagaz_ha._conversion_statement
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  t pg_class;
+  schema text;
+  old_name text;
+BEGIN
+  SELECT * INTO t FROM pg_class AS c WHERE c.oid = source;
+  schema := quote_ident(t.relnamespace::regnamespace::name);
+  old_name := schema || '.' || quote_ident(sagaz_ha._conversion_name(t.relname, '_sagaz_ha'));
+  RETURN QUERY
+  SELECT 'returning', s.run_as, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
+    FROM (
+      -- or else the detach would read both tables
+      SELECT 0 AS part, k.oid::bigint AS n, c.relowner AS run_as,
+             format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname) AS statement
+        FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+       WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source
+      UNION ALL
+      SELECT 1, 0, t.relowner, format('ALTER TABLE %s DETACH PARTITION %s', source, target)
+      UNION ALL
+      SELECT 2, q.column_number * 10 + s.n, t.relowner, s.statement
+        FROM sagaz_ha._conversion_sequences(source) AS q
+        JOIN pg_sequence AS p ON p.seqrelid = q.sequence
+        CROSS JOIN LATERAL (VALUES
+          (1, format('ALTER SEQUENCE %s RENAME TO %I', q.sequence::regclass, sagaz_ha._conversion_name(q.name, '_parent'))),
+          (2, format('ALTER TABLE %s ALTER COLUMN %I ADD GENERATED %s AS IDENTITY (SEQUENCE NAME %s.%I'
+                       ' INCREMENT BY %s MINVALUE %s MAXVALUE %s START WITH %s CACHE %s %sCYCLE)',
+                       target, q.column_name, CASE q.identity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END,
+                       schema, q.name, p.seqincrement, p.seqmin, p.seqmax, p.seqstart, p.seqcache,
+                       CASE WHEN p.seqcycle THEN '' ELSE 'NO ' END)),
+          (3, format('SELECT pg_catalog.setval(%L, s.last_value, s.is_called) FROM %s.%I AS s', schema || '.' || quote_ident(q.name),
+                     schema, sagaz_ha._conversion_name(q.name, '_parent')))) AS s (n, statement)
+       WHERE q.identity <> ''
+      UNION ALL
+      SELECT 3, q.column_number, t.relowner, format('GRANT %s ON SEQUENCE %s.%I TO %s', string_agg(x.privilege_type, ', '),
+                                        schema, q.name, sagaz_ha._role_name(x.grantee))
+        FROM sagaz_ha._conversion_sequences(source) AS q
+        JOIN pg_class AS c ON c.oid = q.sequence
+        CROSS JOIN aclexplode(c.relacl) AS x
+       WHERE q.identity <> '' AND x.grantee <> c.relowner
+       GROUP BY q.column_number, q.name, x.grantee
+      UNION ALL
+      SELECT 3, q.column_number, t.relowner, format('ALTER SEQUENCE %s OWNED BY %s.%I', q.sequence::regclass, target, q.column_name)
+        FROM sagaz_ha._conversion_sequences(source) AS q WHERE q.identity = ''
+      UNION ALL
+      SELECT 4, g.oid::bigint * 10 + c.n, t.relowner, c.statement
+        FROM pg_trigger AS g CROSS JOIN sagaz_ha._trigger_copy(g.oid, target::text) WITH ORDINALITY AS c (statement, n)
+       WHERE g.tgrelid = source AND NOT g.tgisinternal
+         AND (g.tgtype & 1 = 1 OR NOT EXISTS (SELECT FROM pg_trigger AS o WHERE o.tgrelid = target AND o.tgname = g.tgname))
+      UNION ALL
+      SELECT 5, i.oid::bigint * 10 + s.n, t.relowner, s.statement
+        FROM pg_index AS x
+        JOIN pg_class AS i ON i.oid = x.indexrelid
+        JOIN pg_inherits AS h ON h.inhparent = x.indexrelid
+        JOIN pg_index AS y ON y.indexrelid = h.inhrelid AND y.indrelid = target
+        CROSS JOIN LATERAL (VALUES
+          (1, format('ALTER INDEX %s RENAME TO %I', i.oid::regclass, sagaz_ha._conversion_name(i.relname, '_parent'))),
+          (2, format('ALTER INDEX %s RENAME TO %I', y.indexrelid::regclass, i.relname))) AS s (n, statement)
+       WHERE x.indrelid = source
+      UNION ALL
+      SELECT 6, x.oid::bigint * 10 + s.n, t.relowner, s.statement
+        FROM pg_statistic_ext AS x
+        JOIN pg_statistic_ext AS y ON y.stxrelid = target AND y.stxname = sagaz_ha._conversion_name(x.stxname, '_before')
+        CROSS JOIN LATERAL (VALUES
+          (1, format('ALTER STATISTICS %I.%I RENAME TO %I', x.stxnamespace::regnamespace::name, x.stxname, sagaz_ha._conversion_name(x.stxname, '_parent'))),
+          (2, format('ALTER STATISTICS %I.%I RENAME TO %I', y.stxnamespace::regnamespace::name, y.stxname, x.stxname))) AS s (n, statement)
+       WHERE x.stxrelid = source
+      UNION ALL
+      SELECT 7, o.oid::bigint, t.relowner, format('DROP POLICY %I ON %s', o.polname, target) FROM pg_policy AS o WHERE o.polrelid = target
+      UNION ALL
+      SELECT 7, r.oid::bigint, t.relowner, format('DROP RULE %I ON %s', r.rulename, target) FROM pg_rewrite AS r WHERE r.ev_class = target
+      UNION ALL
+      SELECT 8, 0, t.relowner, format('REVOKE ALL ON TABLE %s FROM %s', target, string_agg(DISTINCT sagaz_ha._role_name(x.grantee), ', '))
+        FROM pg_class AS c
+        CROSS JOIN LATERAL (SELECT g.grantee FROM aclexplode(c.relacl) AS g
+                            UNION ALL
+                            SELECT g.grantee FROM pg_attribute AS a CROSS JOIN aclexplode(a.attacl) AS g WHERE a.attrelid = c.oid) AS x
+       WHERE c.oid = target AND x.grantee <> c.relowner
+      HAVING count(*) > 0
+      UNION ALL
+      SELECT 9, row_number() OVER (), t.relowner, p FROM sagaz_ha._copy_privileges(source, target::text) AS p
+      UNION ALL
+      SELECT 10, s.n, t.relowner, format('ALTER TABLE %s %s', target, s.what)
+        FROM (VALUES
+          (1, CASE WHEN t.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END || ' ROW LEVEL SECURITY'),
+          (2, CASE WHEN t.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END || ' ROW LEVEL SECURITY'),
+          (3, 'DROP CONSTRAINT IF EXISTS sagaz_ha_bounds')) AS s (n, what)
+      UNION ALL
+      SELECT 11, 0, t.relowner, format('COMMENT ON TABLE %s IS %L', target, d)
+        FROM obj_description(source, 'pg_class') AS d WHERE d IS DISTINCT FROM obj_description(target, 'pg_class')
+      UNION ALL
+      SELECT 12, 1, t.relowner, format('ALTER TABLE %s RENAME TO %I', source, sagaz_ha._conversion_name(t.relname, '_sagaz_ha'))
+      UNION ALL
+      SELECT 12, 2, t.relowner, format('ALTER TABLE %s RENAME TO %I', target, t.relname)
+      UNION ALL
+      SELECT 13, s.n, s.run_as, s.statement
+        FROM sagaz_ha._conversion_named(source, old_name) WITH ORDINALITY AS s (phase, run_as, lock, statement, meaning, n)
+      UNION ALL
+      SELECT 14, 0, t.relowner, format('DROP TABLE %s', old_name)) AS s
+   ORDER BY s.part, s.n;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._conversion_returning(regclass, regclass) IS
+  'internal: the statements that make a plain table of a converted one again';
 
 --
 -- Reading

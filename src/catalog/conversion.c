@@ -129,7 +129,7 @@ bool
 conversion_find(Oid relid, Conversion *conversion)
 {
 	return load_one("SELECT " COLUMNS " FROM sagaz_ha.conversion AS c"
-					" WHERE c.relation = $1 OR c.parent = $1", relid, conversion);
+					" WHERE (c.relation = $1 OR c.parent = $1)", relid, conversion);
 }
 
 /*

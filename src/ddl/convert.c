@@ -9,16 +9,20 @@
 #include "ddl/convert.h"
 
 #include "access/table.h"
+#include "access/tableam.h"
 #include "base/sql.h"
 #include "catalog/names.h"
 #include "catalog/pg_type.h"
 #include "commands/view.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "parser/analyze.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 static char *
 copy_text(uint64 row, int column)
@@ -182,6 +186,17 @@ convert_undoing(const Conversion *conversion)
 	return statements_of("SELECT * FROM sagaz_ha._conversion_undoing($1, $2, $3)", &args);
 }
 
+/* Makes a plain table of a converted one again. */
+List *
+convert_returning(Oid parent, Oid partition)
+{
+	SqlArgs		args = {0};
+
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(parent));
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(partition));
+	return statements_of("SELECT * FROM sagaz_ha._conversion_returning($1, $2)", &args);
+}
+
 /* The next index that is to be made, or removed because it is a killed worker's. */
 bool
 convert_next_index(const Conversion *conversion, ConvertStatement *statement)
@@ -248,17 +263,28 @@ convert_run(List *statements)
 	}
 }
 
-/* Whether a table has any row now. */
+/* Whether a table has any row now, whoever may see it. It is locked. */
 bool
-convert_has_rows(Oid relation, Oid owner)
+convert_has_rows(Oid relation)
 {
-	SqlSession	session;
+	Relation	rel = table_open(relation, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot;
+	TableScanDesc scan;
 	bool		found;
 
-	sql_begin(&session, owner);
-	found = sql_execute_latest(NULL, psprintf("SELECT FROM ONLY %s LIMIT 1",
-											  names_qualified(relation)), NULL) > 0;
-	sql_end(&session);
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("partition %s is no plain table", names_display(relation)),
+				 errhint("Detach it first.")));
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
 	return found;
 }
 

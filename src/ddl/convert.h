@@ -32,11 +32,12 @@ extern List *convert_building(const Conversion *conversion);
 extern List *convert_steps(const Conversion *conversion);
 extern List *convert_step(const Conversion *conversion, ConversionPhase phase);
 extern List *convert_finishing(const Conversion *conversion);
+extern List *convert_returning(Oid parent, Oid partition);
 extern List *convert_undoing(const Conversion *conversion);
 extern bool convert_next_index(const Conversion *conversion, ConvertStatement *statement);
 extern List *convert_storage_parameters(Oid relation);
 extern void convert_run(List *statements);
-extern bool convert_has_rows(Oid relation, Oid owner);
+extern bool convert_has_rows(Oid relation);
 extern void convert_replace_query(Oid view, const char *query);
 
 #endif							/* SAGAZ_DDL_CONVERT_H */

@@ -403,8 +403,10 @@ end_step(void *arg)
 	record.subject.table_name = names_display(conversion->parent);
 	record.subject.partition = conversion->relation;
 	record.subject.partition_name = names_display(conversion->relation);
-	record.details = psprintf("is partitioned; rows before %s are in the first partition",
-							  conversion->upper);
+	record.details = conversion->relation == conversion->parent ?
+		"foreign keys to it are validated" :
+		psprintf("is partitioned; rows before %s are in partition %s", conversion->upper,
+				 record.subject.partition_name);
 	conversion_end(conversion->relation);
 	history_add(&record, step->pass->now);
 	shared_wake_database_at_commit();

@@ -12,12 +12,17 @@
 
 #include "base/attempt.h"
 #include "base/process.h"
+#include "base/sql.h"
 #include "catalog/conversion.h"
 #include "catalog/history.h"
 #include "catalog/names.h"
+#include "catalog/parent.h"
+#include "ddl/convert.h"
+#include "ddl/convert_lock.h"
 #include "miscadmin.h"
 #include "pass/conversion.h"
 #include "shmem/shared.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 
 /* Between two tries for a lock, in ms. */
@@ -124,9 +129,109 @@ convert_cancel(Oid relid, TimestampTz now)
 	history_add(&record, now);
 }
 
+typedef struct Return
+{
+	Oid			parent;
+	Oid			first;			/* its first partition */
+	ParentInfo	info;			/* only in a step */
+	bool		referenced;		/* by foreign keys, to be validated */
+} Return;
+
+/* The other partitions must be empty; they are locked. */
+static void
+require_empty(const ParentInfo *info)
+{
+	for (int i = 1; i <= info->nparts; i++)
+	{
+		Oid			partition = i < info->nparts ? info->relids[i] : info->default_relid;
+
+		if (OidIsValid(partition) && convert_has_rows(partition))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("partition %s of table %s has rows", names_display(partition),
+							names_display(info->relid)),
+					 errhint("A converted table can be made plain again only as long as all rows are in its first partition.")));
+	}
+}
+
+/* Reads the partitions again under the lock that keeps them as they are. */
+static List *
+lock_all(Return *back)
+{
+	List	   *relids = list_make1_oid(back->parent);
+
+	LockRelationOid(back->parent, ShareUpdateExclusiveLock);
+	parent_require_by_oid(back->parent, NoLock, &back->info);
+	for (int i = 0; i < back->info.nparts; i++)
+		relids = lappend_oid(relids, back->info.relids[i]);
+	if (OidIsValid(back->info.default_relid))
+		relids = lappend_oid(relids, back->info.default_relid);
+	return relids;
+}
+
+static void
+return_step(void *arg)
+{
+	Return	   *back = (Return *) arg;
+	SqlSession	session;
+	List	   *relids;
+	char	   *blocker;
+
+	sql_begin(&session, GetUserId());
+	relids = lock_all(back);
+	if (back->info.nparts == 0 || back->info.bounds[0].lower != CAL_MINUS_INFINITY ||
+		get_rel_relkind(back->info.relids[0]) != RELKIND_RELATION || OidIsValid(back->info.pending_relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no first partition that could be the table again", get_rel_name(back->parent)),
+				 errhint("Only a table that sagaz_ha.partition_table() has converted can be made plain again.")));
+	back->first = back->info.relids[0];
+	back->referenced = parent_referencing_tables(back->parent) != NIL;
+	convert_lock_gently(relids);
+	blocker = convert_lock_blocker(relids);
+	if (blocker != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is in use by %s", names_display(back->parent), blocker)));
+	require_empty(&back->info);
+	{
+		List	   *statements = convert_returning(back->parent, back->first);
+
+		(void) convert_lock_strongly(relids);
+		require_empty(&back->info);
+		convert_run(statements);
+	}
+	sql_end(&session);
+}
+
 /* Makes a plain table of a converted one again. */
 void
 convert_back(Oid relid, TimestampTz now)
 {
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("not yet")));
+	Return		back = {relid};
+	Conversion	conversion = {0};
+	Record		record = {{InvalidOid}, ACTION_CONVERT};
+	char	   *key;
+
+	if (conversion_find(relid, &conversion))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("table \"%s\" is becoming partitioned", get_rel_name(relid)),
+				 errhint("sagaz_ha.cancel_partition_table() takes that back.")));
+	parent_require_by_oid(relid, AccessShareLock, &back.info);
+	key = parent_key_name(&back.info);
+	conversion.table_name = get_rel_name(relid);
+	until_locked(return_step, &back);
+	record.subject.parent = back.first;
+	record.subject.table_name = names_display(back.first);
+	record.details = "is a plain table again";
+	history_add(&record, now);
+	if (!back.referenced)
+		return;
+	/* the worker validates the foreign keys to the table */
+	conversion.relation = conversion.parent = back.first;
+	conversion.phase = CONVERSION_FINISHING;
+	conversion.key = key;
+	conversion.lower = conversion.upper = "";
+	conversion_begin(&conversion, now);
 }
