@@ -657,10 +657,11 @@ BEGIN
      AND (k.conrelid = source OR NOT a.attnum = ANY (k.confkey)
           OR (version < 180000 AND (SELECT c.relkind FROM pg_class AS c WHERE c.oid = k.conrelid) = 'p'))
   UNION ALL
-  SELECT format('foreign key %I of table %s is not validated', k.conname, source),
+  SELECT format('constraint %I of table %s is not validated', k.conname, source),
          format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', source, k.conname)
     FROM pg_constraint AS k
-   WHERE k.conrelid = source AND k.contype = 'f' AND NOT k.convalidated AND k.confrelid <> source
+   WHERE k.conrelid = source AND k.contype IN ('c', 'f', 'n') AND NOT k.convalidated
+     AND k.confrelid <> source AND k.conname <> 'sagaz_ha_bounds'
 
   -- constraints and indexes
   UNION ALL
@@ -774,7 +775,7 @@ AS $$
          CASE WHEN r.rulename <> '_RETURN' THEN
              'CREATE OR REPLACE RULE ' || sagaz_ha._without_prefix(pg_get_ruledef(r.oid), 'CREATE RULE ')
            WHEN c.relkind = 'm' THEN
-             format('SELECT sagaz_ha.replace_query(%L, %L)', c.oid::regclass::text, pg_get_viewdef(c.oid))
+             format('SELECT sagaz_ha._replace_query(%L, %L)', c.oid::regclass::text, pg_get_viewdef(c.oid))
            ELSE format('CREATE OR REPLACE VIEW %s%s AS %s', c.oid::regclass,
                   coalesce(' WITH (' || array_to_string(c.reloptions, ', ') || ')', ''), pg_get_viewdef(c.oid)) END
     FROM pg_depend AS d
@@ -839,7 +840,7 @@ BEGIN
   SELECT 'building', t.relowner, 'ACCESS SHARE on ' || source, s.statement, s.meaning
     FROM (
       SELECT 1, 0::bigint, format('CREATE %sTABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING STORAGE'
-                       ' INCLUDING COMPRESSION INCLUDING COMMENTS) PARTITION BY RANGE (%I)%s%s',
+                       ' INCLUDING COMPRESSION INCLUDING CONSTRAINTS INCLUDING COMMENTS) PARTITION BY RANGE (%I)%s%s',
                        CASE t.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END, target, source, key,
                        (SELECT format(' USING %I', m.amname) FROM pg_am AS m
                          WHERE m.oid = t.relam AND m.amname <> 'heap'
@@ -876,17 +877,9 @@ BEGIN
        WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND starts_with(o, 'n_distinct')
        GROUP BY a.attnum, a.attname
       UNION ALL
-      SELECT 6, k.oid::bigint, format('ALTER TABLE %s ADD CONSTRAINT %I %s', target, k.conname, pg_get_constraintdef(k.oid)), NULL
-        FROM pg_constraint AS k
-       WHERE k.conrelid = source AND k.contype = 'c' AND k.conname <> 'sagaz_ha_bounds'
-      UNION ALL
-      SELECT 7, row_number() OVER (), CASE
-               WHEN x.constraint_oid IS NOT NULL
-               THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s%s', target, sagaz_ha._conversion_name(x.name, '_parent'),
-                           x.definition, ' USING INDEX TABLESPACE ' || x.tablespace)
-               ELSE format('CREATE %sINDEX %I ON %s%s', CASE WHEN x.is_unique THEN 'UNIQUE ' ELSE '' END,
-                           sagaz_ha._conversion_name(x.name, '_parent'), target,
-                           sagaz_ha._with_tablespace(x.definition, x.tablespace)) END, NULL
+      SELECT 7, row_number() OVER (), format('SELECT sagaz_ha._clone_index(%L, %L, %L)', x.index::regclass, target,
+                                             sagaz_ha._conversion_name(x.name, '_parent')),
+             CASE WHEN x.constraint_oid IS NULL THEN '' ELSE 'CONSTRAINT ... ' END || x.definition
         FROM sagaz_ha._conversion_indexes(source, key) AS x
        WHERE x.has_key OR NOT x.is_unique
       UNION ALL
@@ -907,18 +900,15 @@ BEGIN
       SELECT 10, d.objsubid, CASE d.classoid
                WHEN 'pg_class'::regclass THEN format('COMMENT ON TABLE %s IS %L', target, d.description)
                WHEN 'pg_constraint'::regclass THEN
-                 (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L', CASE WHEN k.contype = 'c' THEN k.conname
-                                  ELSE sagaz_ha._conversion_name(k.conname, '_parent') END, target, d.description)
-                    FROM pg_constraint AS k
-                   WHERE k.oid = d.objoid AND (k.contype = 'c' OR EXISTS (
-                     SELECT FROM sagaz_ha._conversion_indexes(source, key) AS x WHERE x.constraint_oid = k.oid AND x.has_key)))
+                 (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L', sagaz_ha._conversion_name(x.name, '_parent'), target, d.description)
+                    FROM sagaz_ha._conversion_indexes(source, key) AS x WHERE x.constraint_oid = d.objoid AND x.has_key)
                ELSE (SELECT format('COMMENT ON STATISTICS %s.%I IS %L', schema, sagaz_ha._conversion_name(x.stxname, '_parent'), d.description)
                        FROM pg_statistic_ext AS x WHERE x.oid = d.objoid) END, NULL
         FROM pg_description AS d
        WHERE (d.classoid, d.objoid) IN (SELECT 'pg_class'::regclass::oid, source::oid
                                         UNION ALL
                                         SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint AS k
-                                         WHERE k.conrelid = source AND k.contype IN ('c', 'p', 'u', 'x')
+                                         WHERE k.conrelid = source AND k.contype IN ('p', 'u', 'x')
                                         UNION ALL
                                         SELECT 'pg_statistic_ext'::regclass, x.oid FROM pg_statistic_ext AS x WHERE x.stxrelid = source)
          AND d.objsubid = 0
@@ -1464,10 +1454,15 @@ $$;
 COMMENT ON FUNCTION sagaz_ha._require_quick_attach(regclass, regclass) IS
   'internal: fail if attaching a table would read it, or build an index';
 
-CREATE FUNCTION sagaz_ha.replace_query(view regclass, query text) RETURNS void
+CREATE FUNCTION sagaz_ha._clone_index(index regclass, target regclass, name name) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'sagaz_clone_index';
+COMMENT ON FUNCTION sagaz_ha._clone_index(regclass, regclass, name) IS
+  'internal: make a table''s index, and its constraint, on another table with the same columns';
+
+CREATE FUNCTION sagaz_ha._replace_query(view regclass, query text) RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'sagaz_replace_query';
-COMMENT ON FUNCTION sagaz_ha.replace_query(regclass, text) IS
-  'give a materialized view another query with the same columns; its rows, indexes and rights stay';
+COMMENT ON FUNCTION sagaz_ha._replace_query(regclass, text) IS
+  'internal: give a materialized view another query with the same columns; its rows, indexes and rights stay';
 
 CREATE FUNCTION sagaz_ha.partition_table(
   parent regclass,
@@ -3113,7 +3108,8 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.refuse_late_write(),
   sagaz_ha._require_attached(regclass, regclass),
   sagaz_ha._require_quick_attach(regclass, regclass),
-  sagaz_ha.replace_query(regclass, text)
+  sagaz_ha._clone_index(regclass, regclass, name),
+  sagaz_ha._replace_query(regclass, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION

@@ -11,10 +11,11 @@
 #include "base/identity.h"
 #include "base/rows.h"
 #include "base/settings.h"
+#include "ddl/convert.h"
+#include "ddl/convert_clone.h"
 #include "funcapi.h"
 #include "pass/convert_begin.h"
 #include "pass/convert_end.h"
-#include "ddl/convert.h"
 #include "sql/arguments.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -23,6 +24,7 @@ SAGAZ_FUNCTION(sagaz_partition_table);
 SAGAZ_FUNCTION(sagaz_plan_partition_table);
 SAGAZ_FUNCTION(sagaz_cancel_partition_table);
 SAGAZ_FUNCTION(sagaz_unpartition_table);
+SAGAZ_FUNCTION(sagaz_clone_index);
 SAGAZ_FUNCTION(sagaz_replace_query);
 
 /* The arguments that partition_table() and its plan have in common. */
@@ -94,11 +96,26 @@ sagaz_unpartition_table(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* replace_query(view, query): of a materialized view. */
+/* _clone_index(index, target, name) */
+Datum
+sagaz_clone_index(PG_FUNCTION_ARGS)
+{
+	identity_require_primary("_clone_index");
+	for (int i = 0; i < 2; i++)
+		if (get_rel_name(PG_GETARG_OID(i)) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("relation with OID %u does not exist", PG_GETARG_OID(i)),
+					 errhint("Name an index, and a table.")));
+	convert_clone_index(PG_GETARG_OID(0), PG_GETARG_OID(1), NameStr(*PG_GETARG_NAME(2)));
+	PG_RETURN_VOID();
+}
+
+/* _replace_query(view, query): of a materialized view. */
 Datum
 sagaz_replace_query(PG_FUNCTION_ARGS)
 {
-	identity_require_primary("replace_query");
+	identity_require_primary("_replace_query");
 	if (get_rel_name(PG_GETARG_OID(0)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

@@ -29,7 +29,8 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.refuse_late_write(),
   sagaz_ha._require_attached(regclass, regclass),
   sagaz_ha._require_quick_attach(regclass, regclass),
-  sagaz_ha.replace_query(regclass, text)
+  sagaz_ha._clone_index(regclass, regclass, name),
+  sagaz_ha._replace_query(regclass, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
