@@ -1359,7 +1359,7 @@ DECLARE
   schema text := (SELECT quote_ident(c.relnamespace::regnamespace::name) FROM pg_class AS c WHERE c.oid = source);
 BEGIN
   RETURN QUERY
-  SELECT 'undoing', owner, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
+  SELECT CASE s.part WHEN 6 THEN 'undoing: check' ELSE 'undoing' END, owner, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
     FROM (
       SELECT 1 AS part, 0::bigint AS n, format('ALTER TABLE %s DETACH PARTITION %s', target, source) AS statement WHERE attached
       UNION ALL
@@ -1524,6 +1524,32 @@ SELECT c.table_name, c.relation, c.parent, c.kind, c.phase AS step, c.phase_sinc
   FROM sagaz_ha.conversion AS c;
 COMMENT ON VIEW sagaz_ha.conversions IS
   'tables that are becoming partitioned: how far that is, what it waits for, and the longest lock so far';
+
+-- The empty partitioned table that a conversion has made beside this one.
+CREATE FUNCTION sagaz_ha._conversion_left(source regclass) RETURNS regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT p.oid::regclass
+    FROM pg_class AS c
+    JOIN pg_class AS p ON p.relnamespace = c.relnamespace AND p.relowner = c.relowner AND p.relkind = 'p'
+                      AND p.relname = sagaz_ha._conversion_name(c.relname, '_sagaz_ha')
+   WHERE c.oid = source AND c.relkind = 'r'
+     AND EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.conname = 'sagaz_ha_bounds')
+$$;
+COMMENT ON FUNCTION sagaz_ha._conversion_left(regclass) IS
+  'internal: the partitioned table beside a table that is, or was, becoming partitioned';
+
+CREATE FUNCTION sagaz_ha._display_name(relation regclass, name text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN c.relnamespace = (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'sagaz_ha')
+           THEN quote_ident(name) ELSE format('%I.%I', c.relnamespace::regnamespace::name, name) END
+    FROM pg_class AS c WHERE c.oid = relation
+$$;
+COMMENT ON FUNCTION sagaz_ha._display_name(regclass, text) IS
+  'internal: a name in the schema of a relation, as people read it';
 
 CREATE FUNCTION sagaz_ha._conversion_finishing(target regclass)
 RETURNS SETOF sagaz_ha._conversion_statement
@@ -1793,12 +1819,14 @@ BEGIN
   UNION ALL
   SELECT c.table_name, 'default_partition',
          CASE WHEN c.default_has_rows THEN 'critical'
-              WHEN c.default_partition IS NOT NULL THEN 'warning' ELSE 'ok' END,
+              WHEN c.default_partition IS NOT NULL OR c.covered_until = 'infinity' THEN 'warning' ELSE 'ok' END,
          c.default_partition::text,
          CASE WHEN c.default_has_rows
-           THEN 'has rows: a new partition for their time can''t be made until they are moved'
+           THEN 'has rows: a new partition for their time can''t be made until sagaz_ha.partition_table() has moved them'
               WHEN c.default_partition IS NOT NULL
            THEN 'exists and is empty: making and dropping partitions needs an exclusive lock on it'
+              WHEN c.covered_until = 'infinity'
+           THEN 'none, but the last partition has no end, so no other is ever made: sagaz_ha.partition_table() gives it one'
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
@@ -1850,6 +1878,27 @@ BEGIN
                    THEN r.at ELSE p.drops_held_since END AS since
             FROM sagaz_ha.partition_policy AS p
            CROSS JOIN sagaz_ha._restored_at() AS r (at)) AS p ON p.parent = c.parent
+  UNION ALL
+  -- only while there is one
+  SELECT sagaz_ha._display_name(v.relation, v.table_name), 'conversion',
+         CASE WHEN v.phase = 'failed' OR v.finish_by < sagaz_ha.clock() THEN 'critical'
+              WHEN v.error IS NOT NULL OR v.tries >= 100 THEN 'warning' ELSE 'ok' END,
+         v.phase,
+         CASE WHEN v.phase = 'failed' THEN 'was taken back: ' || v.error
+              WHEN v.finish_by < sagaz_ha.clock()
+                THEN format('has to end before %s, when rows reach the bound and are refused; sagaz_ha.cancel_partition_table() takes it back', v.upper_bound)
+              WHEN v.error IS NOT NULL THEN 'is tried again: ' || v.error
+              WHEN v.waits_for IS NOT NULL THEN 'waiting for ' || v.waits_for
+              ELSE 'is becoming partitioned' END
+    FROM sagaz_ha.conversion AS v
+  UNION ALL
+  -- of a dump that was made during one
+  SELECT sagaz_ha._display_name(c.oid, c.relname), 'conversion', 'critical', NULL,
+         'was becoming partitioned in the database that this is a copy of, and would refuse rows some day; sagaz_ha.cancel_partition_table() takes it back'
+    FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+   WHERE k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
+     AND sagaz_ha._conversion_left(c.oid) IS NOT NULL
+     AND NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.relation = c.oid)
   UNION ALL
   SELECT NULL, 'standbys',
          CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,
@@ -2982,6 +3031,15 @@ BEGIN
            array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], c.status)::float8 - 1
     FROM sagaz_ha.partition_health() AS c
     UNION ALL
+    SELECT v.name, 'gauge', v.help,
+           jsonb_build_object('table', sagaz_ha._display_name(c.relation, c.table_name), 'step', c.phase), v.value
+    FROM sagaz_ha.conversion AS c CROSS JOIN LATERAL (VALUES
+      ('sagaz_ha_conversion_step_seconds', 'Time that the step of the conversion has taken so far.',
+       extract(epoch FROM clock_timestamp() - c.phase_since)::float8),
+      ('sagaz_ha_conversion_tries', 'How often the step has been tried in vain.', c.tries::float8),
+      ('sagaz_ha_conversion_longest_lock_seconds', 'Longest time that a conversion held a strong lock.',
+       extract(epoch FROM c.longest_lock)::float8)) AS v (name, help, value)
+    UNION ALL
     SELECT 'sagaz_ha_worker_up', 'gauge', 'Processes of sagaz_ha that are running.',
            jsonb_build_object('type', w.type), count(a.pid)
     FROM (VALUES ('sagaz_ha launcher'), ('sagaz_ha sampler')) AS w (type)
@@ -3119,6 +3177,9 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha.partitions(boolean),
   sagaz_ha._expired_state(regclass),
   sagaz_ha._problem_version(regclass, regclass),
+  sagaz_ha._conversion_left(regclass),
+  sagaz_ha._conversion_name(text, text),
+  sagaz_ha._display_name(regclass, text),
   sagaz_ha.coverage(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),

@@ -193,6 +193,19 @@ conversion_enter(Conversion *conversion, ConversionPhase phase)
 	conversion->tries = 0;
 }
 
+/* The first step is to be done again, with another bound. */
+void
+conversion_begin_again(Conversion *conversion)
+{
+	SqlArgs		args = {0};
+
+	conversion_enter(conversion, CONVERSION_CHECKING);
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->relation));
+	sql_arg_text(&args, conversion->upper);
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(conversion->finish_by));
+	change("UPDATE sagaz_ha.conversion SET upper_bound = $2, finish_by = $3 WHERE relation = $1", &args);
+}
+
 /* A step was tried in vain, and will be tried again after nap ms. */
 void
 conversion_note_try(Conversion *conversion, const char *waits_for, const char *error, long nap)

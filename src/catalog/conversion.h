@@ -56,6 +56,7 @@ extern bool conversion_find(Oid relid, Conversion *conversion);
 extern bool conversion_lock(Conversion *conversion);
 extern void conversion_begin(const Conversion *conversion, TimestampTz now);
 extern void conversion_enter(Conversion *conversion, ConversionPhase phase);
+extern void conversion_begin_again(Conversion *conversion);
 extern void conversion_note_try(Conversion *conversion, const char *waits_for, const char *error,
 								long nap);
 extern void conversion_note_lock(const Conversion *conversion, TimeOffset held);

@@ -90,6 +90,35 @@ convert_obstacles(const Conversion *conversion)
 	return list;
 }
 
+/*
+ * A conversion that is left without its row, in a copy of the database that it
+ * was begun in: only to be taken back.
+ */
+bool
+convert_find_left(Oid relation, Conversion *conversion)
+{
+	static const char *const query =
+		"SELECT p.partrelid, a.attname FROM pg_partitioned_table AS p"
+		"  JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]"
+		" WHERE p.partrelid = sagaz_ha._conversion_left($1)";
+	SqlSession	session;
+	SqlArgs		args = {0};
+	bool		found;
+
+	memset(conversion, 0, sizeof(*conversion));
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(relation));
+	sql_begin_as_extension(&session);
+	found = sql_execute(query, &args) > 0;
+	if (found)
+	{
+		conversion->relation = relation;
+		conversion->parent = sql_oid(0, 1);
+		conversion->key = MemoryContextStrdup(session.caller, sql_text(0, 2));
+	}
+	sql_end(&session);
+	return found;
+}
+
 /* The name that the partitioned table has until the end, for a statement. */
 char *
 convert_parent_name(Oid relation)
@@ -171,6 +200,18 @@ convert_finishing(const Conversion *conversion)
 
 	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(conversion->parent));
 	return statements_of("SELECT * FROM sagaz_ha._conversion_finishing($1)", &args);
+}
+
+/* So that it can be made again with another bound; indexes that were made stay. */
+List *
+convert_dropping_check(const Conversion *conversion)
+{
+	SqlArgs		args = {0};
+
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(conversion->relation));
+	sql_arg_name(&args, conversion->key);
+	return statements_of("SELECT * FROM sagaz_ha._conversion_undoing($1, NULL, $2) AS s"
+						 " WHERE s.phase = 'undoing: check'", &args);
 }
 
 /* Takes the conversion back. */

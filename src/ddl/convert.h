@@ -26,6 +26,7 @@ typedef struct ConvertObstacle
 	char	   *hint;
 } ConvertObstacle;
 
+extern bool convert_find_left(Oid relation, Conversion *conversion);
 extern List *convert_obstacles(const Conversion *conversion);
 extern char *convert_parent_name(Oid relation);
 extern List *convert_building(const Conversion *conversion);
@@ -33,6 +34,7 @@ extern List *convert_steps(const Conversion *conversion);
 extern List *convert_step(const Conversion *conversion, ConversionPhase phase);
 extern List *convert_finishing(const Conversion *conversion);
 extern List *convert_returning(Oid parent, Oid partition);
+extern List *convert_dropping_check(const Conversion *conversion);
 extern List *convert_undoing(const Conversion *conversion);
 extern bool convert_next_index(const Conversion *conversion, ConvertStatement *statement);
 extern List *convert_storage_parameters(Oid relation);

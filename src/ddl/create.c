@@ -130,7 +130,8 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 /* Makes and attaches the new partition. The parent is locked. */
 static Oid
 create_attached(const ParentInfo *info, const PlanBound *bound,
-				Oid schema, const char *name, const char *statement)
+				Oid schema, const char *name, const char *statement,
+				CreateFill fill, void *arg)
 {
 	const char *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
 	Identity	saved;
@@ -147,6 +148,8 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 	sql_run(statement);
 	created = get_relname_relid(name, schema);
 	adorn_partition(info->relid, created);
+	if (fill != NULL)
+		fill(created, arg);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
 					 qualified, key_for_values(info->kind, bound)));
 	adorn_replica_identity(info->relid, created);
@@ -160,6 +163,13 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
  */
 Oid
 create_partition(const Policy *policy, const PlanBound *bound)
+{
+	return create_partition_filled(policy, bound, NULL, NULL);
+}
+
+/* The same, of one that gets rows before it is attached. */
+Oid
+create_partition_filled(const Policy *policy, const PlanBound *bound, CreateFill fill, void *arg)
 {
 	SqlSession	session;
 	Relation	parent;
@@ -181,7 +191,7 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	/* ALTER TABLE refuses a table that this session has open */
 	table_close(parent, NoLock);
 	if (range_is_free(&info, bound, name))
-		created = create_attached(&info, bound, schema, name, statement);
+		created = create_attached(&info, bound, schema, name, statement, fill, arg);
 	sql_end(&session);
 	return created;
 }

@@ -20,6 +20,7 @@
 #include "ddl/convert_lock.h"
 #include "ddl/toplevel.h"
 #include "miscadmin.h"
+#include "pass/convert_rows.h"
 #include "pass/create.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
@@ -332,21 +333,13 @@ run_indexing(const Conversion *conversion)
 	}
 }
 
-/*
- * Takes the conversion back in one transaction, as far as it has come. The caller
- * has locked its row.
- */
-void
-conversion_undo(Conversion *conversion, TimestampTz now)
+static void
+undo(Conversion *conversion, List *relids, bool only_check)
 {
 	SqlSession	session;
-	List	   *relids = list_make1_oid(conversion->relation);
 	char	   *blocker;
+	List	   *statements;
 
-	if (OidIsValid(conversion->parent) && get_rel_name(conversion->parent) == NULL)
-		conversion->parent = InvalidOid;
-	if (OidIsValid(conversion->parent))
-		relids = lcons_oid(conversion->parent, relids);
 	sql_begin(&session, GetUserId());
 	convert_lock_gently(relids);
 	blocker = convert_lock_blocker(relids);
@@ -354,9 +347,26 @@ conversion_undo(Conversion *conversion, TimestampTz now)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("table %s is in use by %s", names_display(conversion->relation), blocker)));
+	statements = only_check ? convert_dropping_check(conversion) : convert_undoing(conversion);
 	(void) convert_lock_strongly(relids);
-	convert_run(convert_undoing(conversion));
+	convert_run(statements);
 	sql_end(&session);
+}
+
+/*
+ * Takes the conversion back in one transaction, as far as it has come. The caller
+ * has locked its row.
+ */
+void
+conversion_undo(Conversion *conversion)
+{
+	List	   *relids = list_make1_oid(conversion->relation);
+
+	if (OidIsValid(conversion->parent) && get_rel_name(conversion->parent) == NULL)
+		conversion->parent = InvalidOid;
+	if (OidIsValid(conversion->parent))
+		relids = lcons_oid(conversion->parent, relids);
+	undo(conversion, relids, false);
 }
 
 static void
@@ -370,7 +380,7 @@ give_up_step(void *arg)
 		step->gone = true;
 		return;
 	}
-	conversion_undo(step->conversion, step->pass->now);
+	conversion_undo(step->conversion);
 	conversion_fail(step->conversion, step->text);
 	history_add(&record, step->pass->now);
 }
@@ -388,6 +398,47 @@ give_up(Pass *pass, Conversion *conversion, const ErrorData *error)
 		return failed(pass, conversion, second);
 	progress_error(step.text);
 	return -1;
+}
+
+static void
+begin_again_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+	Conversion *conversion = step->conversion;
+	const KeyKind *kind;
+	List	   *policies;
+	ConvertBound bound;
+
+	if (!conversion_lock(conversion) || conversion->phase > CONVERSION_ATTACHING)
+	{
+		step->gone = true;
+		return;
+	}
+	policies = policy_load(conversion->parent);
+	kind = key_kind_of(get_atttype(conversion->relation,
+								   get_attnum(conversion->relation, conversion->key)));
+	if (policies == NIL || kind == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the policy or the key of table %s is gone", conversion->table_name)));
+	convert_bound((Policy *) linitial(policies), conversion->relation, conversion->key, kind,
+				  step->pass->now, &bound);
+	undo(conversion, list_make1_oid(conversion->relation), true);
+	conversion->upper = key_literal(kind, bound.upper);
+	conversion->finish_by = bound.finish_by;
+	conversion_begin_again(conversion);
+}
+
+/* Rows come near the bound: a later one is needed. */
+static long
+begin_again(Pass *pass, Conversion *conversion)
+{
+	Step		step = {pass, conversion};
+	ErrorData  *error = attempt_in_transaction(begin_again_step, &step);
+
+	if (error != NULL)
+		return failed(pass, conversion, error);
+	return step.gone ? -1 : 0;
 }
 
 static void
@@ -452,6 +503,75 @@ finish(Pass *pass, Conversion *conversion)
 	return -1;
 }
 
+typedef struct Move
+{
+	Step		step;
+	ConvertRows rows;
+	bool		drop;
+} Move;
+
+static void
+move_step(void *arg)
+{
+	Move	   *move = (Move *) arg;
+	Conversion *conversion = move->step.conversion;
+	SqlSession	session;
+	char	   *blocker;
+
+	if (!conversion_lock(conversion))
+	{
+		move->step.gone = true;
+		return;
+	}
+	sql_begin(&session, GetUserId());
+	convert_lock_gently(tables_of(conversion));
+	blocker = convert_lock_blocker(tables_of(conversion));
+	if (blocker != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is in use by %s", names_display(conversion->parent), blocker)));
+	sql_end(&session);
+	if (move->drop)
+		convert_rows_drop_default(conversion, &move->rows);
+	else
+		convert_rows_move(conversion, move->step.pass->now, &move->rows);
+	if (OidIsValid(move->rows.created))
+		history_add(&move->rows.record, move->step.pass->now);
+	if (!move->drop)
+	{
+		if (OidIsValid(move->rows.created))
+			stop_point("convert_moving:before_commit");
+		return;
+	}
+	if (move->rows.stuck != NULL)
+		conversion_fail(conversion,
+						psprintf("these rows of partition %s can't be moved in one short transaction: %s",
+								 names_display(conversion->relation), move->rows.stuck));
+	else
+		conversion_enter(conversion, CONVERSION_FINISHING);
+}
+
+/* Rows leave the default partition, range by range; then it goes. */
+static long
+move_rows(Pass *pass, Conversion *conversion)
+{
+	Move		move = {{pass, conversion}};
+
+	move.rows.from = CAL_MINUS_INFINITY;
+	for (;;)
+	{
+		ErrorData  *error = attempt_in_transaction(move_step, &move);
+
+		if (error != NULL)
+			return failed(pass, conversion, error);
+		if (move.step.gone || move.drop)
+			return move.step.gone || move.rows.stuck != NULL ? -1 : 0;
+		if (OidIsValid(move.rows.created))
+			stop_point("convert_moving:after_commit");
+		move.drop = move.rows.ended;
+	}
+}
+
 static long
 after_long(Pass *pass, Conversion *conversion, ErrorData *error, ConversionPhase next)
 {
@@ -470,6 +590,9 @@ advance(Pass *pass, Conversion *conversion)
 
 	progress_phase(psprintf("converting, %s", conversion_phase_name(conversion->phase)),
 				   conversion->table_name);
+	if (conversion->finish_by != 0 && conversion->phase <= CONVERSION_ATTACHING &&
+		pass->now >= conversion->finish_by)
+		return begin_again(pass, conversion);
 	switch (conversion->phase)
 	{
 		case CONVERSION_CHECKING:
@@ -491,6 +614,7 @@ advance(Pass *pass, Conversion *conversion)
 		case CONVERSION_FINISHING:
 			return finish(pass, conversion);
 		case CONVERSION_MOVING:
+			return move_rows(pass, conversion);
 		case CONVERSION_FAILED:
 			break;
 	}
@@ -501,11 +625,21 @@ advance(Pass *pass, Conversion *conversion)
 static long
 go_on(Pass *pass, Conversion *conversion)
 {
+	static TimestampTz begun = 0;
+	static TimestampTz begun_at;
+
+	if (begun == 0)
+	{
+		begun = pass->now;
+		begun_at = GetCurrentTimestamp();
+	}
 	for (;;)
 	{
 		long		nap = 0;
 
 		CHECK_FOR_INTERRUPTS();
+		/* it can take days */
+		pass->now = begun + (GetCurrentTimestamp() - begun_at);
 		if (conversion->next_try != 0)
 			nap = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), conversion->next_try);
 		conversion->next_try = 0;

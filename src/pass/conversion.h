@@ -9,6 +9,6 @@
 #include "pass/pass.h"
 
 extern int	conversion_run(Pass *pass);
-extern void conversion_undo(Conversion *conversion, TimestampTz now);
+extern void conversion_undo(Conversion *conversion);
 
 #endif							/* SAGAZ_PASS_CONVERSION_H */

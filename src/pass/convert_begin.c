@@ -97,6 +97,9 @@ look_at_partitions(ConvertWish *wish)
 	last = info.nparts - 1;
 	conversion->parent = wish->policy.parent = parent;
 	conversion->kind = CONVERSION_PARTITION;
+	if (parent_referencing_tables(parent) != NIL)
+		return list_make1(obstacle(psprintf("foreign keys of other tables reference table %s", names_display(parent)),
+								   "Drop them, and add them again afterwards: a partition with rows that are referenced can't be detached."));
 	if (strcmp(parent_key_name(&info), conversion->key) != 0)
 		return list_make1(obstacle(psprintf("table %s is partitioned by \"%s\"", names_display(parent),
 											parent_key_name(&info)),

@@ -71,18 +71,10 @@ keep_worker_out(Conversion *conversion)
 		process_nap(RETRY_NAP / 4);
 }
 
-typedef struct Undo
-{
-	Conversion *conversion;
-	TimestampTz now;
-} Undo;
-
 static void
 undo_step(void *arg)
 {
-	Undo	   *undo = (Undo *) arg;
-
-	conversion_undo(undo->conversion, undo->now);
+	conversion_undo((Conversion *) arg);
 }
 
 /* Repeats a step until its locks are to be had. */
@@ -105,15 +97,15 @@ void
 convert_cancel(Oid relid, TimestampTz now)
 {
 	Conversion	conversion;
-	Undo		undo = {&conversion, now};
 	Record		record = {{InvalidOid}, ACTION_CONVERT};
 
-	if (!conversion_find(relid, &conversion))
+	if (conversion_find(relid, &conversion))
+		keep_worker_out(&conversion);
+	else if (!convert_find_left(relid, &conversion))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" is not becoming partitioned", get_rel_name(relid)),
 				 errhint("View sagaz_ha.conversions lists those that are.")));
-	keep_worker_out(&conversion);
 	if (conversion.phase == CONVERSION_FINISHING ||
 		(conversion.phase == CONVERSION_ANALYZING && conversion.kind == CONVERSION_PARTITION))
 		ereport(ERROR,
@@ -121,7 +113,7 @@ convert_cancel(Oid relid, TimestampTz now)
 				 errmsg("table \"%s\" is partitioned already", conversion.table_name),
 				 errhint("sagaz_ha.unpartition_table() makes a plain table of it again.")));
 	if (conversion.phase != CONVERSION_FAILED)
-		until_locked(undo_step, &undo);
+		until_locked(undo_step, &conversion);
 	conversion_end(conversion.relation);
 	record.subject.parent = conversion.relation;
 	record.subject.table_name = names_display(conversion.relation);

@@ -1008,7 +1008,7 @@ DECLARE
   schema text := (SELECT quote_ident(c.relnamespace::regnamespace::name) FROM pg_class AS c WHERE c.oid = source);
 BEGIN
   RETURN QUERY
-  SELECT 'undoing', owner, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
+  SELECT CASE s.part WHEN 6 THEN 'undoing: check' ELSE 'undoing' END, owner, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
     FROM (
       SELECT 1 AS part, 0::bigint AS n, format('ALTER TABLE %s DETACH PARTITION %s', target, source) AS statement WHERE attached
       UNION ALL
@@ -1173,6 +1173,32 @@ SELECT c.table_name, c.relation, c.parent, c.kind, c.phase AS step, c.phase_sinc
   FROM sagaz_ha.conversion AS c;
 COMMENT ON VIEW sagaz_ha.conversions IS
   'tables that are becoming partitioned: how far that is, what it waits for, and the longest lock so far';
+
+-- The empty partitioned table that a conversion has made beside this one.
+CREATE FUNCTION sagaz_ha._conversion_left(source regclass) RETURNS regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT p.oid::regclass
+    FROM pg_class AS c
+    JOIN pg_class AS p ON p.relnamespace = c.relnamespace AND p.relowner = c.relowner AND p.relkind = 'p'
+                      AND p.relname = sagaz_ha._conversion_name(c.relname, '_sagaz_ha')
+   WHERE c.oid = source AND c.relkind = 'r'
+     AND EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.conname = 'sagaz_ha_bounds')
+$$;
+COMMENT ON FUNCTION sagaz_ha._conversion_left(regclass) IS
+  'internal: the partitioned table beside a table that is, or was, becoming partitioned';
+
+CREATE FUNCTION sagaz_ha._display_name(relation regclass, name text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN c.relnamespace = (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'sagaz_ha')
+           THEN quote_ident(name) ELSE format('%I.%I', c.relnamespace::regnamespace::name, name) END
+    FROM pg_class AS c WHERE c.oid = relation
+$$;
+COMMENT ON FUNCTION sagaz_ha._display_name(regclass, text) IS
+  'internal: a name in the schema of a relation, as people read it';
 
 CREATE FUNCTION sagaz_ha._conversion_finishing(target regclass)
 RETURNS SETOF sagaz_ha._conversion_statement
