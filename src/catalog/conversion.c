@@ -50,7 +50,7 @@ parse_name(const char *name, const char *const *names, int n)
 }
 
 #define COLUMNS	"c.relation, c.parent, c.kind, c.phase, c.table_name, c.key, c.lower_bound," \
-	" c.upper_bound, c.weaken_unique, c.publish_via_partition_root, c.finish_by, c.tries, c.next_try"
+	" c.upper_bound, c.weaken_unique, c.publish_via_partition_root, c.finish_by, c.tries, c.next_try, c.longest_lock"
 
 static TimestampTz
 read_time(uint64 row, int column)
@@ -66,6 +66,7 @@ static void
 read_row(uint64 row, Conversion *conversion)
 {
 	bool		isnull;
+	Datum		longest;
 
 	conversion->relation = sql_oid(row, 1);
 	conversion->parent = sql_oid(row, 2);
@@ -80,6 +81,8 @@ read_row(uint64 row, Conversion *conversion)
 	conversion->finish_by = read_time(row, 11);
 	conversion->tries = DatumGetInt32(sql_value(row, 12, &isnull));
 	conversion->next_try = read_time(row, 13);
+	longest = sql_value(row, 14, &isnull);
+	conversion->longest_lock = isnull ? 0 : DatumGetIntervalP(longest)->time;
 }
 
 static void

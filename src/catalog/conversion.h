@@ -48,6 +48,7 @@ typedef struct Conversion
 	TimestampTz finish_by;		/* 0: none */
 	int			tries;
 	TimestampTz next_try;		/* 0: now */
+	TimeOffset	longest_lock;	/* 0: none yet */
 } Conversion;
 
 extern const char *conversion_phase_name(ConversionPhase phase);

@@ -456,8 +456,8 @@ end_step(void *arg)
 	record.subject.partition_name = names_display(conversion->relation);
 	record.details = conversion->relation == conversion->parent ?
 		"foreign keys to it are validated" :
-		psprintf("is partitioned; rows before %s are in partition %s", conversion->upper,
-				 record.subject.partition_name);
+		psprintf("is partitioned; rows before %s are in partition %s; longest lock %.1f ms", conversion->upper,
+				 record.subject.partition_name, conversion->longest_lock / 1000.0);
 	conversion_end(conversion->relation);
 	history_add(&record, step->pass->now);
 	shared_wake_database_at_commit();
