@@ -483,7 +483,7 @@ CREATE FUNCTION sagaz_ha._conversion_indexes(
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT i.indexrelid, c.relname, k.oid, k.contype, i.indisunique,
          a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]),
          CASE WHEN k.oid IS NOT NULL THEN pg_get_constraintdef(k.oid)
@@ -502,8 +502,8 @@ AS $$
      AND NOT EXISTS (SELECT FROM pg_index AS o JOIN pg_class AS oc ON oc.oid = o.indexrelid
                       WHERE o.indrelid = source AND o.indisunique
                         AND c.relname = sagaz_ha._conversion_name(oc.relname, '_with_key'))
-   ORDER BY k.contype = 'p' DESC NULLS LAST, c.relname
-$$;
+   ORDER BY k.contype = 'p' DESC NULLS LAST, c.relname;
+END;
 COMMENT ON FUNCTION sagaz_ha._conversion_indexes(regclass, name) IS
   'internal: the indexes of a table, as they become those of a partitioned table';
 
@@ -511,7 +511,7 @@ COMMENT ON FUNCTION sagaz_ha._conversion_indexes(regclass, name) IS
 CREATE FUNCTION sagaz_ha._trigger_prefix(trigger oid) RETURNS text
 LANGUAGE sql STABLE STRICT
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT format('CREATE %sTRIGGER %I %s %s ON ', CASE WHEN t.tgconstraint <> 0 THEN 'CONSTRAINT ' ELSE '' END,
            t.tgname,
            CASE WHEN t.tgtype & 2 <> 0 THEN 'BEFORE' WHEN t.tgtype & 64 <> 0 THEN 'INSTEAD OF' ELSE 'AFTER' END,
@@ -523,8 +523,8 @@ AS $$
                               FROM unnest(t.tgattr::smallint[]) WITH ORDINALITY AS o (attnum, n)
                               JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attnum = o.attnum), '') END,
              CASE WHEN t.tgtype & 32 <> 0 THEN 'TRUNCATE' END))
-    FROM pg_trigger AS t WHERE t.oid = trigger
-$$;
+    FROM pg_trigger AS t WHERE t.oid = trigger;
+END;
 COMMENT ON FUNCTION sagaz_ha._trigger_prefix(oid) IS
   'internal: the definition of a trigger up to the name of its table';
 
@@ -532,7 +532,7 @@ COMMENT ON FUNCTION sagaz_ha._trigger_prefix(oid) IS
 CREATE FUNCTION sagaz_ha._trigger_copy(trigger oid, target text) RETURNS SETOF text
 LANGUAGE sql STABLE STRICT
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT s.statement
     FROM pg_trigger AS t
     CROSS JOIN LATERAL (
@@ -548,8 +548,8 @@ AS $$
       SELECT 3, format('COMMENT ON TRIGGER %I ON %s IS %L', t.tgname, target, d)
         FROM obj_description(t.oid, 'pg_trigger') AS d WHERE d IS NOT NULL) AS s (n, statement)
    WHERE t.oid = trigger
-   ORDER BY s.n
-$$;
+   ORDER BY s.n;
+END;
 COMMENT ON FUNCTION sagaz_ha._trigger_copy(oid, text) IS
   'internal: the statements that make a table''s trigger on another table';
 
@@ -557,7 +557,7 @@ COMMENT ON FUNCTION sagaz_ha._trigger_copy(oid, text) IS
 CREATE FUNCTION sagaz_ha._copy_privileges(source regclass, target text) RETURNS SETOF text
 LANGUAGE sql STABLE STRICT
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT format('REVOKE ALL ON TABLE %s FROM %s', target, string_agg(r.role, ', ' ORDER BY r.role))
     FROM (SELECT sagaz_ha._role_name(c.relowner) FROM pg_class AS c WHERE c.oid = source AND c.relacl IS NOT NULL
            UNION
@@ -579,8 +579,8 @@ AS $$
   SELECT format('GRANT %s (%I) ON TABLE %s TO %s%s', x.privilege_type, a.attname, target,
                 sagaz_ha._role_name(x.grantee), CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
     FROM pg_attribute AS a CROSS JOIN aclexplode(a.attacl) AS x
-   WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped
-$$;
+   WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped;
+END;
 COMMENT ON FUNCTION sagaz_ha._copy_privileges(regclass, text) IS
   'internal: the statements that give a table the rights of another one';
 
@@ -769,7 +769,7 @@ CREATE FUNCTION sagaz_ha._conversion_followers(
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT DISTINCT CASE c.relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' ELSE 'a rule of table ' END
            || c.oid::regclass, c.relowner, c.relnamespace, c.oid,
          CASE WHEN r.rulename <> '_RETURN' THEN
@@ -797,8 +797,8 @@ AS $$
     JOIN pg_policy AS o ON o.oid = d.objid
     JOIN pg_class AS c ON c.oid = o.polrelid
    WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_class'::regclass
-     AND d.refobjid = source AND d.deptype = 'n' AND o.polrelid <> source
-$$;
+     AND d.refobjid = source AND d.deptype = 'n' AND o.polrelid <> source;
+END;
 COMMENT ON FUNCTION sagaz_ha._conversion_followers(regclass) IS
   'internal: what has to follow a table''s name to another table, and how';
 
@@ -809,7 +809,7 @@ CREATE FUNCTION sagaz_ha._conversion_lock(phase text, tables text[])
 RETURNS SETOF sagaz_ha._conversion_statement
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT phase, NULL::oid, s.lock, s.statement, s.meaning
     FROM (VALUES
       (NULL, 'BEGIN', NULL),
@@ -818,8 +818,8 @@ AS $$
       (NULL, format('SET LOCAL lock_timeout = %L', coalesce(current_setting('sagaz_ha.conversion_lock_timeout', true), '100ms')),
        'if the next lock takes longer, this transaction fails: run it again'),
       ('ACCESS EXCLUSIVE', format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', array_to_string(tables, ', ONLY ')),
-       'readers and writers wait from here to COMMIT')) AS s (lock, statement, meaning)
-$$;
+       'readers and writers wait from here to COMMIT')) AS s (lock, statement, meaning);
+END;
 COMMENT ON FUNCTION sagaz_ha._conversion_lock(text, text[]) IS
   'internal: how the statements of a short lock begin';
 
@@ -999,14 +999,14 @@ CREATE FUNCTION sagaz_ha._conversion_sequences(
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT c.oid, c.relname, a.attname, a.attnum, a.attidentity
     FROM pg_depend AS d
     JOIN pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
     JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-     AND d.refobjid = source AND d.deptype IN ('a', 'i')
-$$;
+     AND d.refobjid = source AND d.deptype IN ('a', 'i');
+END;
 COMMENT ON FUNCTION sagaz_ha._conversion_sequences(regclass) IS
   'internal: the sequences of a table''s serial and identity columns';
 
@@ -1327,7 +1327,7 @@ CREATE FUNCTION sagaz_ha._conversion_next_index(source regclass, key name, OUT r
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT t.relowner,
          CASE WHEN i.indexrelid IS NOT NULL THEN format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass)
            ELSE s.statement END
@@ -1340,8 +1340,8 @@ AS $$
                     sagaz_ha._with_tablespace(sagaz_ha._with_key(sagaz_ha._without_prefix(pg_get_indexdef(x.index),
                       format('CREATE UNIQUE INDEX %I ON %s', x.name, source)), key), x.tablespace))) AS s (statement)
    WHERE x.is_unique AND NOT x.has_key AND NOT coalesce(i.indisvalid, false)
-   LIMIT 1
-$$;
+   LIMIT 1;
+END;
 COMMENT ON FUNCTION sagaz_ha._conversion_next_index(regclass, name) IS
   'internal: the next statement that makes an index for a conversion';
 
@@ -1524,30 +1524,44 @@ SELECT c.table_name, c.relation, c.parent, c.kind, c.phase AS step, c.phase_sinc
   FROM sagaz_ha.conversion AS c;
 COMMENT ON VIEW sagaz_ha.conversions IS
   'tables that are becoming partitioned: how far that is, what it waits for, and the longest lock so far';
+COMMENT ON COLUMN sagaz_ha.conversions.table_name IS 'the name that clients use, before and afterwards';
+COMMENT ON COLUMN sagaz_ha.conversions.relation IS 'the table that has the rows';
+COMMENT ON COLUMN sagaz_ha.conversions.parent IS 'the partitioned table that it becomes a partition of';
+COMMENT ON COLUMN sagaz_ha.conversions.kind IS 'table, partition or rows; see sagaz_ha.conversion';
+COMMENT ON COLUMN sagaz_ha.conversions.step IS 'the step that is being done';
+COMMENT ON COLUMN sagaz_ha.conversions.step_since IS 'when the step began';
+COMMENT ON COLUMN sagaz_ha.conversions.since IS 'when it was asked for';
+COMMENT ON COLUMN sagaz_ha.conversions.progress IS 'percent of the index that is being made; null: the step has no measure';
+COMMENT ON COLUMN sagaz_ha.conversions.waiting_for IS 'session or standby that is waited for; null: none';
+COMMENT ON COLUMN sagaz_ha.conversions.longest_lock IS 'the longest time so far that a strong lock was held';
+COMMENT ON COLUMN sagaz_ha.conversions.tries IS 'how often the step has been tried in vain';
+COMMENT ON COLUMN sagaz_ha.conversions.next_try IS 'when the worker tries again; null: now';
+COMMENT ON COLUMN sagaz_ha.conversions.finish_by IS 'after this time the worker begins again with a later bound';
+COMMENT ON COLUMN sagaz_ha.conversions.error IS 'why the step failed; null: it has not';
 
 -- The empty partitioned table that a conversion has made beside this one.
 CREATE FUNCTION sagaz_ha._conversion_left(source regclass) RETURNS regclass
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT p.oid::regclass
     FROM pg_class AS c
     JOIN pg_class AS p ON p.relnamespace = c.relnamespace AND p.relowner = c.relowner AND p.relkind = 'p'
                       AND p.relname = sagaz_ha._conversion_name(c.relname, '_sagaz_ha')
    WHERE c.oid = source AND c.relkind = 'r'
-     AND EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.conname = 'sagaz_ha_bounds')
-$$;
+     AND EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.conname = 'sagaz_ha_bounds');
+END;
 COMMENT ON FUNCTION sagaz_ha._conversion_left(regclass) IS
   'internal: the partitioned table beside a table that is, or was, becoming partitioned';
 
 CREATE FUNCTION sagaz_ha._display_name(relation regclass, name text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT CASE WHEN c.relnamespace = (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'sagaz_ha')
            THEN quote_ident(name) ELSE format('%I.%I', c.relnamespace::regnamespace::name, name) END
-    FROM pg_class AS c WHERE c.oid = relation
-$$;
+    FROM pg_class AS c WHERE c.oid = relation;
+END;
 COMMENT ON FUNCTION sagaz_ha._display_name(regclass, text) IS
   'internal: a name in the schema of a relation, as people read it';
 
@@ -1555,12 +1569,12 @@ CREATE FUNCTION sagaz_ha._conversion_finishing(target regclass)
 RETURNS SETOF sagaz_ha._conversion_statement
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
   SELECT 'finishing', c.relowner, 'SHARE UPDATE EXCLUSIVE on ' || k.conrelid::regclass,
          format('ALTER TABLE %s VALIDATE CONSTRAINT %I', k.conrelid::regclass, k.conname), NULL
     FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
-   WHERE k.confrelid = target AND k.contype = 'f' AND k.conparentid = 0 AND NOT k.convalidated
-$$;
+   WHERE k.confrelid = target AND k.contype = 'f' AND k.conparentid = 0 AND NOT k.convalidated;
+END;
 COMMENT ON FUNCTION sagaz_ha._conversion_finishing(regclass) IS
   'internal: the statements that validate foreign keys to a table that was converted';
 
