@@ -132,7 +132,8 @@ bool
 conversion_find(Oid relid, Conversion *conversion)
 {
 	return load_one("SELECT " COLUMNS " FROM sagaz_ha.conversion AS c"
-					" WHERE (c.relation = $1 OR c.parent = $1)", relid, conversion);
+					" WHERE (c.relation = $1 OR c.parent = $1 OR EXISTS ("
+					"   SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.relation AND i.inhparent = $1))", relid, conversion);
 }
 
 /*

@@ -20,6 +20,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "shmem/shared.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -236,6 +237,7 @@ convert_begin(ConvertWish *wish)
 	obstacles = look(wish);
 	if (obstacles != NIL)
 		refuse(conversion, obstacles);
+	require_none(conversion->relation, conversion->table_name);
 	if (!shared_is_served(MyDatabaseId))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
