@@ -36,19 +36,19 @@ convert() {
   case $1 in
     baseline) sleep 15 ;;
     worker)
-      sql "$1" --command="SELECT sagaz_ha.partition_table('saga_outbox', 'created_at', '1 day', weaken_unique => true)"
+      sql "$1" --command="SELECT sagaz_ha.partition_table('saga_outbox', 'created_at', '1 day', weaken_unique => true)" || return
       wait_until "$most" is_true "$1" "SELECT NOT EXISTS (SELECT FROM sagaz_ha.conversion)"
       ;;
     pg_partman)
       sql "$1" <<<"BEGIN;
         LOCK TABLE saga_outbox;
-        ALTER TABLE saga_outbox RENAME TO saga_outbox_old;
-        CREATE TABLE saga_outbox (LIKE saga_outbox_old INCLUDING DEFAULTS) PARTITION BY RANGE (created_at);
+        ALTER TABLE saga_outbox RENAME TO saga_outbox_default;
+        CREATE TABLE saga_outbox (LIKE saga_outbox_default INCLUDING DEFAULTS) PARTITION BY RANGE (created_at);
         CREATE INDEX ON saga_outbox (event_id); CREATE INDEX ON saga_outbox (created_at) WHERE status = 'pending';
-        ALTER TABLE saga_outbox ATTACH PARTITION saga_outbox_old DEFAULT;
+        ALTER TABLE saga_outbox ATTACH PARTITION saga_outbox_default DEFAULT;
         COMMIT;
         CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman;
-        SELECT partman.create_parent('public.saga_outbox', 'created_at', $( (($(partman_major) >= 5)) || echo "'native',") '1 day', p_default_table := false);
+        SELECT partman.create_parent('public.saga_outbox', 'created_at', $( (($(partman_major) >= 5)) && echo "'1 day', p_default_table := false" || echo "'native', '1 day'"));
         UPDATE partman.part_config SET ignore_default_data = false;
         CALL partman.partition_data_proc('public.saga_outbox');"
       ;;

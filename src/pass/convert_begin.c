@@ -16,6 +16,7 @@
 #include "catalog/parent.h"
 #include "catalog/pg_type.h"
 #include "catalog/register.h"
+#include "commands/dbcommands.h"
 #include "ddl/convert_bound.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -238,7 +239,9 @@ convert_begin(ConvertWish *wish)
 	if (obstacles != NIL)
 		refuse(conversion, obstacles);
 	require_none(conversion->relation, conversion->table_name);
-	if (!shared_is_served(MyDatabaseId))
+	/* the launcher may have yet to find the database: it is told of the row */
+	if (shared_state == NULL || !sagaz_enabled ||
+		!settings_want_database(get_database_name(MyDatabaseId)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("there is no worker that could convert table \"%s\"", conversion->table_name),
