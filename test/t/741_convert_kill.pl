@@ -88,8 +88,9 @@ foreach my $point (@points)
 	$n++;
 	write_row() unless $point =~ /(checking|attaching|renaming):before/;
 	$kill->($pid);
-	write_row();
+	# the next worker may be there already, with its lock
 	let_go($node);
+	write_row();
 	converted($node, 'events', "$what at $point, and the next one ends it");
 	write_row();
 	is_complete("$what at $point: every row is there, and fired its trigger, once");
