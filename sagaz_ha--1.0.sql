@@ -32,7 +32,9 @@ CREATE TABLE sagaz_ha.partition_policy (
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
   drops_held_since timestamptz,
-  restored_at timestamptz
+  restored_at timestamptz,
+  -- no regprocedure: pg_upgrade refuses columns of that type
+  before_drop text
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -62,6 +64,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
   'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
+COMMENT ON COLUMN sagaz_ha.partition_policy.before_drop IS
+  'function that has to return true for a partition before it may go; null: none is asked';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_hold (
@@ -83,22 +87,26 @@ SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_hold', '');
 CREATE TABLE sagaz_ha.retirement (
   partition regclass PRIMARY KEY,
   parent regclass NOT NULL,
-  phase text NOT NULL CHECK (phase IN ('announced', 'fenced', 'detaching')),
+  phase text NOT NULL CHECK (phase IN ('announced', 'fenced', 'detaching', 'before_drop', 'agreed')),
   since timestamptz NOT NULL,
   detach_is_ours boolean NOT NULL,
-  waits_for text
+  waits_for text,
+  calls integer NOT NULL DEFAULT 0,
+  called_at timestamptz
 );
 COMMENT ON TABLE sagaz_ha.retirement IS
   'partitions that the worker is retiring; a row goes when that has ended';
 COMMENT ON COLUMN sagaz_ha.retirement.partition IS 'the partition';
 COMMENT ON COLUMN sagaz_ha.retirement.parent IS 'the partitioned table';
 COMMENT ON COLUMN sagaz_ha.retirement.phase IS
-  'announced; fenced: it takes no more writes; detaching: its rows are not visible through the table';
+  'announced; fenced: it takes no more writes; detaching: its rows are not visible through the table; before_drop: it is a table by itself, and waits for the policy''s function; agreed: that has returned true';
 COMMENT ON COLUMN sagaz_ha.retirement.since IS 'since when it is being retired, or has to wait';
 COMMENT ON COLUMN sagaz_ha.retirement.detach_is_ours IS
   'whether the worker has begun the detach; if another session has, the table is kept';
 COMMENT ON COLUMN sagaz_ha.retirement.waits_for IS
   'the session or standby that may still see the partition; null: none';
+COMMENT ON COLUMN sagaz_ha.retirement.calls IS 'how often the policy''s before_drop function was called';
+COMMENT ON COLUMN sagaz_ha.retirement.called_at IS 'when it was called last; null: not yet';
 
 CREATE TABLE sagaz_ha.problem (
   -- a publication FOR ALL TABLES needs a key
@@ -130,7 +138,7 @@ COMMENT ON COLUMN sagaz_ha.problem.action IS
   'KEEP: an expired partition stays; DEFER: a lock or a drain is waited for; ERROR';
 COMMENT ON COLUMN sagaz_ha.problem.sqlstate IS 'of the error; null for KEEP and DEFER';
 COMMENT ON COLUMN sagaz_ha.problem.details IS
-  'number of unfinished rows, what is waited for, or the error, as of the last report';
+  'why it is kept, what is waited for, or the error, as of the last report';
 COMMENT ON COLUMN sagaz_ha.problem.since IS 'since when';
 COMMENT ON COLUMN sagaz_ha.problem.times IS
   'how often an error, or an unavailable lock, has come in a row; 1 for what is only waited for';
@@ -196,7 +204,7 @@ COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition,
 COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
   'name of the partition; null for the table as a whole';
 COMMENT ON COLUMN sagaz_ha.partition_history.details IS
-  'bounds, number of unfinished rows, what is waited for, or the error';
+  'bounds, why it is kept, what is waited for, or the error';
 
 CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';
@@ -248,10 +256,11 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   tablespace name DEFAULT NULL,
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
-  auto_freeze boolean DEFAULT true
+  auto_freeze boolean DEFAULT true,
+  before_drop regprocedure DEFAULT NULL
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure) IS
   'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
@@ -1478,11 +1487,12 @@ CREATE FUNCTION sagaz_ha.partition_table(
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
   auto_freeze boolean DEFAULT true,
+  before_drop regprocedure DEFAULT NULL,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_partition_table';
-COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, boolean) IS
   'have a plain table, or a default partition with rows, partitioned in place by the worker, while it is written to';
 
 CREATE FUNCTION sagaz_ha.plan_partition_table(
@@ -1499,11 +1509,12 @@ CREATE FUNCTION sagaz_ha.plan_partition_table(
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
   auto_freeze boolean DEFAULT true,
+  before_drop regprocedure DEFAULT NULL,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS TABLE (step text, lock text, statement text, meaning text)
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_plan_partition_table';
-COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, boolean) IS
   'what partition_table() would run, with each lock; what changes in meaning; what is in the way. Nothing is done';
 
 CREATE FUNCTION sagaz_ha.cancel_partition_table(parent regclass) RETURNS void
@@ -1746,11 +1757,11 @@ COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, 
 COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
   'when maintenance made it; null for a partition that was not made by maintenance, or that was restored';
 COMMENT ON COLUMN @extschema@.partition_metadata.state IS
-  'current, future, past, expired, kept (expired, but with unfinished rows, or held), detaching or default';
+  'current, future, past, expired, kept (expired, but held, with unfinished rows, or needed), detaching or default';
 COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS
-  'size on disk with indexes and TOAST, in bytes';
+  'size on disk with indexes and TOAST, in bytes; null when Citus can''t be asked';
 COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS
-  'rows as of the last VACUUM or ANALYZE, or else as the statistics collector counted';
+  'rows as of the last VACUUM or ANALYZE, or else as the statistics collector counted; null if Citus distributes the table';
 COMMENT ON COLUMN @extschema@.partition_metadata.parent IS 'the managed table, as regclass';
 COMMENT ON COLUMN @extschema@.partition_metadata.partition IS 'the partition, as regclass';
 
@@ -1857,14 +1868,16 @@ BEGIN
          CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
          (count(*) FILTER (WHERE m.state = 'kept'))::text,
          coalesce(nullif(concat_ws('; ',
-             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
-               FILTER (WHERE m.state = 'kept' AND NOT m.held) || ': expired, but with unfinished rows',
+             string_agg(m.partition_name || ': expired, but kept: ' || m.details, '; '
+                        ORDER BY m.partition_start) FILTER (WHERE m.state = 'kept' AND NOT m.held),
              string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
                FILTER (WHERE m.state = 'kept' AND m.held) || ': expired, but held'), ''), 'none')
     FROM (SELECT p.table_name, p.partition_name, p.partition_start,
                  CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state,
                  EXISTS (SELECT FROM sagaz_ha.partition_hold AS h
-                          WHERE h.partition = p.partition) AS held
+                          WHERE h.partition = p.partition) AS held,
+                 (SELECT max(k.details) FROM sagaz_ha.problem AS k
+                   WHERE k.partition = p.partition AND k.action = 'KEEP') AS details
             FROM sagaz_ha.partitions(sizes => false) AS p) AS m GROUP BY m.table_name
   UNION ALL
   SELECT c.table_name, 'maintainable',
@@ -1913,6 +1926,46 @@ BEGIN
    WHERE k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
      AND sagaz_ha._conversion_left(c.oid) IS NOT NULL
      AND NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.relation = c.oid)
+  UNION ALL
+  SELECT c.table_name, 'before_drop',
+         CASE WHEN r.refused > 0 THEN 'warning' ELSE 'ok' END,
+         coalesce(r.waiting, 0)::text, coalesce(r.details, 'no partition waits for a function')
+    FROM coverage AS c
+    LEFT JOIN (SELECT r.parent, count(*) AS waiting, count(*) FILTER (WHERE r.calls > 0) AS refused,
+                      string_agg(format('%s: detached%s', r.name,
+                        CASE WHEN r.calls > 0 THEN format(
+                          '; the function was called %s times, last at %s, and hasn''t returned true', r.calls, r.called_at)
+                        ELSE '; the function is called next' END), '; ' ORDER BY r.since, r.name) AS details
+                 FROM (SELECT t.*, coalesce((SELECT min(p.partition_name) FROM sagaz_ha.problem AS p
+                                              WHERE p.partition = t.partition), t.partition::text) AS name
+                         FROM sagaz_ha.retirement AS t WHERE t.phase = 'before_drop') AS r
+                GROUP BY r.parent) AS r ON r.parent = c.parent
+  UNION ALL
+  SELECT c.table_name, 'publications',
+         CASE WHEN d.tables > 0 THEN 'warning' ELSE 'ok' END,
+         coalesce(d.tables, 0)::text,
+         coalesce(d.details || ': detached, and published all the same', 'no detached partition is published')
+    FROM coverage AS c
+    LEFT JOIN (SELECT s.parent, count(*) AS tables,
+                      string_agg(format('%s (%s)', s.partition, s.publications), ', ' ORDER BY s.partition) AS details
+                 FROM (SELECT t.parent, t.partition::text AS partition,
+                              string_agg(quote_ident(p.pubname)
+                                || CASE WHEN p.puballtables THEN ' FOR ALL TABLES' ELSE ' FOR TABLES IN SCHEMA' END,
+                                ', ' ORDER BY p.pubname) AS publications
+                         FROM sagaz_ha.partition_times AS t
+                         JOIN pg_class AS r ON r.oid = t.partition AND NOT r.relispartition
+                           AND r.relkind IN ('r', 'p') AND r.relpersistence = 'p'
+                         JOIN pg_publication AS p ON p.puballtables
+                           OR EXISTS (SELECT FROM pg_publication_namespace AS n
+                                       WHERE n.pnpubid = p.oid AND n.pnnspid = r.relnamespace)
+                        WHERE t.detached_at IS NOT NULL GROUP BY t.parent, t.partition) AS s
+                GROUP BY s.parent) AS d ON d.parent = c.parent
+  UNION ALL
+  SELECT NULL, 'retirement',
+         CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'ok' ELSE 'warning' END,
+         current_setting('sagaz_ha.retire'),
+         CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'expired partitions are retired'
+           ELSE 'sagaz_ha.retire is off: expired partitions stay, and partitions are made all the same' END
   UNION ALL
   SELECT NULL, 'standbys',
          CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,

@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -106,12 +107,38 @@ sagaz_may_create_in(Oid schema, Oid roleid)
 #endif
 }
 
+static inline bool
+sagaz_may_execute(Oid function, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, roleid, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, roleid, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
 /* A VACUUM of a worker may take longer than any transaction of a user. */
 static inline void
 sagaz_no_transaction_timeout(void)
 {
 #if PG_VERSION_NUM >= 170000
 	SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+#endif
+}
+
+/*
+ * Runs no event triggers, but those that are ALWAYS on, until the end of the GUC
+ * level. Before 17 they have no setting of their own.
+ */
+static inline void
+sagaz_no_event_triggers(void)
+{
+#if PG_VERSION_NUM >= 170000
+	(void) set_config_option("event_triggers", "off", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+#else
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 #endif
 }
 

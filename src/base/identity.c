@@ -28,6 +28,14 @@ identity_set_local(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* The same of a setting that only a superuser may change, whoever the caller is. */
+void
+identity_set_local_by_superuser(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /*
  * Runs as this role from now on, in a security-restricted operation and with
  * settings that no session can change.
@@ -58,23 +66,32 @@ identity_restore(const Identity *saved)
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
+/* The owner of a relation; InvalidOid if it is gone. */
+Oid
+identity_owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /* The role that may read and write the extension's own tables. */
 Oid
 identity_extension_owner(void)
 {
 	Oid			schema = get_namespace_oid(SAGAZ_SCHEMA, false);
-	Oid			table = get_relname_relid("partition_policy", schema);
-	HeapTuple	tuple;
-	Oid			owner;
+	Oid			owner = identity_owner_of(get_relname_relid("partition_policy", schema));
 
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	if (!HeapTupleIsValid(tuple))
+	if (!OidIsValid(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table \"sagaz_ha.partition_policy\" does not exist"),
 				 errhint("Run CREATE EXTENSION sagaz_ha in this database.")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
 	return owner;
 }
 

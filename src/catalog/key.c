@@ -151,6 +151,27 @@ key_display(const KeyKind *kind, const PlanBound *bound)
 					bound->upper == CAL_INFINITY ? "infinity" : kind->write(bound->upper));
 }
 
+static char *
+name_time(CalTime value)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (!cal_is_finite(value) || timestamp2tm(value, NULL, &tm, &fsec, NULL, NULL) != 0)
+		return value < 0 ? "begin" : "end";
+	if (tm.tm_hour == 0 && tm.tm_min == 0 && tm.tm_sec == 0)
+		return psprintf("%04d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday);
+	return psprintf("%04d%02d%02dt%02d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* "20250101_20250201": the bounds as a part of a name. */
+char *
+key_name(const PlanBound *bound)
+{
+	return psprintf("%s_%s", name_time(bound->lower), name_time(bound->upper));
+}
+
 /* An instant, for people. */
 char *
 key_display_time(TimestampTz t)

@@ -40,6 +40,7 @@ extern char *key_literal(const KeyKind *kind, CalTime value);
 extern char *key_for_values(const KeyKind *kind, const PlanBound *bound);
 extern char *key_for_values_of_range(const KeyKind *kind, const KeyRange *range);
 extern char *key_display(const KeyKind *kind, const PlanBound *bound);
+extern char *key_name(const PlanBound *bound);
 extern char *key_display_time(TimestampTz t);
 
 #endif							/* SAGAZ_CATALOG_KEY_H */

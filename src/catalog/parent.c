@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/citus.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
@@ -172,6 +173,7 @@ parent_read(Relation rel, ParentInfo *info, ParentProblem *problem)
 	info->owner = rel->rd_rel->relowner;
 	info->key_attnum = key->partattrs[0];
 	info->kind = key_kind_of(key->parttypid[0]);
+	info->distributed = citus_distributes(info->relid);
 
 	desc = RelationGetPartitionDesc(rel, false);
 	info->relids = (Oid *) palloc(sizeof(Oid) * (desc->nparts + 1));

@@ -18,6 +18,7 @@ typedef struct ParentInfo
 	Oid			owner;
 	AttrNumber	key_attnum;
 	const KeyKind *kind;
+	bool		distributed;	/* by Citus */
 	int			nparts;
 	Oid		   *relids;			/* sorted by bound, as ranges[] and bounds[] */
 	KeyRange   *ranges;

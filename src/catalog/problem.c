@@ -246,13 +246,13 @@ problem_try_now(Oid parent)
 	sql_end(&session);
 }
 
-/* When an error is tried again that has come so many times, by the server's clock. */
+/* When what came so many times, the last time at since, is tried again, by the server's clock. */
 TimestampTz
-problem_back_off(int times)
+problem_back_off(TimestampTz since, int times)
 {
 	int64		seconds = Min(MAX_BACK_OFF, INT64CONST(1) << Min(times - 1, 30));
 
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), seconds * 1000);
+	return TimestampTzPlusMilliseconds(since, seconds * 1000);
 }
 
 /* Whether it is too early to try again. A clock that was set back delays nothing. */

@@ -52,7 +52,7 @@ extern bool problem_save(const ProblemReport *report, ProblemFinder finder,
 						 bool same, TimestampTz now);
 extern void problem_remove(const Problem *problem, ProblemFinder finder);
 extern void problem_try_now(Oid parent);
-extern TimestampTz problem_back_off(int times);
+extern TimestampTz problem_back_off(TimestampTz since, int times);
 extern bool problem_backs_off(const Problem *problem);
 
 #endif							/* SAGAZ_CATALOG_PROBLEM_H */

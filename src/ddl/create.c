@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
 #include "commands/defrem.h"
@@ -127,6 +128,21 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 						 names_qualified(taken))));
 }
 
+/* What attaching a partition locks beside the parent, once no autovacuum has it. */
+static void
+lock_related(const ParentInfo *info)
+{
+	List	   *related = list_concat_unique_oid(parent_referenced_tables(info->relid),
+											 parent_referencing_tables(info->relid));
+
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
+	locks_end_vacuums(related, false);
+	if (OidIsValid(info->default_relid))
+		locks_take_at_once(info->default_relid, AccessExclusiveLock);
+	locks_take_all_at_once(related, ShareRowExclusiveLock);
+}
+
 /* Makes and attaches the new partition. The parent is locked. */
 static Oid
 create_attached(const ParentInfo *info, const PlanBound *bound,
@@ -139,11 +155,10 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 
 	Assert(sagaz_has_lock(info->relid, ShareUpdateExclusiveLock));
 	identity_assume(&saved, info->owner);
+	if (info->distributed)
+		citus_prepare_nodes();
 	require_place(info, schema, name);
-	if (OidIsValid(info->default_relid))
-		locks_take_at_once(info->default_relid, AccessExclusiveLock);
-	locks_take_all_at_once(parent_referenced_tables(info->relid), ShareRowExclusiveLock);
-	locks_take_all_at_once(parent_referencing_tables(info->relid), ShareRowExclusiveLock);
+	lock_related(info);
 
 	sql_run(statement);
 	created = get_relname_relid(name, schema);

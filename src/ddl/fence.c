@@ -24,6 +24,7 @@
 #include "catalog/pg_trigger.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "ddl/locks.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
@@ -44,11 +45,12 @@ depend_on_extension(Oid trigger)
 	recordDependencyOn(&object, &extension, DEPENDENCY_AUTO_EXTENSION);
 }
 
-/* Waits for no writer longer than sagaz_ha.lock_timeout. */
+/* Waits for no writer longer than sagaz_ha.lock_timeout, and for no autovacuum then. */
 static void
-begin_as_owner(SqlSession *session, Oid owner)
+begin_as_owner(SqlSession *session, Oid owner, Oid partition)
 {
 	sql_begin(session, owner);
+	locks_end_vacuums_of_partition(partition, true);
 	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 }
 
@@ -59,7 +61,7 @@ fence_raise(Oid owner, Oid partition)
 	char	   *name = names_qualified(partition);
 	SqlSession	session;
 
-	begin_as_owner(&session, owner);
+	begin_as_owner(&session, owner, partition);
 	if (!OidIsValid(get_trigger_oid(partition, FENCE, true)))
 	{
 		sql_run(psprintf("CREATE TRIGGER " FENCE " BEFORE INSERT OR UPDATE ON %s"
@@ -115,7 +117,7 @@ fence_lower(Oid partition)
 	owner = rel->rd_rel->relowner;
 	/* ALTER TABLE refuses a table that this session has open */
 	relation_close(rel, NoLock);
-	begin_as_owner(&session, owner);
+	begin_as_owner(&session, owner, partition);
 	sql_run(psprintf("ALTER TABLE %s DISABLE TRIGGER " FENCE, names_qualified(partition)));
 	sql_end(&session);
 }

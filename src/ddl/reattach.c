@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
 #include "ddl/bounds_check.h"
@@ -27,9 +28,12 @@ prepare(Oid partition, Oid parent, ParentInfo *info, PlanBound *bound)
 {
 	Relation	rel = locks_open_parent(parent, ShareUpdateExclusiveLock);
 
+	parent_require(rel, info);
+	locks_end_vacuums_of_partition(partition, false);
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
 	/* readers and writers would wait behind us for these */
 	locks_take_at_once(partition, AccessExclusiveLock);
-	parent_require(rel, info);
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);
 	table_close(rel, NoLock);
@@ -55,6 +59,8 @@ reattach_partition(Oid partition, Oid parent)
 	sql_begin(&session, GetUserId());
 	prepare(partition, parent, &info, &bound);
 	identity_assume(&caller, info.owner);
+	if (info.distributed)
+		citus_prepare_nodes();
 	if (get_rel_namespace(partition) != schema)
 		sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", names_qualified(partition),
 						 quote_identifier(get_namespace_name(schema))));

@@ -12,16 +12,20 @@
 #include "base/attempt.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/hold.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
 #include "catalog/pg_class.h"
 #include "catalog/retirement.h"
 #include "catalog/times.h"
+#include "ddl/archive.h"
 #include "ddl/bounds_check.h"
+#include "ddl/dependents.h"
 #include "ddl/drain.h"
 #include "ddl/fence.h"
 #include "ddl/locks.h"
+#include "ddl/publications.h"
 #include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -32,30 +36,93 @@
 /* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
 #define FINALIZE_LOCK_TIMEOUT	"50"
 
-/* Takes all that retiring this partition needs, or fails at once. */
+/* Whether the partition is a table by itself for a while, or for good. */
+static bool
+stays_a_table(const Policy *policy)
+{
+	return policy->action != RETENTION_DROP || policy->before_drop != NULL;
+}
+
+/*
+ * Ends the autovacuums of all that retiring a partition at once locks, before the
+ * first lock that a reader or writer could notice.
+ */
 static void
-lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
-					List *referencing)
+end_vacuums(const Policy *policy, const ParentInfo *info, Oid partition)
+{
+	List	   *referencing = parent_referencing_tables(info->relid);
+
+	locks_end_vacuums_of_partition(partition, false);
+	if (OidIsValid(info->default_relid))
+		locks_end_vacuums(list_make1_oid(info->default_relid), false);
+	locks_end_vacuums(referencing, false);
+	if (stays_a_table(policy) || referencing != NIL)
+		locks_end_vacuums(parent_referenced_tables(info->relid), false);
+}
+
+/* Takes the partition for its retirement, or fails at once. */
+static void
+lock_partition(const ParentInfo *info, Oid partition)
+{
+	locks_take_partition_at_once(partition);
+	/* its other nodes take writes as well, and lock it only if they are told */
+	if (info->distributed)
+	{
+		citus_prepare_nodes();
+		sql_run(psprintf("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT",
+						 names_qualified(partition)));
+	}
+}
+
+/* Takes what retiring a partition needs beside itself, or fails at once. */
+static void
+lock_for_retirement(const Policy *policy, const ParentInfo *info, List *referencing)
 {
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);
 	locks_take_all_at_once(referencing, AccessExclusiveLock);
-	if (policy->action != RETENTION_DROP || referencing != NIL)
+	if (stays_a_table(policy) || referencing != NIL)
 		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
-	locks_take_partition_at_once(partition);
+}
+
+static char *
+hold_details(Oid partition)
+{
+	char	   *held = hold_reason(partition);
+
+	return held == NULL ? NULL : psprintf("held: %s", held);
+}
+
+static char *
+rows_details(const Policy *policy, Oid owner, Oid partition)
+{
+	int64		unfinished = unfinished_count(policy, owner, partition);
+
+	return unfinished > 0 ? unfinished_details(unfinished) : NULL;
 }
 
 /* Why a partition has to stay, in the caller's memory; NULL: it may go. */
 char *
 retire_kept_reason(const Policy *policy, Oid owner, Oid partition)
 {
-	char	   *held = hold_reason(partition);
-	int64		unfinished;
+	char	   *reason = hold_details(partition);
 
-	if (held != NULL)
-		return psprintf("held: %s", held);
-	unfinished = unfinished_count(policy, owner, partition);
-	return unfinished > 0 ? unfinished_details(unfinished) : NULL;
+	/* what another owner's rows are, this one may not even be allowed to see */
+	if (reason == NULL)
+		reason = dependents_reason(policy, owner, partition);
+	return reason != NULL ? reason : rows_details(policy, owner, partition);
+}
+
+/*
+ * The same of one that is detached: what hinders its end and has come since is an
+ * error, with which it is attached again.
+ */
+static char *
+kept_reason_of_detached(const Policy *policy, Oid owner, Oid partition)
+{
+	char	   *reason = hold_details(partition);
+
+	return reason != NULL ? reason : rows_details(policy, owner, partition);
 }
 
 /* A partition may be a foreign table, which has statements of its own. */
@@ -78,20 +145,68 @@ comment_detached(Oid parent, const char *bounds, const char *keyword,
 												 key_display_time(now)))));
 }
 
+/* A table that is no partition any more says what it was, and isn't published as one. */
+static void
+make_standalone(const Policy *policy, Oid partition, const char *bounds, const char *keyword,
+				const char *qualified, TimestampTz now)
+{
+	comment_detached(policy->parent, bounds, keyword, qualified, now);
+	publications_leave(partition);
+	times_note_detach(policy->parent, partition, now);
+}
+
+/* Whether the policy's function has still to agree that the partition goes. */
+static bool
+has_to_agree(const Policy *policy, Oid partition)
+{
+	Retirement	retirement;
+
+	return policy->before_drop != NULL &&
+		!(retirement_find(partition, &retirement) && retirement.phase == RETIREMENT_AGREED);
+}
+
+/*
+ * Leaves a partition that is detached already to the policy's function. It takes no
+ * writes from now on, which the function might not see.
+ */
+static void
+hand_over(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
+		  MemoryContext context, RetireResult *result)
+{
+	make_standalone(policy, partition, bounds, table_keyword(partition),
+					names_qualified(partition), now);
+	/* Citus refuses triggers */
+	if (!citus_distributes(partition))
+		fence_raise(GetUserId(), partition);
+	retirement_note_before_drop(policy->parent, partition, now);
+	result->outcome = RETIRE_HAS_TO_AGREE;
+	result->details = MemoryContextStrdup(context, psprintf("waiting for before_drop function %s",
+															policy->before_drop));
+}
+
 /*
  * Ends a partition that is detached already, as the policy wants. As the table's
  * owner. The result's texts are in the given context.
  */
 static void
-end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
-			 MemoryContext context, RetireResult *result)
+end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const PlanBound *bound,
+			 TimestampTz now, MemoryContext context, RetireResult *result)
 {
+	const char *bounds = bound ? key_display(kind, bound) : NULL;
 	const char *keyword = table_keyword(partition);
 	char	   *qualified = names_qualified(partition);
 	char	   *archive = policy_archive_schema(policy);
+	char	   *name = get_rel_name(partition);
+	char	   *new_name;
+	bool		renamed;
 	MemoryContext old;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
+	if (has_to_agree(policy, partition))
+	{
+		hand_over(policy, partition, bounds, now, context, result);
+		return;
+	}
 	retirement_end(partition);
 	if (policy->action == RETENTION_DROP)
 	{
@@ -100,17 +215,25 @@ end_detached(const Policy *policy, Oid partition, const char *bounds, TimestampT
 	}
 	else
 	{
-		comment_detached(policy->parent, bounds, keyword, qualified, now);
+		/* else that was done when it was left to the function */
+		if (policy->before_drop == NULL)
+			make_standalone(policy, partition, bounds, keyword, qualified, now);
+		else if (policy->unfinished_when == NULL)
+			fence_lower(partition);
 		if (policy->action == RETENTION_ARCHIVE)
-			sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", qualified, quote_identifier(archive)));
-		times_note_detach(policy->parent, partition, now);
+			archive_move(partition, archive, bound ? key_name(bound) : "archived");
 		result->outcome = RETIRE_DETACHED;
 	}
+	/* NULL when it is dropped */
+	new_name = get_rel_name(partition);
+	renamed = new_name != NULL && strcmp(name, new_name) != 0;
 	old = MemoryContextSwitchTo(context);
-	result->details = psprintf("%s%s%s%s", bounds ? "rows from " : "expired rows",
+	result->details = psprintf("%s%s%s%s%s%s", bounds ? "rows from " : "expired rows",
 							   bounds ? bounds : "",
 							   archive ? ", moved to schema " : "",
-							   archive ? quote_identifier(archive) : "");
+							   archive ? quote_identifier(archive) : "",
+							   renamed ? " as " : "",
+							   renamed ? quote_identifier(new_name) : "");
 	MemoryContextSwitchTo(old);
 }
 
@@ -131,13 +254,13 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 
 	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
-	if (policy->action != RETENTION_DROP)
+	if (stays_a_table(policy))
 		bounds_check_remember(partition, parent_key_name(info), info->kind, bound);
 	/* a foreign key depends on the partition as long as it is attached */
-	if (policy->action != RETENTION_DROP || referencing != NIL)
+	if (stays_a_table(policy) || referencing != NIL)
 		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
 						 names_qualified(info->relid), names_qualified(partition)));
-	end_detached(policy, partition, key_display(info->kind, bound), now, context, result);
+	end_detached(policy, info->kind, partition, bound, now, context, result);
 }
 
 /* Retires a partition in one transaction, if every lock is available. */
@@ -151,6 +274,8 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, GetUserId());
+	parent_require_by_oid(policy->parent, AccessShareLock, &info);
+	end_vacuums(policy, &info, partition);
 	locks_take_at_once(policy->parent, AccessExclusiveLock);
 	parent_require_by_oid(policy->parent, NoLock, &info);
 	index = parent_find(&info, partition);
@@ -160,12 +285,20 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 		char	   *reason;
 
 		identity_assume(&caller, info.owner);
-		lock_for_retirement(policy, &info, partition, referencing);
+
+		/*
+		 * the owner's condition can take long: not with a lock on another
+		 * table
+		 */
+		lock_partition(&info, partition);
 		reason = retire_kept_reason(policy, info.owner, partition);
 		if (reason != NULL)
 			keep(reason, session.caller, result);
 		else
+		{
+			lock_for_retirement(policy, &info, referencing);
 			detach_and_end(policy, &info, index, referencing, now, session.caller, result);
+		}
 		identity_restore(&caller);
 	}
 	sql_end(&session);
@@ -177,14 +310,36 @@ run_step(void *arg)
 	sql_run((const char *) arg);
 }
 
+typedef struct FinalizeStatement
+{
+	const char *sql;
+	TransactionId oldest_call;
+} FinalizeStatement;
+
+/*
+ * FINALIZE waits for older snapshots. Whose they are was looked at; those of
+ * before_drop functions last, and are left out: what they have no lock on goes as
+ * it does with a plain DETACH.
+ */
+static void
+finalize_step(void *arg)
+{
+	FinalizeStatement *statement = (FinalizeStatement *) arg;
+
+	if (TransactionIdIsValid(statement->oldest_call))
+		sql_run_before(statement->sql, statement->oldest_call);
+	else
+		sql_run(statement->sql);
+}
+
 /*
  * Runs what fails if a table and its partition aren't alike: one whose detach is
  * pending isn't altered with its table. Returns that error, undone, or NULL.
  */
 static ErrorData *
-run_unless_different(char *sql)
+run_unless_different(AttemptStep step, void *arg)
 {
-	ErrorData  *error = attempt_in_subtransaction_untimed(run_step, sql);
+	ErrorData  *error = attempt_in_subtransaction_untimed(step, arg);
 
 	/* the server calls it internal that a constraint isn't there */
 	if (error != NULL && error->sqlerrcode != ERRCODE_DATATYPE_MISMATCH &&
@@ -194,19 +349,25 @@ run_unless_different(char *sql)
 }
 
 static ErrorData *
-finalize(const ParentInfo *info, Oid partition)
+finalize(const ParentInfo *info, Oid partition, TransactionId oldest_call)
 {
+	FinalizeStatement statement = {
+		psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
+				 names_qualified(info->relid), names_qualified(partition)),
+		oldest_call
+	};
+
 	/* it also waits for snapshots that do see the detach, and these may last */
 	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
-	return run_unless_different(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
-										 names_qualified(info->relid), names_qualified(partition)));
+	return run_unless_different(finalize_step, &statement);
 }
 
 static ErrorData *
 attach_again(const ParentInfo *info, Oid partition)
 {
 	ErrorData  *different =
-		run_unless_different(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
+		run_unless_different(run_step,
+							 psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
 									  names_qualified(info->relid), names_qualified(partition),
 									  key_for_values_of_range(info->kind, &info->pending_range)));
 
@@ -222,7 +383,7 @@ attach_again(const ParentInfo *info, Oid partition)
 static bool
 may_drop_pending(const Policy *policy, const ParentInfo *info)
 {
-	return policy->action == RETENTION_DROP && !drain_is_followed() &&
+	return !stays_a_table(policy) && !drain_is_followed() &&
 		ConditionalLockRelationOid(info->relid, AccessExclusiveLock) &&
 		(!OidIsValid(info->default_relid) ||
 		 ConditionalLockRelationOid(info->default_relid, AccessExclusiveLock));
@@ -245,16 +406,17 @@ stop_as_different(Oid partition, const ErrorData *different)
  * attached again or finalized, because the table was changed, is an error.
  */
 static void
-finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, TimestampTz now,
-				 MemoryContext context, RetireResult *result)
+finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours,
+				 TransactionId oldest_call, TimestampTz now, MemoryContext context,
+				 RetireResult *result)
 {
 	Oid			partition = info->pending_relid;
 	ErrorData  *different;
 	char	   *reason;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
-	different = finalize(info, partition);
-	reason = ours ? retire_kept_reason(policy, info->owner, partition) : NULL;
+	different = finalize(info, partition, oldest_call);
+	reason = ours ? kept_reason_of_detached(policy, info->owner, partition) : NULL;
 	if (different == NULL && reason != NULL)
 		different = attach_again(info, partition);
 	else if (ours && reason == NULL && different != NULL && may_drop_pending(policy, info))
@@ -268,8 +430,7 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, Timest
 		retirement_end(partition);
 	}
 	else if (ours)
-		end_detached(policy, partition, key_display(info->kind, &info->pending_bound),
-					 now, context, result);
+		end_detached(policy, info->kind, partition, &info->pending_bound, now, context, result);
 	else
 	{
 		result->outcome = RETIRE_DETACHED;
@@ -308,11 +469,58 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
 		}
 		else
 		{
+			/* the table's owner may not see it */
+			TransactionId oldest_call = drain_oldest_call();
+
+			locks_end_vacuums_of_partition(partition, true);
 			locks_take_partition_at_once(partition);
 			identity_assume(&caller, info.owner);
-			finalize_and_end(policy, &info, ours, now, session.caller, result);
+			finalize_and_end(policy, &info, ours, oldest_call, now, session.caller, result);
 			identity_restore(&caller);
 		}
+	}
+	sql_end(&session);
+}
+
+/*
+ * Attaches a partition again whose detach is pending and can't be finished. Event
+ * triggers can be left out, because what one refuses must not keep rows invisible
+ * that it was not asked about.
+ */
+void
+retire_take_back(const Policy *policy, Oid partition, TimestampTz since, TimestampTz now,
+				 bool event_triggers)
+{
+	SqlSession	session;
+	Identity	caller;
+	ParentInfo	info;
+	DrainBlocker blocker;
+	ErrorData  *different;
+	TransactionId oldest_call;
+
+	sql_begin(&session, GetUserId());
+	table_close(locks_open_parent(policy->parent, ShareUpdateExclusiveLock), NoLock);
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	if (info.pending_relid == partition)
+	{
+		drain_find_blocker(partition, since, now, &blocker);
+		if (blocker.name != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("waiting for %s", blocker.details)));
+		locks_end_vacuums_of_partition(partition, true);
+		locks_take_partition_at_once(partition);
+		oldest_call = drain_oldest_call();
+		identity_assume(&caller, info.owner);
+		if (!event_triggers)
+			sagaz_no_event_triggers();
+		different = finalize(&info, partition, oldest_call);
+		if (different == NULL)
+			different = attach_again(&info, partition);
+		if (different != NULL)
+			stop_as_different(partition, different);
+		retirement_end(partition);
+		identity_restore(&caller);
 	}
 	sql_end(&session);
 }
@@ -323,19 +531,23 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
  * looked for all the same.
  */
 void
-retire_detached(const Policy *policy, Oid owner, Oid partition, TimestampTz now,
+retire_detached(const Policy *policy, const ParentInfo *info, Oid partition, TimestampTz now,
 				RetireResult *result)
 {
 	SqlSession	session;
+	PlanBound	bound;
 	char	   *reason;
 
 	result->outcome = RETIRE_GONE;
-	sql_begin(&session, owner);
+	sql_begin(&session, info->owner);
+	locks_end_vacuums_of_partition(partition, true);
 	locks_take_partition_at_once(partition);
-	reason = retire_kept_reason(policy, owner, partition);
+	reason = kept_reason_of_detached(policy, info->owner, partition);
 	if (reason != NULL)
 		keep(reason, session.caller, result);
 	else
-		end_detached(policy, partition, NULL, now, session.caller, result);
+		end_detached(policy, info->kind, partition,
+					 bounds_check_find(partition, parent_key_name(info), info->kind, &bound) ? &bound : NULL,
+					 now, session.caller, result);
 	sql_end(&session);
 }

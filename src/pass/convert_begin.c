@@ -278,7 +278,8 @@ manage_statement(const ConvertWish *wish)
 		" ', unfinished_when => ' || quote_literal($6), ', time_zone => ', quote_literal($7),"
 		" ', archive_schema => ' || quote_literal(quote_ident($8)), ', tablespace => ' || quote_literal($9),"
 		" ', storage_parameters => ' || quote_literal($10),"
-		" ', auto_analyze => ', $11::text, ', auto_freeze => ', $12::text, ')')";
+		" ', auto_analyze => ', $11::text, ', auto_freeze => ', $12::text,"
+		" ', before_drop => ' || quote_literal($13), ')')";
 	const Policy *policy = &wish->policy;
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -304,6 +305,7 @@ manage_statement(const ConvertWish *wish)
 					PointerGetDatum(construct_array(options, n, TEXTOID, -1, false, TYPALIGN_INT)), n == 0);
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_analyze));
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_freeze));
+	sql_arg_text(&args, policy->before_drop);
 	(void) sql_execute(query, &args);
 	sql = MemoryContextStrdup(session.caller, sql_text(0, 1));
 	sql_end(&session);

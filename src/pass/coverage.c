@@ -12,6 +12,7 @@
 #include "base/attempt.h"
 #include "base/compat.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/names.h"
 #include "catalog/pg_class.h"
 #include "catalog/register.h"
@@ -67,15 +68,19 @@ typedef struct Listing
 } Listing;
 
 static void
-list_partition(const Listing *listing, PartitionStats *stats, Oid relid, const char *state)
+list_partition(const Listing *listing, const ParentInfo *info, PartitionStats *stats,
+			   Oid relid, const char *state)
 {
 	stats->relid = relid;
 	stats->name = names_display(relid);
 	stats->state = state;
 	if (stats->name == NULL)
 		return;
-	stats->total_bytes = listing->sizes ? total_bytes(relid) : -1;
-	stats->estimated_rows = estimate_rows(relid);
+	stats->total_bytes = -1;
+	if (listing->sizes)
+		stats->total_bytes = info->distributed ? citus_total_bytes(relid, info->owner) : total_bytes(relid);
+	/* of a distributed table this server has neither rows nor statistics */
+	stats->estimated_rows = info->distributed ? -1 : estimate_rows(relid);
 	listing->emit(stats, listing->arg);
 }
 
@@ -105,19 +110,20 @@ list_table(const Listing *listing, const Policy *policy, const ParentInfo *info)
 	{
 		stats.start = policy_instant(policy, info->kind, info->bounds[i].lower);
 		stats.end = policy_instant(policy, info->kind, info->bounds[i].upper);
-		list_partition(listing, &stats, info->relids[i], state_of(&info->bounds[i], now, cutoff));
+		list_partition(listing, info, &stats, info->relids[i],
+					   state_of(&info->bounds[i], now, cutoff));
 	}
 	if (OidIsValid(info->pending_relid))
 	{
 		stats.start = policy_instant(policy, info->kind, info->pending_bound.lower);
 		stats.end = policy_instant(policy, info->kind, info->pending_bound.upper);
-		list_partition(listing, &stats, info->pending_relid, "detaching");
+		list_partition(listing, info, &stats, info->pending_relid, "detaching");
 	}
 	if (OidIsValid(info->default_relid))
 	{
 		stats.start = DT_NOBEGIN;
 		stats.end = DT_NOEND;
-		list_partition(listing, &stats, info->default_relid, "default");
+		list_partition(listing, info, &stats, info->default_relid, "default");
 	}
 }
 
@@ -171,7 +177,7 @@ waits_for(Oid partition, TimestampTz now)
 		return NULL;
 	sql_begin(&session, GetUserId());
 	drain_find_blocker(partition, now, now, &blocker);
-	whom = blocker.details ? blocker.details : locks_holders(partition);
+	whom = blocker.details ? blocker.details : locks_holders(partition, false);
 	if (whom != NULL)
 		whom = MemoryContextStrdup(session.caller, whom);
 	sql_end(&session);

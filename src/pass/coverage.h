@@ -19,7 +19,7 @@ typedef struct PartitionStats
 	TimestampTz end;
 	const char *state;			/* current, future, past, expired, detaching,
 								 * default */
-	int64		total_bytes;	/* -1: not asked for */
+	int64		total_bytes;	/* -1: not asked for, or unknown */
 	int64		estimated_rows; /* -1: unknown */
 } PartitionStats;
 

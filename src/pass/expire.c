@@ -7,6 +7,8 @@
  */
 #include "pass/expire.h"
 
+#include "base/settings.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "catalog/register.h"
 #include "catalog/retirement.h"
@@ -22,6 +24,8 @@
 #define HELD_END		"; sagaz_ha.resume_drops() lets them go on"
 #define HELD_CLOCK		HELD "no partition was there for the current time, so the clock may be wrong, or maintenance was off for long" HELD_END
 #define HELD_RESTORED	HELD "the server was started from a backup, which may be for the rows that have expired" HELD_END
+
+#define RETIRE_OFF		"expired partitions stay, because sagaz_ha.retire is off"
 
 typedef struct StayStep
 {
@@ -51,6 +55,7 @@ static void
 stay_step(void *arg)
 {
 	StayStep   *step = (StayStep *) arg;
+	const Policy *policy = step->table->policy;
 	Subject		subject;
 
 	step->name = names_display(step->partition);
@@ -60,7 +65,10 @@ stay_step(void *arg)
 	step->backs_off = report_backs_off(step->pass, &subject);
 	if (step->backs_off)
 		return;
-	step->reason = retire_kept_reason(step->table->policy, step->table->info.owner, step->partition);
+	/* one that can't be called would have it detached, and not let go */
+	if (policy->before_drop != NULL)
+		(void) hook_require(policy->before_drop, step->table->info.owner);
+	step->reason = retire_kept_reason(policy, step->table->info.owner, step->partition);
 	if (step->reason == NULL)
 		return;
 	let_write(step->pass, step->partition);
@@ -75,6 +83,16 @@ let_write_step(void *arg)
 	let_write(step->pass, step->partition);
 }
 
+/* Has a partition that isn't retired now take writes; or else the next pass has it. */
+void
+expire_take_writes(Pass *pass, Oid partition)
+{
+	StayStep	step = {pass, NULL, partition};
+
+	if (pass->background && pass->attempt(let_write_step, &step) != NULL)
+		pass->deferred = true;
+}
+
 /* Whether the partition has to stay, or can't be looked at; it's reported. */
 bool
 expire_stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired)
@@ -87,9 +105,7 @@ expire_stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired
 		Subject		subject = report_partition(table, expired->relid, step.name);
 
 		report_failure(pass, &subject, error);
-		/* if that fails too, the next pass comes here again */
-		if (pass->background && pass->attempt(let_write_step, &step) != NULL)
-			pass->deferred = true;
+		expire_take_writes(pass, expired->relid);
 	}
 	return error != NULL || step.name == NULL || step.backs_off || step.reason != NULL;
 }
@@ -108,6 +124,9 @@ expire_report(Pass *pass, const Subject *subject, const RetireResult *result)
 			break;
 		case RETIRE_KEPT:
 			report_keep(pass, subject, result->details);
+			break;
+		case RETIRE_HAS_TO_AGREE:
+			report_announced(pass, subject, result->details);
 			break;
 		case RETIRE_GONE:
 		case RETIRE_WAITS:
@@ -194,6 +213,14 @@ expire_foreground(Pass *pass, TablePlan *table)
 		report_leave_expired(pass, table);
 		return;
 	}
+	if (table->expired != NIL && table->policy->before_drop != NULL)
+	{
+		report_defer(pass, &subject, shared_is_served(MyDatabaseId) ?
+					 "drops are left to the worker, which calls before_drop" :
+					 "drops need the background worker, which calls before_drop: add sagaz_ha to shared_preload_libraries");
+		report_leave_expired(pass, table);
+		return;
+	}
 	foreach(cell, table->expired)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -222,6 +249,8 @@ hold_back_step(void *arg)
 		policy->drops_held_back = register_hold_back_drops(policy, now);
 	if (policy->drops_held_back && step->table->expired != NIL)
 		report_defer(step->pass, &subject, policy->restored ? HELD_RESTORED : HELD_CLOCK);
+	else if (!sagaz_retire && step->table->expired != NIL)
+		report_defer(step->pass, &subject, RETIRE_OFF);
 }
 
 /*
@@ -242,5 +271,35 @@ expire_drops_are_held_back(Pass *pass, const TablePlan *table)
 	error = pass->attempt(hold_back_step, &step);
 	if (error != NULL)
 		report_failure(pass, &subject, error);
-	return error != NULL || table->policy->drops_held_back;
+	return error != NULL || table->policy->drops_held_back || !sagaz_retire;
+}
+
+typedef struct MayGoStep
+{
+	const TablePlan *table;
+	bool		may_go;
+} MayGoStep;
+
+/* A table that was maintained and isn't covered is looked at by a creating pass first. */
+static void
+may_go_step(void *arg)
+{
+	MayGoStep  *step = (MayGoStep *) arg;
+	Oid			parent = step->table->policy->parent;
+	List	   *policies = policy_load(parent);
+
+	step->may_go = policies != NIL && !((Policy *) linitial(policies))->drops_held_back &&
+		(step->table->covered || !times_any_created(parent));
+}
+
+/* Whether the worker that retires may do so with this table, as of after its plan. */
+bool
+expire_may_go_on(Pass *pass, TablePlan *table)
+{
+	MayGoStep	step = {table};
+
+	if (sagaz_retire && pass->attempt(may_go_step, &step) != NULL)
+		pass->deferred = true;
+	table->policy->drops_held_back = !step.may_go;
+	return step.may_go;
 }

@@ -8,12 +8,15 @@
  */
 #include "pass/leftovers.h"
 
+#include "base/settings.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "ddl/fence.h"
+#include "ddl/reattach.h"
 #include "miscadmin.h"
 #include "pass/expire.h"
 #include "pass/report.h"
+#include "shmem/progress.h"
 #include "utils/lsyscache.h"
 
 typedef struct LeftoversStep
@@ -33,6 +36,7 @@ typedef struct LeftoverStep
 	const Retirement *retirement;
 	char	   *table_name;		/* NULL: the table is gone */
 	char	   *name;
+	bool		standalone;		/* our own detach was finished */
 } LeftoverStep;
 
 /* The partition stays. */
@@ -50,7 +54,7 @@ give_up(const LeftoverStep *step, Action action, const char *details)
 
 /* It is a table by itself: ours to end, or another session's. */
 static void
-end_standalone(const LeftoverStep *step, const Policy *policy, const ParentInfo *info)
+end_standalone(LeftoverStep *step, const Policy *policy, const ParentInfo *info)
 {
 	const Retirement *retirement = step->retirement;
 	Subject		subject = {retirement->parent, step->table_name, retirement->partition, step->name};
@@ -61,13 +65,23 @@ end_standalone(const LeftoverStep *step, const Policy *policy, const ParentInfo 
 		give_up(step, ACTION_DETACH, "somebody else detached it: it's left alone");
 		return;
 	}
-	retire_detached(policy, info->owner, retirement->partition, step->pass->now, &result);
+	step->standalone = true;
+	retire_detached(policy, info, retirement->partition, step->pass->now, &result);
 	expire_report(step->pass, &subject, &result);
+	stop_point("end:before_commit");
 	if (result.outcome == RETIRE_KEPT)
 	{
 		fence_lower(retirement->partition);
 		retirement_end(retirement->partition);
 	}
+}
+
+/* Whether it is the policy's function that has to be called, which is another step. */
+static bool
+waits_for_function(const Retirement *retirement, const Policy *policy)
+{
+	return retirement->phase == RETIREMENT_BEFORE_DROP && policy->before_drop != NULL &&
+		!get_rel_relispartition(retirement->partition);
 }
 
 static void
@@ -92,6 +106,12 @@ leftover_step(void *arg)
 	subject.partition_name = step->name;
 	if (step->table_name != NULL && report_backs_off(step->pass, &subject))
 		return;
+	if (step->table_name != NULL && policies != NIL &&
+		waits_for_function(retirement, (Policy *) linitial(policies)))
+	{
+		report_leave(step->pass, &subject);
+		return;
+	}
 	if (policies == NIL)
 	{
 		give_up(step, ACTION_KEEP, "its table is not managed any more");
@@ -101,7 +121,7 @@ leftover_step(void *arg)
 	table = table_plan_make(policy, step->pass->now);
 	if (table == NULL || table->info.pending_relid == partition)
 		return;
-	if (policy->drops_held_back)
+	if (policy->drops_held_back || !sagaz_retire)
 	{
 		if (parent_find(&table->info, partition) >= 0)
 			fence_lower(partition);
@@ -109,9 +129,34 @@ leftover_step(void *arg)
 	}
 	if (parent_find(&table->info, partition) < 0)
 		end_standalone(step, policy, &table->info);
+	/* attached again by hand */
+	else if (retirement->phase >= RETIREMENT_BEFORE_DROP)
+		give_up(step, ACTION_KEEP, "attached again");
 	/* attached: fine as long as it is still expired */
 	else if (!table_plan_expires(table, partition))
 		give_up(step, ACTION_KEEP, "not expired any more");
+}
+
+/* The partition that it was: its rows must not stay invisible. */
+static void
+bring_back_step(void *arg)
+{
+	const Retirement *retirement = ((LeftoverStep *) arg)->retirement;
+
+	(void) reattach_partition(retirement->partition, retirement->parent);
+	retirement_end(retirement->partition);
+}
+
+/* What failed is reported; if it can't be brought back either, it is tried again as it is. */
+static void
+fail(LeftoverStep *step, const ErrorData *error)
+{
+	const Retirement *retirement = step->retirement;
+	Subject		subject = {retirement->parent, step->table_name, retirement->partition, step->name};
+
+	if (step->standalone && !report_is_for_later(error))
+		(void) step->pass->attempt(bring_back_step, step);
+	report_failed_retirement(step->pass, &subject, error);
 }
 
 /*
@@ -135,11 +180,6 @@ leftovers_end(Pass *pass)
 		CHECK_FOR_INTERRUPTS();
 		error = pass->attempt(leftover_step, &one);
 		if (error != NULL && one.table_name != NULL && one.name != NULL)
-		{
-			Subject		subject = {one.retirement->parent, one.table_name,
-			one.retirement->partition, one.name};
-
-			report_failure(pass, &subject, error);
-		}
+			fail(&one, error);
 	}
 }

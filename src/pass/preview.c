@@ -7,6 +7,8 @@
  */
 #include "pass/preview.h"
 
+#include "base/settings.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "ddl/retire.h"
 #include "pass/table_plan.h"
@@ -43,6 +45,8 @@ look_step(void *arg)
 	LookStep   *step = (LookStep *) arg;
 
 	step->name = names_display(step->partition);
+	if (step->name != NULL && step->table->policy->before_drop != NULL)
+		(void) hook_require(step->table->policy->before_drop, step->table->info.owner);
 	if (step->name != NULL)
 		step->reason = retire_kept_reason(step->table->policy, step->table->info.owner,
 										  step->partition);
@@ -71,12 +75,14 @@ preview_expired(const TablePlan *table, const ExpiredPartition *expired, Record 
 	}
 	else
 	{
-		record->action = policy->drops_held_back ? ACTION_DEFER : retire;
+		record->action = policy->drops_held_back || !sagaz_retire ? ACTION_DEFER : retire;
 		record->details = table_plan_bound_details(table, &expired->bound);
 	}
-	if (error == NULL && step.reason == NULL && policy->drops_held_back)
-		record->details = psprintf("%s is held back until sagaz_ha.resume_drops(): %s",
-								   history_action_name(retire), record->details);
+	if (error == NULL && step.reason == NULL && record->action == ACTION_DEFER)
+		record->details = psprintf("%s is held back until %s: %s", history_action_name(retire),
+								   policy->drops_held_back ? "sagaz_ha.resume_drops()" :
+								   "sagaz_ha.retire is on",
+								   record->details);
 }
 
 static void

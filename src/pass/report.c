@@ -119,7 +119,7 @@ report_lasting(Pass *pass, const Record *record, int sqlerrcode, bool is_try)
 		report.times = known->unchanged ? known->times + 1 : 1;
 	if (pass->background && record->action == ACTION_ERROR)
 	{
-		report.next_try = problem_back_off(report.times);
+		report.next_try = problem_back_off(GetCurrentTimestamp(), report.times);
 		if (pass->next_try == 0 || report.next_try < pass->next_try)
 			pass->next_try = report.next_try;
 	}
@@ -152,7 +152,32 @@ report_defer(Pass *pass, const Subject *subject, const char *details)
 	report_lasting(pass, &record, 0, false);
 }
 
-/* A retirement begins: that is news, though something may have deferred it before. */
+/*
+ * A retirement that has failed and is tried again is that error until it is done:
+ * or else each try would be news, and none would be the next of the last one.
+ */
+static bool
+is_tried_again(Pass *pass, const Record *record)
+{
+	Problem    *known = meet(pass, &record->subject);
+
+	if (known == NULL || known->action != ACTION_ERROR)
+		return false;
+	tell(pass, record);
+	return true;
+}
+
+/* A retirement waits for sessions or standbys. */
+void
+report_waits(Pass *pass, const Subject *subject, const char *details)
+{
+	Record		record = {*subject, ACTION_DEFER, details};
+
+	if (!is_tried_again(pass, &record))
+		report_lasting(pass, &record, 0, false);
+}
+
+/* A retirement begins, or comes to its last step: that is news, though something deferred it before. */
 void
 report_announced(Pass *pass, const Subject *subject, const char *details)
 {
@@ -160,10 +185,24 @@ report_announced(Pass *pass, const Subject *subject, const char *details)
 	Problem    *known = meet(pass, subject);
 	ProblemReport report = {&record, 0, 0, 1};
 
+	if (is_tried_again(pass, &record))
+		return;
 	tell(pass, &record);
 	if (problem_save(&report, pass->finder, false, pass->now))
 		remember(pass, known, &report);
 	record_news(pass, &record);
+}
+
+/*
+ * Whether an error is only that something is in use: by another session, or by an
+ * open cursor or a pending trigger of this very one.
+ */
+bool
+report_is_for_later(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 typedef struct Failure
@@ -187,11 +226,7 @@ failure_step(void *arg)
 	Pass	   *pass = failure->pass;
 	const ErrorData *error = failure->error;
 	Record		record = {*failure->subject};
-
-	/* in use: by an open cursor or a pending trigger of this very session */
-	bool		defer = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_OBJECT_IN_USE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+	bool		defer = report_is_for_later(error);
 
 	/* it failed because the table or the partition was dropped concurrently */
 	if (is_gone(failure->subject))
@@ -222,6 +257,20 @@ report_failure(Pass *pass, const Subject *subject, const ErrorData *error)
 		ReThrowError(second);
 }
 
+/*
+ * The same of a retirement that was undone. That it has changed the partition
+ * itself since the last try is no reason to try again sooner.
+ */
+void
+report_failed_retirement(Pass *pass, const Subject *subject, const ErrorData *error)
+{
+	Problem    *known = problem_find(pass->problems, subject);
+
+	if (known != NULL)
+		known->unchanged = true;
+	report_failure(pass, subject, error);
+}
+
 /* Whether the worker has failed with it so lately that it is too early to try again. */
 bool
 report_backs_off(Pass *pass, const Subject *subject)
@@ -234,6 +283,23 @@ report_backs_off(Pass *pass, const Subject *subject)
 	if (pass->next_try == 0 || known->next_try < pass->next_try)
 		pass->next_try = known->next_try;
 	return true;
+}
+
+/* What is known of a subject stays: it isn't looked at now. */
+void
+report_leave(Pass *pass, const Subject *subject)
+{
+	(void) meet(pass, subject);
+}
+
+/* What was wrong with a subject is over, and nothing else is to be recorded. */
+void
+report_solved(Pass *pass, const Subject *subject)
+{
+	Problem    *known = meet(pass, subject);
+
+	if (known != NULL)
+		problem_remove(known, pass->finder);
 }
 
 /* What is known of expired partitions stays: the pass has not come to them. */

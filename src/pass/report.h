@@ -13,8 +13,13 @@ extern void report_done(Pass *pass, const Subject *subject, Action action, const
 extern void report_keep(Pass *pass, const Subject *subject, const char *details);
 extern void report_defer(Pass *pass, const Subject *subject, const char *details);
 extern void report_announced(Pass *pass, const Subject *subject, const char *details);
+extern void report_waits(Pass *pass, const Subject *subject, const char *details);
+extern bool report_is_for_later(const ErrorData *error);
+extern void report_failed_retirement(Pass *pass, const Subject *subject, const ErrorData *error);
 extern void report_failure(Pass *pass, const Subject *subject, const ErrorData *error);
 extern bool report_backs_off(Pass *pass, const Subject *subject);
+extern void report_leave(Pass *pass, const Subject *subject);
+extern void report_solved(Pass *pass, const Subject *subject);
 extern void report_leave_expired(Pass *pass, const TablePlan *table);
 
 #endif							/* SAGAZ_PASS_REPORT_H */

@@ -13,9 +13,11 @@
 #include "pass/retirement.h"
 
 #include "base/process.h"
+#include "base/sql.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "ddl/fence.h"
+#include "ddl/locks.h"
 #include "ddl/toplevel.h"
 #include "miscadmin.h"
 #include "pass/expire.h"
@@ -50,6 +52,9 @@ typedef struct FinalizeStep
 	char	   *name;
 	bool		backs_off;		/* it has failed so lately that it is left
 								 * alone */
+	bool		ours;
+	TimestampTz since;			/* the detach is pending */
+	bool		event_triggers; /* run, when it is taken back */
 	RetireResult result;
 } FinalizeStep;
 
@@ -72,13 +77,29 @@ finalize_step(void *arg)
 	if (step->backs_off)
 		return;
 	known = retirement_find(step->partition, &retirement);
-	retire_finalize(step->table->policy, step->partition,
-					known && retirement_is_ours(&retirement),
-					known ? retirement.since : now, now, &step->result);
+	step->ours = known && retirement_is_ours(&retirement);
+	step->since = known ? retirement.since : now;
+	retire_finalize(step->table->policy, step->partition, step->ours, step->since, now,
+					&step->result);
 	if (step->result.outcome == RETIRE_WAITS)
 		return;
 	expire_report(step->pass, &subject, &step->result);
 	stop_point("finalize:before_commit");
+}
+
+/* Who has a lock on the partition; NULL: nobody any more. */
+static char *
+holders(Oid partition)
+{
+	SqlSession	session;
+	char	   *names;
+
+	sql_begin(&session, GetUserId());
+	names = locks_holders(partition, true);
+	if (names != NULL)
+		names = MemoryContextStrdup(session.caller, names);
+	sql_end(&session);
+	return names;
 }
 
 /* Writes nothing when it is as it was at the last look. */
@@ -87,10 +108,12 @@ defer_step(void *arg)
 {
 	FinalizeStep *step = (FinalizeStep *) arg;
 	Subject		subject = report_partition(step->table, step->partition, step->name);
+	char	   *whom = step->result.waits_for;
 
-	retirement_note_wait(step->table->policy->parent, step->partition,
-						 step->result.waits_for, step->pass->now);
-	report_defer(step->pass, &subject, psprintf("waiting for %s", step->result.waits_for));
+	if (whom == NULL && (whom = holders(step->partition)) == NULL)
+		whom = "a lock on the partition";
+	retirement_note_wait(step->table->policy->parent, step->partition, whom, step->pass->now);
+	report_waits(step->pass, &subject, psprintf("waiting for %s", whom));
 }
 
 /* Looks again while it is only for a moment: with no lock and no snapshot. */
@@ -112,7 +135,7 @@ try_to_finalize(FinalizeStep *step)
 			OidIsValid(step->partition))
 		{
 			step->result.outcome = RETIRE_WAITS;
-			step->result.waits_for = "a lock on the partition";
+			step->result.waits_for = NULL;
 			step->result.details = error->message;
 			error = NULL;
 		}
@@ -120,6 +143,36 @@ try_to_finalize(FinalizeStep *step)
 			return error;
 		process_nap(FINISH_NAP);
 	}
+}
+
+static void
+take_back_step(void *arg)
+{
+	FinalizeStep *step = (FinalizeStep *) arg;
+
+	retire_take_back(step->table->policy, step->partition, step->since, step->pass->now,
+					 step->event_triggers);
+	stop_point("take_back:before_commit");
+}
+
+/*
+ * Attaches a partition again that can be detached, but not ended: its rows must not
+ * stay invisible. False if that is refused as well.
+ */
+static bool
+take_back(FinalizeStep *step)
+{
+	ErrorData  *error;
+
+	step->event_triggers = true;
+	error = step->pass->attempt(take_back_step, step);
+	if (error != NULL && !report_is_for_later(error))
+	{
+		step->event_triggers = false;
+		error = step->pass->attempt(take_back_step, step);
+	}
+	stop_point("take_back:after_commit");
+	return error == NULL;
 }
 
 /*
@@ -132,6 +185,7 @@ finish_pending(Pass *pass, TablePlan *table)
 	FinalizeStep step = {pass, table};
 	ErrorData  *error = try_to_finalize(&step);
 	Subject		subject = report_partition(table, step.partition, step.name);
+	bool		taken_back = false;
 
 	if (step.backs_off)
 		return false;
@@ -145,12 +199,14 @@ finish_pending(Pass *pass, TablePlan *table)
 		progress_waiting_for(step.result.details);
 		error = pass->attempt(defer_step, &step);
 	}
+	if (error != NULL && step.ours && !report_is_for_later(error))
+		taken_back = take_back(&step);
 	if (error != NULL)
-		report_failure(pass, &subject, error);
+		report_failed_retirement(pass, &subject, error);
 	/* an error backs off by itself */
 	pass->waiting = pass->waiting || error == NULL ||
 		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	return false;
+	return taken_back;
 }
 
 typedef struct AnnounceStep
@@ -166,8 +222,8 @@ typedef struct AnnounceStep
 
 /*
  * The first look: is it still there, and how can it be detached? DETACH
- * CONCURRENTLY is refused beside a default partition, and where foreign keys
- * are, it would wait for locks on other tables.
+ * CONCURRENTLY is refused beside a default partition and by Citus, and where
+ * foreign keys are, it would wait for locks on other tables.
  */
 static void
 announce_step(void *arg)
@@ -180,7 +236,7 @@ announce_step(void *arg)
 	refresh(step->table);
 	step->name = names_display(step->partition);
 	step->gone = parent_find(info, step->partition) < 0;
-	step->at_once = OidIsValid(info->default_relid) ||
+	step->at_once = info->distributed || OidIsValid(info->default_relid) ||
 		parent_referenced_tables(info->relid) != NIL ||
 		parent_referencing_tables(info->relid) != NIL;
 	if (step->gone || step->at_once)
@@ -213,6 +269,16 @@ fence_step(void *arg)
 }
 
 static void
+end_vacuum_step(void *arg)
+{
+	SqlSession	session;
+
+	sql_begin(&session, GetUserId());
+	locks_end_vacuums_of_partition(*(Oid *) arg, true);
+	sql_end(&session);
+}
+
+static void
 note_detach_step(void *arg)
 {
 	retirement_note_detach(*(Oid *) arg);
@@ -230,6 +296,14 @@ detach(Pass *pass, TablePlan *table, Oid partition, const char *statement, bool 
 	ErrorData  *error;
 
 	*detached = false;
+
+	/*
+	 * in the detach it would be waited for with a lock on the parent; once
+	 * cancelled, an autovacuum doesn't come back at once
+	 */
+	error = pass->attempt(end_vacuum_step, &partition);
+	if (error != NULL)
+		return error;
 	if (!proxy_lock_acquire(table->policy->parent))
 	{
 		pass->waiting = true;
@@ -312,18 +386,22 @@ retire_partition(Pass *pass, TablePlan *table, const ExpiredPartition *expired)
 	AnnounceStep step = {pass, table, expired->relid};
 	bool		ended;
 	ErrorData  *error = begin(pass, table, expired, &step, &ended);
+	bool		known;
 	Subject		subject;
 
 	if (error == NULL)
 		return ended || finish_pending(pass, table);
 	/* then the next pass does what is to be done with it now */
-	if (step.name != NULL && pass->attempt(recheck_step, &step) == NULL && step.gone)
+	known = step.name != NULL && pass->attempt(recheck_step, &step) == NULL;
+	if (known && step.gone)
 	{
 		pass->deferred = true;
 		return true;
 	}
 	subject = report_partition(table, expired->relid, step.name);
-	report_failure(pass, &subject, error);
+	report_failed_retirement(pass, &subject, error);
+	if (known && !report_is_for_later(error) && table->info.pending_relid != expired->relid)
+		expire_take_writes(pass, expired->relid);
 	return true;
 }
 

@@ -3,7 +3,8 @@
  *		What autovacuum doesn't do for partitioned tables.
  *
  * Invariant: takes no lock but ShareUpdateExclusive, which no reader or writer
- * notices; TRUNCATE false, because truncation takes AccessExclusive.
+ * notices; TRUNCATE false, because truncation takes AccessExclusive. It waits for
+ * no partition, so that no pass waits for it: what is in use is for the next run.
  *
  * A parent's planner statistics: autovacuum never analyzes a partitioned
  * table. And one VACUUM FREEZE of a partition when its period is over and its
@@ -13,6 +14,7 @@
  */
 #include "pass/upkeep.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "base/settings.h"
 #include "base/sql.h"
@@ -20,6 +22,7 @@
 #include "catalog/names.h"
 #include "catalog/pg_type.h"
 #include "catalog/times.h"
+#include "ddl/locks.h"
 #include "ddl/toplevel.h"
 #include "miscadmin.h"
 #include "pass/report.h"
@@ -33,6 +36,9 @@
 /* Partitions to freeze in one run; what is left is for the next. */
 #define MAX_FREEZE		100
 
+/* So often an ANALYZE is tried that another session's maintenance gets in the way of. */
+#define CHORE_TRIES		3
+
 /* How long a row of the history is kept: a year. */
 #define KEPT_HISTORY	(366 * USECS_PER_DAY)
 
@@ -40,7 +46,9 @@ typedef struct Chore
 {
 	Subject		subject;		/* of a partition: freeze it; else analyze the
 								 * table */
-	char	   *sql;
+	char	   *plain_sql;
+	char	   *sql;			/* the same, with what another session has left
+								 * out */
 } Chore;
 
 typedef struct ChoreList
@@ -72,7 +80,12 @@ static const char *const freeze_query =
 "  FROM sagaz_ha.partitions(false) AS m"
 "  JOIN sagaz_ha.partition_policy AS p ON p.parent = m.parent AND p.auto_freeze"
 "  JOIN pg_class AS c ON c.oid = m.partition AND c.relkind = 'r'"
-" WHERE m.state = 'past' AND pg_relation_size(m.partition) > 0"
+" WHERE m.state = 'past'"
+ /* the size is looked up under a lock, which isn't waited for */
+"   AND CASE WHEN EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'relation'"
+"                            AND l.relation = m.partition AND l.mode = 'AccessExclusiveLock'"
+"                            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+"            THEN false ELSE pg_relation_size(m.partition) > 0 END"
 "   AND NOT EXISTS (SELECT FROM sagaz_ha.partition_times AS t"
 "                    WHERE t.partition = m.partition AND t.frozen_at IS NOT NULL)"
 " ORDER BY m.partition_start LIMIT $1";
@@ -90,11 +103,11 @@ add_chore(uint64 row, void *arg)
 	if (OidIsValid(subject->partition))
 	{
 		subject->partition_name = names_display(subject->partition);
-		chore->sql = psprintf("VACUUM (FREEZE, TRUNCATE false) %s",
-							  names_qualified(subject->partition));
+		chore->plain_sql = psprintf("VACUUM (FREEZE, TRUNCATE false) %s",
+									names_qualified(subject->partition));
 	}
 	else
-		chore->sql = psprintf("ANALYZE %s", names_qualified(subject->parent));
+		chore->plain_sql = psprintf("ANALYZE %s", names_qualified(subject->parent));
 	if (!report_backs_off(list->pass, subject))
 		list->chores = lappend(list->chores, chore);
 }
@@ -125,7 +138,31 @@ typedef struct DoneStep
 {
 	Pass	   *pass;
 	const Subject *subject;
+	TimestampTz began;
 } DoneStep;
+
+/* SKIP_LOCKED leaves out the parent itself without an error, too. */
+static void
+require_analyzed(Oid parent, TimestampTz began)
+{
+	static const char *const query =
+		"SELECT coalesce(pg_stat_get_last_analyze_time($1) >= $2,"
+		"                NOT current_setting('track_counts')::boolean)";
+	SqlSession	session;
+	SqlArgs		args = {0};
+	bool		isnull;
+
+	sql_begin(&session, GetUserId());
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(began));
+	(void) sql_execute(query, &args);
+	if (!DatumGetBool(sql_value(0, 1, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is in use by another session's maintenance",
+						names_display(parent))));
+	sql_end(&session);
+}
 
 static void
 done_step(void *arg)
@@ -139,7 +176,10 @@ done_step(void *arg)
 		report_done(step->pass, subject, ACTION_FREEZE, "its period is over");
 	}
 	else
+	{
+		require_analyzed(subject->parent, step->began);
 		report_done(step->pass, subject, ACTION_ANALYZE, "planner statistics of the parent");
+	}
 }
 
 /* Removes the problems of upkeep that didn't come again. */
@@ -158,16 +198,57 @@ sweep_step(void *arg)
 	}
 }
 
+/*
+ * Looks before it waits, because ANALYZE waits for its partitions with a lock on the
+ * parent in hand. Those that a vacuum has are left out, and the parent's statistics
+ * are made all the same.
+ */
 static void
-do_chore(Pass *pass, const Chore *chore)
+look_step(void *arg)
 {
+	Chore	   *chore = (Chore *) arg;
 	const Subject *subject = &chore->subject;
-	DoneStep	step = {pass, subject};
+	SqlSession	session;
+	bool		skip = false;
+
+	sql_begin(&session, GetUserId());
+	if (OidIsValid(subject->partition))
+		(void) locks_look(subject->partition, true);
+	else
+		skip = locks_look(subject->parent, false);
+	if (skip)
+		/* or else a creation that is going on would have it left out */
+		table_close(locks_open_parent(subject->parent, ShareUpdateExclusiveLock), NoLock);
+	sql_end(&session);
+	chore->sql = skip ?
+		psprintf("ANALYZE (SKIP_LOCKED) %s", names_qualified(subject->parent)) : chore->plain_sql;
+}
+
+static ErrorData *
+try_chore(Pass *pass, Chore *chore)
+{
+	DoneStep	step = {pass, &chore->subject, GetCurrentTimestamp()};
 	bool		committed;
-	ErrorData  *error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
+	ErrorData  *error = pass->attempt(look_step, chore);
 
 	if (error == NULL)
-		error = pass->attempt(done_step, &step);
+		error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
+	return error == NULL ? pass->attempt(done_step, &step) : error;
+}
+
+static void
+do_chore(Pass *pass, Chore *chore)
+{
+	const Subject *subject = &chore->subject;
+	ErrorData  *error = NULL;
+
+	/* between two looks, a creation may have come */
+	for (int tries = 0; tries < CHORE_TRIES; tries++)
+	{
+		error = try_chore(pass, chore);
+		if (error == NULL || !report_is_for_later(error))
+			break;
+	}
 	if (error != NULL)
 		report_failure(pass, subject, error);
 }
@@ -203,7 +284,7 @@ upkeep_run(Pass *pass)
 	set_limits();
 	foreach(cell, list.chores)
 	{
-		const Chore *chore = (Chore *) lfirst(cell);
+		Chore	   *chore = (Chore *) lfirst(cell);
 		const Subject *subject = &chore->subject;
 
 		CHECK_FOR_INTERRUPTS();

@@ -10,9 +10,11 @@
 
 #include "base/attempt.h"
 #include "base/compat.h"
+#include "base/limit.h"
 #include "base/process.h"
 #include "base/settings.h"
 #include "commands/extension.h"
+#include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "pass/conversion.h"
 #include "pass/run.h"
@@ -46,6 +48,7 @@ leave(int code, Datum arg)
 	proxy_lock_release();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->pid = 0;
+	my_work->stuck = limit_given_up();
 	my_work->phase[0] = '\0';
 	my_work->table[0] = '\0';
 	/* the postmaster tells the launcher that started us, but no later one */
@@ -115,7 +118,16 @@ next_pass(const Pass *pass)
 	return soon;
 }
 
-/* One pass, or upkeep; how soon, in ms, the next is due; 0: after naptime. */
+/* A pass that found something to retire has that begin. */
+static void
+want_retirement(void)
+{
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	shared_want_retirement(my_database->database);
+	LWLockRelease(shared_state->lock);
+}
+
+/* The work of a kind; how soon, in ms, the next is due; 0: after naptime. */
 static int
 run(WorkerKind kind)
 {
@@ -125,9 +137,7 @@ run(WorkerKind kind)
 
 	if (error != NULL)
 		ReThrowError(error);
-	run_init_background(&pass, now,
-						kind == WORKER_UPKEEP ? PROBLEM_OF_UPKEEP : PROBLEM_OF_PASS,
-						WAITING_NAP << Min(my_work->deferrals, 10));
+	run_init_background(&pass, now, kind, WAITING_NAP << Min(my_work->deferrals, 10));
 	if (kind == WORKER_UPKEEP)
 	{
 		upkeep_run(&pass);
@@ -135,7 +145,10 @@ run(WorkerKind kind)
 	}
 	if (kind == WORKER_CONVERSION)
 		return conversion_run(&pass);
+	unfinished_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
+	if (pass.found_expired)
+		want_retirement();
 	return next_pass(&pass);
 }
 
@@ -162,25 +175,6 @@ note_end(int soon)
 	LWLockRelease(shared_state->lock);
 }
 
-/*
- * Settings of ALTER DATABASE and ALTER ROLE must not stop or change maintenance:
- * those that autovacuum overrides, too. search_path is for the statements that
- * commit inside, and so lose the pinned one.
- */
-static void
-ignore_settings(void)
-{
-	/* an unavailable synchronous standby must not stop maintenance */
-	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	sagaz_no_transaction_timeout();
-}
-
 /* A worker's entry point; the argument is its WorkerKind. */
 void
 sagaz_worker_main(Datum arg)
@@ -197,7 +191,7 @@ sagaz_worker_main(Datum arg)
 	process_begin();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_SESSION);
-	ignore_settings();
+	process_ignore_settings();
 	CurrentMemoryContext = AllocSetContextCreate(TopMemoryContext, "sagaz_ha worker",
 												 ALLOCSET_DEFAULT_SIZES);
 

@@ -137,6 +137,27 @@ shared_wake_launcher(void)
 		SetLatch(shared_state->launcher_latch);
 }
 
+/* Has all work done in a database. Retirement follows a pass. Under the lock. */
+void
+shared_want_all(DatabaseState *database)
+{
+	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+		if (kind != WORKER_RETIREMENT)
+			database->work[kind].wanted = true;
+}
+
+/* Has expired partitions looked at in a database. Under the lock. */
+void
+shared_want_retirement(Oid database)
+{
+	DatabaseState *state = shared_find_database(database);
+
+	if (state != NULL)
+		state->work[WORKER_RETIREMENT].wanted = true;
+	shared_wake_launcher();
+}
+
 /* Asks for all work in a database; the launcher looks for one it doesn't know. */
 static void
 wake_database(Oid database)
@@ -148,8 +169,7 @@ wake_database(Oid database)
 	if (state != NULL)
 	{
 		state->has_extension = true;
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			state->work[kind].wanted = true;
+		shared_want_all(state);
 	}
 	else
 		shared_state->rescan = true;

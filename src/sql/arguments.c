@@ -7,6 +7,7 @@
 #include "sql/arguments.h"
 
 #include "base/identity.h"
+#include "catalog/hook.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -158,7 +159,8 @@ retention_action(FunctionCallInfo fcinfo, int argument)
 /*
  * A policy without its table: partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze and auto_freeze, from an argument on.
+ * storage_parameters, auto_analyze, auto_freeze and before_drop, from an
+ * argument on.
  */
 void
 argument_policy(FunctionCallInfo fcinfo, int first, Policy *policy)
@@ -183,5 +185,7 @@ argument_policy(FunctionCallInfo fcinfo, int first, Policy *policy)
 	policy->storage_parameters = argument_text_list(fcinfo, first + 8);
 	policy->auto_analyze = PG_GETARG_BOOL(first + 9);
 	policy->auto_freeze = PG_GETARG_BOOL(first + 10);
+	if (!PG_ARGISNULL(first + 11))
+		policy->before_drop = hook_name(PG_GETARG_OID(first + 11));
 	policy->action = retention_action(fcinfo, first + 3);
 }

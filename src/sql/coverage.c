@@ -33,6 +33,7 @@ add_partition(const PartitionStats *stats, void *arg)
 	values[7] = Int64GetDatum(stats->total_bytes);
 	nulls[7] = stats->total_bytes < 0;
 	values[8] = Int64GetDatum(stats->estimated_rows);
+	nulls[8] = stats->estimated_rows < 0;
 	rows_add((FunctionCallInfo) arg, values, nulls);
 }
 

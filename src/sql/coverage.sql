@@ -55,11 +55,11 @@ COMMENT ON COLUMN @extschema@.partition_metadata.partition_end IS 'upper bound, 
 COMMENT ON COLUMN @extschema@.partition_metadata.created_at IS
   'when maintenance made it; null for a partition that was not made by maintenance, or that was restored';
 COMMENT ON COLUMN @extschema@.partition_metadata.state IS
-  'current, future, past, expired, kept (expired, but with unfinished rows, or held), detaching or default';
+  'current, future, past, expired, kept (expired, but held, with unfinished rows, or needed), detaching or default';
 COMMENT ON COLUMN @extschema@.partition_metadata.total_bytes IS
-  'size on disk with indexes and TOAST, in bytes';
+  'size on disk with indexes and TOAST, in bytes; null when Citus can''t be asked';
 COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS
-  'rows as of the last VACUUM or ANALYZE, or else as the statistics collector counted';
+  'rows as of the last VACUUM or ANALYZE, or else as the statistics collector counted; null if Citus distributes the table';
 COMMENT ON COLUMN @extschema@.partition_metadata.parent IS 'the managed table, as regclass';
 COMMENT ON COLUMN @extschema@.partition_metadata.partition IS 'the partition, as regclass';
 

@@ -70,14 +70,16 @@ BEGIN
          CASE WHEN count(*) FILTER (WHERE m.state = 'kept') > 0 THEN 'warning' ELSE 'ok' END,
          (count(*) FILTER (WHERE m.state = 'kept'))::text,
          coalesce(nullif(concat_ws('; ',
-             string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
-               FILTER (WHERE m.state = 'kept' AND NOT m.held) || ': expired, but with unfinished rows',
+             string_agg(m.partition_name || ': expired, but kept: ' || m.details, '; '
+                        ORDER BY m.partition_start) FILTER (WHERE m.state = 'kept' AND NOT m.held),
              string_agg(m.partition_name, ', ' ORDER BY m.partition_start)
                FILTER (WHERE m.state = 'kept' AND m.held) || ': expired, but held'), ''), 'none')
     FROM (SELECT p.table_name, p.partition_name, p.partition_start,
                  CASE WHEN p.state = 'expired' THEN sagaz_ha._expired_state(p.partition) END AS state,
                  EXISTS (SELECT FROM sagaz_ha.partition_hold AS h
-                          WHERE h.partition = p.partition) AS held
+                          WHERE h.partition = p.partition) AS held,
+                 (SELECT max(k.details) FROM sagaz_ha.problem AS k
+                   WHERE k.partition = p.partition AND k.action = 'KEEP') AS details
             FROM sagaz_ha.partitions(sizes => false) AS p) AS m GROUP BY m.table_name
   UNION ALL
   SELECT c.table_name, 'maintainable',
@@ -126,6 +128,46 @@ BEGIN
    WHERE k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
      AND sagaz_ha._conversion_left(c.oid) IS NOT NULL
      AND NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.relation = c.oid)
+  UNION ALL
+  SELECT c.table_name, 'before_drop',
+         CASE WHEN r.refused > 0 THEN 'warning' ELSE 'ok' END,
+         coalesce(r.waiting, 0)::text, coalesce(r.details, 'no partition waits for a function')
+    FROM coverage AS c
+    LEFT JOIN (SELECT r.parent, count(*) AS waiting, count(*) FILTER (WHERE r.calls > 0) AS refused,
+                      string_agg(format('%s: detached%s', r.name,
+                        CASE WHEN r.calls > 0 THEN format(
+                          '; the function was called %s times, last at %s, and hasn''t returned true', r.calls, r.called_at)
+                        ELSE '; the function is called next' END), '; ' ORDER BY r.since, r.name) AS details
+                 FROM (SELECT t.*, coalesce((SELECT min(p.partition_name) FROM sagaz_ha.problem AS p
+                                              WHERE p.partition = t.partition), t.partition::text) AS name
+                         FROM sagaz_ha.retirement AS t WHERE t.phase = 'before_drop') AS r
+                GROUP BY r.parent) AS r ON r.parent = c.parent
+  UNION ALL
+  SELECT c.table_name, 'publications',
+         CASE WHEN d.tables > 0 THEN 'warning' ELSE 'ok' END,
+         coalesce(d.tables, 0)::text,
+         coalesce(d.details || ': detached, and published all the same', 'no detached partition is published')
+    FROM coverage AS c
+    LEFT JOIN (SELECT s.parent, count(*) AS tables,
+                      string_agg(format('%s (%s)', s.partition, s.publications), ', ' ORDER BY s.partition) AS details
+                 FROM (SELECT t.parent, t.partition::text AS partition,
+                              string_agg(quote_ident(p.pubname)
+                                || CASE WHEN p.puballtables THEN ' FOR ALL TABLES' ELSE ' FOR TABLES IN SCHEMA' END,
+                                ', ' ORDER BY p.pubname) AS publications
+                         FROM sagaz_ha.partition_times AS t
+                         JOIN pg_class AS r ON r.oid = t.partition AND NOT r.relispartition
+                           AND r.relkind IN ('r', 'p') AND r.relpersistence = 'p'
+                         JOIN pg_publication AS p ON p.puballtables
+                           OR EXISTS (SELECT FROM pg_publication_namespace AS n
+                                       WHERE n.pnpubid = p.oid AND n.pnnspid = r.relnamespace)
+                        WHERE t.detached_at IS NOT NULL GROUP BY t.parent, t.partition) AS s
+                GROUP BY s.parent) AS d ON d.parent = c.parent
+  UNION ALL
+  SELECT NULL, 'retirement',
+         CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'ok' ELSE 'warning' END,
+         current_setting('sagaz_ha.retire'),
+         CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'expired partitions are retired'
+           ELSE 'sagaz_ha.retire is off: expired partitions stay, and partitions are made all the same' END
   UNION ALL
   SELECT NULL, 'standbys',
          CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,

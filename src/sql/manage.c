@@ -15,6 +15,7 @@
 #include "catalog/hold.h"
 #include "catalog/names.h"
 #include "catalog/register.h"
+#include "catalog/retirement.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
 #include "pass/saga_tables.h"
@@ -47,7 +48,7 @@ sagaz_create_saga_tables(PG_FUNCTION_ARGS)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze)
+ * storage_parameters, auto_analyze, auto_freeze, before_drop)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -120,6 +121,7 @@ sagaz_reattach_partition(PG_FUNCTION_ARGS)
 	record.subject.partition = partition;
 	record.details = psprintf("rows from %s", reattach_partition(partition, parent));
 	record.subject.partition_name = names_display(partition);
+	retirement_end(partition);
 	hold_add(partition, "brought back by reattach_partition()", now);
 	history_add(&record, now);
 	PG_RETURN_VOID();

@@ -28,10 +28,11 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   tablespace name DEFAULT NULL,
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
-  auto_freeze boolean DEFAULT true
+  auto_freeze boolean DEFAULT true,
+  before_drop regprocedure DEFAULT NULL
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure) IS
   'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void

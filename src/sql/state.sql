@@ -17,7 +17,9 @@ CREATE TABLE sagaz_ha.partition_policy (
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
   drops_held_since timestamptz,
-  restored_at timestamptz
+  restored_at timestamptz,
+  -- no regprocedure: pg_upgrade refuses columns of that type
+  before_drop text
 );
 COMMENT ON TABLE sagaz_ha.partition_policy IS
   'how each managed table wants to be maintained; written by manage_partitions()';
@@ -47,6 +49,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
   'the last restore of the server that drops were held back for; drops_held_since is the same as long as they are';
+COMMENT ON COLUMN sagaz_ha.partition_policy.before_drop IS
+  'function that has to return true for a partition before it may go; null: none is asked';
 SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_policy', '');
 
 CREATE TABLE sagaz_ha.partition_hold (
@@ -68,22 +72,26 @@ SELECT pg_catalog.pg_extension_config_dump('sagaz_ha.partition_hold', '');
 CREATE TABLE sagaz_ha.retirement (
   partition regclass PRIMARY KEY,
   parent regclass NOT NULL,
-  phase text NOT NULL CHECK (phase IN ('announced', 'fenced', 'detaching')),
+  phase text NOT NULL CHECK (phase IN ('announced', 'fenced', 'detaching', 'before_drop', 'agreed')),
   since timestamptz NOT NULL,
   detach_is_ours boolean NOT NULL,
-  waits_for text
+  waits_for text,
+  calls integer NOT NULL DEFAULT 0,
+  called_at timestamptz
 );
 COMMENT ON TABLE sagaz_ha.retirement IS
   'partitions that the worker is retiring; a row goes when that has ended';
 COMMENT ON COLUMN sagaz_ha.retirement.partition IS 'the partition';
 COMMENT ON COLUMN sagaz_ha.retirement.parent IS 'the partitioned table';
 COMMENT ON COLUMN sagaz_ha.retirement.phase IS
-  'announced; fenced: it takes no more writes; detaching: its rows are not visible through the table';
+  'announced; fenced: it takes no more writes; detaching: its rows are not visible through the table; before_drop: it is a table by itself, and waits for the policy''s function; agreed: that has returned true';
 COMMENT ON COLUMN sagaz_ha.retirement.since IS 'since when it is being retired, or has to wait';
 COMMENT ON COLUMN sagaz_ha.retirement.detach_is_ours IS
   'whether the worker has begun the detach; if another session has, the table is kept';
 COMMENT ON COLUMN sagaz_ha.retirement.waits_for IS
   'the session or standby that may still see the partition; null: none';
+COMMENT ON COLUMN sagaz_ha.retirement.calls IS 'how often the policy''s before_drop function was called';
+COMMENT ON COLUMN sagaz_ha.retirement.called_at IS 'when it was called last; null: not yet';
 
 CREATE TABLE sagaz_ha.problem (
   -- a publication FOR ALL TABLES needs a key
@@ -115,7 +123,7 @@ COMMENT ON COLUMN sagaz_ha.problem.action IS
   'KEEP: an expired partition stays; DEFER: a lock or a drain is waited for; ERROR';
 COMMENT ON COLUMN sagaz_ha.problem.sqlstate IS 'of the error; null for KEEP and DEFER';
 COMMENT ON COLUMN sagaz_ha.problem.details IS
-  'number of unfinished rows, what is waited for, or the error, as of the last report';
+  'why it is kept, what is waited for, or the error, as of the last report';
 COMMENT ON COLUMN sagaz_ha.problem.since IS 'since when';
 COMMENT ON COLUMN sagaz_ha.problem.times IS
   'how often an error, or an unavailable lock, has come in a row; 1 for what is only waited for';
@@ -181,7 +189,7 @@ COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition,
 COMMENT ON COLUMN sagaz_ha.partition_history.partition_name IS
   'name of the partition; null for the table as a whole';
 COMMENT ON COLUMN sagaz_ha.partition_history.details IS
-  'bounds, number of unfinished rows, what is waited for, or the error';
+  'bounds, why it is kept, what is waited for, or the error';
 
 CREATE FUNCTION sagaz_ha.policy_changed() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_policy_changed';

@@ -10,6 +10,7 @@
 #include "catalog/dropped.h"
 #include "catalog/partition.h"
 #include "catalog/policy.h"
+#include "catalog/retirement.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
 #include "shmem/shared.h"
@@ -47,6 +48,20 @@ sagaz_policy_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* The table that a partition is, or was before it waited for a function; else InvalidOid. */
+static Oid
+parent_of(Relation rel)
+{
+	Retirement	retirement;
+
+	if (rel->rd_rel->relispartition)
+		return get_partition_parent(RelationGetRelid(rel), true);
+	if (retirement_find(RelationGetRelid(rel), &retirement) &&
+		get_rel_name(retirement.parent) != NULL)
+		return retirement.parent;
+	return InvalidOid;
+}
+
 /* The fence: refuses writes to a partition that is being retired. */
 Datum
 sagaz_refuse_late_write(PG_FUNCTION_ARGS)
@@ -62,8 +77,7 @@ sagaz_refuse_late_write(PG_FUNCTION_ARGS)
 				 errmsg("refuse_late_write() is a trigger function"),
 				 errhint("Maintenance puts it on partitions that it retires.")));
 	rel = ((TriggerData *) fcinfo->context)->tg_relation;
-	parent = rel->rd_rel->relispartition ?
-		get_partition_parent(RelationGetRelid(rel), true) : InvalidOid;
+	parent = parent_of(rel);
 	policies = OidIsValid(parent) ? policy_load(parent) : NIL;
 	if (policies != NIL)
 		retention = ((Policy *) linitial(policies))->retention;

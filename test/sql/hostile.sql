@@ -274,19 +274,22 @@ SELECT action, partition_name, details FROM maintain_all_partitions() WHERE tabl
 CREATE TABLE test.private (at timestamptz NOT NULL, todo boolean);
 INSERT INTO test.private VALUES ('2025-01-10 00:00:00+00', false);
 ALTER TABLE evil.t ATTACH PARTITION test.private FOR VALUES FROM ('2025-01-10 00:00:00+00') TO ('2025-01-11 00:00:00+00');
-SELECT action, partition_name, details FROM maintain_all_partitions() WHERE table_name = 'evil.t';
+SELECT action, partition_name, replace(details, current_user, '(superuser)') AS details FROM maintain_all_partitions() WHERE table_name = 'evil.t';
 SELECT count(*) FROM test.private;
 -- nor when nothing says what unfinished means
 SELECT sagaz_ha.manage_partitions('evil.t', '1 day', 1, retention => '1 day');
-SELECT action, partition_name, details FROM maintain_all_partitions() WHERE table_name = 'evil.t';
+SELECT action, partition_name, replace(details, current_user, '(superuser)') AS details FROM maintain_all_partitions() WHERE table_name = 'evil.t';
 SELECT count(*) FROM test.private;
 SELECT sagaz_ha.manage_partitions('evil.t', '1 day', 1, retention => '1 day', retention_action => 'detach');
-SELECT action, partition_name, details FROM maintain_all_partitions() WHERE table_name = 'evil.t';
+SELECT action, partition_name, replace(details, current_user, '(superuser)') AS details FROM maintain_all_partitions() WHERE table_name = 'evil.t';
 -- and an archive schema is the owner's to create in, not the maintainer's
 CREATE SCHEMA vault;
+GRANT CREATE ON SCHEMA vault TO regress_mallory;
+SELECT sagaz_ha.manage_partitions('evil.t', '1 day', 1, retention => '1 day', retention_action => 'archive', archive_schema => 'vault');
+REVOKE CREATE ON SCHEMA vault FROM regress_mallory;
 SELECT sagaz_ha.manage_partitions('evil.t', '1 day', 1, retention => '1 day', retention_action => 'archive', archive_schema => 'vault');
 SET sagaz_ha.clock = '2025-01-18 10:00:00+00';
-SELECT action, partition_name, details FROM maintain_all_partitions() WHERE table_name = 'evil.t' AND action <> 'CREATE';
+SELECT action, partition_name, replace(details, current_user, '(superuser)') AS details FROM maintain_all_partitions() WHERE table_name = 'evil.t' AND action <> 'CREATE';
 
 SELECT rolsuper FROM pg_roles WHERE rolname = 'regress_mallory';
 SET client_min_messages = warning;

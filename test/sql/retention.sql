@@ -110,22 +110,41 @@ SELECT sagaz_ha.manage_partitions('log', '1 day', 1, retention => '1 day', reten
 SET sagaz_ha.clock = '2025-01-18 00:00:00+00';
 SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('log');
 SELECT relnamespace::regnamespace, relispartition FROM pg_class WHERE relname = 'log_y2025m01d16';
--- a name that is taken there: an error, and the partition stays where it was
+-- names that are taken there, of the table and of an index: others, with the bounds
 CREATE TABLE "Old & gone".log_y2025m01d17 ();
+CREATE TABLE "Old & gone".log_y2025m01d17_20250117_20250118 ();
+CREATE INDEX log_at ON log (at);
+CREATE SEQUENCE "Old & gone".log_y2025m01d17_at_idx;
 SET sagaz_ha.clock = '2025-01-19 00:00:00+00';
 SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('log');
 SELECT partition FROM test.partitions('log');
--- a schema that is gone: the same
+SELECT relname, relkind FROM pg_class WHERE relnamespace = '"Old & gone"'::regnamespace AND relname LIKE 'log\_y2025m01d17%' ORDER BY relname;
+-- a schema in which the owner may not create: the partition stays, whose the table is
+SET sagaz_ha.clock = '2025-01-20 00:00:00+00';
 SET client_min_messages = warning;
+CREATE ROLE regress_archivist;
+ALTER TABLE log OWNER TO regress_archivist;
+ALTER TABLE log_y2025m01d18 OWNER TO regress_archivist;
+SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('log') WHERE action <> 'CREATE' AND action <> 'ERROR';
+SELECT action, partition_name, details FROM sagaz_ha.plan_partition_maintenance() WHERE table_name = 'log' AND action <> 'CREATE';
+SELECT sagaz_ha.manage_partitions('log', '1 day', 1, retention => '1 day', retention_action => 'archive', archive_schema => '"Old & gone"');
+ALTER TABLE log OWNER TO CURRENT_USER;
+ALTER TABLE log_y2025m01d18 OWNER TO CURRENT_USER;
+DROP ROLE regress_archivist;
+-- nor into a schema of the server
+SELECT sagaz_ha.manage_partitions('log', '1 day', 1, retention => '1 day', retention_action => 'archive', archive_schema => 'pg_catalog');
+SELECT sagaz_ha.manage_partitions('log', '1 day', 1, retention => '1 day', retention_action => 'archive', archive_schema => 'pg_toast');
+SELECT sagaz_ha.manage_partitions('log', '1 day', 1, retention => '1 day', retention_action => 'archive', archive_schema => 'information_schema');
+-- a schema that is gone: an error, and the partition stays
 DROP SCHEMA "Old & gone" CASCADE;
-SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('log');
+SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('log') WHERE action <> 'CREATE';
 SELECT check_name, status, details FROM sagaz_ha.partition_health() WHERE table_name = 'log' AND status <> 'ok';
 SELECT partition FROM test.partitions('log');
 
 -- Unfinished rows keep partitions from being detached, too.
 SELECT sagaz_ha.manage_partitions('log', '1 day', 1, retention => '1 day', retention_action => 'detach',
                                   unfinished_when => $$line LIKE 'todo%'$$);
-INSERT INTO log VALUES ('2025-01-17 10:00:00+00', 'todo: this');
+INSERT INTO log VALUES ('2025-01-18 10:00:00+00', 'todo: this');
 SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('log');
 
 -- A NULL is not unfinished: the condition has to be true.
@@ -134,7 +153,7 @@ SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('log');
 
 -- NULL retention keeps for ever; a new retention takes effect at once.
 SELECT sagaz_ha.manage_partitions('log', '1 day', 1);
-SET sagaz_ha.clock = '2025-01-21 00:00:00+00';
+SET sagaz_ha.clock = '2025-01-22 00:00:00+00';
 SELECT action, count(*) FROM sagaz_ha.maintain_partitions('log') GROUP BY 1;
 SELECT sagaz_ha.manage_partitions('log', '1 day', 1, retention => '2 days');
 SELECT action, partition_name FROM sagaz_ha.maintain_partitions('log');

@@ -1,5 +1,6 @@
-# Ten standbys and fifty slots: each function under 5 ms. Receivers that come
-# and go a thousand times while everything is asked for.
+# Ten standbys and fifty slots: each function under 5 ms, on a machine as fast as
+# the one on which the yardstick below takes 5 ms. Receivers that come and go a
+# thousand times while everything is asked for.
 use strict;
 use warnings;
 
@@ -21,14 +22,16 @@ my @functions = ((map { "$_()" } qw(replication_health replication_standbys stan
 	replication_slot_risk wal_retention promotion_checks promotion_readiness
 	xmin_holders metrics prometheus_metrics nagios_check commit_token)),
 	"node_ready('read', '10 s')", "lsn_timestamp('0/3000000')");
-# Processor time of a call, once its plans are made: wall clock would measure
+# Work of the executor's, sort and text functions, with none of the extension in it.
+my $yardstick = "string_agg(md5(i::text), '' ORDER BY md5(i::text) COLLATE \"C\") FROM generate_series(1, 2000) AS i";
+# Processor time of a query, once its plans are made: wall clock would measure
 # what else runs on the machine.
 sub milliseconds
 {
-	my ($node, $f) = @_;
+	my ($node, $query) = @_;
 	my $cpu = q{\\! cut -d' ' -f14,15 /proc/$BACKEND/stat} . "\n";
-	my $script = "SELECT pg_backend_pid() AS pid \\gset\n\\setenv BACKEND :pid\n\\o /dev/null\nSELECT * FROM sagaz_ha.$f;\n"
-	  . $cpu . "SELECT * FROM sagaz_ha.$f;\n" x 200 . $cpu;
+	my $script = "SELECT pg_backend_pid() AS pid \\gset\n\\setenv BACKEND :pid\n\\o /dev/null\nSELECT $query;\n"
+	  . $cpu . "SELECT $query;\n" x 200 . $cpu;
 	IPC::Run::run(['psql', '-XAtq', '-d', $node->connstr('postgres')], '<', \$script, '>', \my $out);
 	my ($u1, $s1, $u2, $s2) = $out =~ /(\d+) (\d+)\s+(\d+) (\d+)/ or die $out;
 	return ($u2 + $s2 - $u1 - $s1) * 1000 / 100 / 200;
@@ -36,12 +39,16 @@ sub milliseconds
 
 for my $node ($primary, $standbys[0])
 {
+	# a busy neighbour slows both down
+	my $limit = milliseconds($node, $yardstick);
+	note(sprintf('TIME | yardstick | %s | %.2f ms', $node->name, $limit));
+	$limit = 5 if $limit < 5;
 	for my $f (@functions)
 	{
 		my ($name) = $f =~ /^(\w+)/;
-		my $ms = milliseconds($node, $f);
+		my $ms = milliseconds($node, "* FROM sagaz_ha.$f");
 		note(sprintf('TIME | %s | %s | %.2f ms', $f, $node->name, $ms));
-		cmp_ok($ms, '<', 5, "$name on " . $node->name);
+		cmp_ok($ms, '<', $limit, "$name on " . $node->name);
 	}
 }
 $_->stop('immediate') for @standbys[ 1 .. 9 ];
