@@ -244,7 +244,7 @@ policy_load(Oid parent)
 		" p.drops_held_since, p.restored_at, p.before_drop"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
-		/* a table that is still becoming partitioned is the conversion's */
+	/* a table that is still becoming partitioned is the conversion's */
 		" WHERE CASE WHEN $1 <> 0 THEN p.parent = $1"
 		" ELSE NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v"
 		" WHERE v.parent = p.parent AND v.phase <> 'failed') END"

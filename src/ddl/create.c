@@ -133,7 +133,7 @@ static void
 lock_related(const ParentInfo *info)
 {
 	List	   *related = list_concat_unique_oid(parent_referenced_tables(info->relid),
-											 parent_referencing_tables(info->relid));
+												 parent_referencing_tables(info->relid));
 
 	if (OidIsValid(info->default_relid))
 		locks_end_vacuums(list_make1_oid(info->default_relid), false);

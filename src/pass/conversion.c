@@ -123,7 +123,7 @@ note_try_step(void *arg)
 	Conversion *conversion = step->conversion;
 	Record		record = {subject_of(conversion), ACTION_ERROR, step->text};
 
-	if (step->text != NULL && conversion->tries == 0)
+	if (step->text !=NULL && conversion->tries == 0)
 		history_add(&record, step->pass->now);
 	conversion_note_try(conversion, step->blocker, step->text, step->nap);
 }
@@ -142,9 +142,10 @@ note_try(Pass *pass, Conversion *conversion, char *blocker, const char *text, lo
 
 	step.blocker = blocker;
 	step.text = text;
+
 	step.nap = nap;
 	progress_waiting_for(blocker ? blocker : "");
-	if (text != NULL)
+	if (text !=NULL)
 	{
 		progress_error(text);
 		ereport(LOG, (errmsg("sagaz_ha: converting %s: %s", conversion->table_name, text)));
