@@ -27,6 +27,11 @@
 #include "utils/guc.h"
 #include "utils/wait_event.h"
 
+/* part of postgres.h before */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "sagaz_ha needs PostgreSQL 15 or newer"
 #endif

@@ -15,7 +15,7 @@
 #include "base/identity.h"
 #include "executor/spi.h"
 
-#define SQL_MAX_ARGS	16
+#define SQL_MAX_ARGS	20
 
 typedef struct SqlSession
 {

@@ -9,7 +9,7 @@
 
 #include "datatype/timestamp.h"
 
-/* What a pass did, or found; the last three stand in the history only. */
+/* What a pass did, or found; ATTACH, FREEZE, CONVERT and DRIFT stand in the history only. */
 typedef enum Action
 {
 	ACTION_CREATE,
@@ -21,7 +21,9 @@ typedef enum Action
 	ACTION_ERROR,
 	ACTION_ATTACH,
 	ACTION_FREEZE,
-	ACTION_CONVERT
+	ACTION_CONVERT,
+	ACTION_DRIFT,
+	ACTION_REPAIR
 } Action;
 
 /* What a row is about. */

@@ -25,10 +25,11 @@
 
 static const char *const finder_names[] = {
 	[PROBLEM_OF_PASS] = "pass",
-	[PROBLEM_OF_UPKEEP] = "upkeep"
+	[PROBLEM_OF_UPKEEP] = "upkeep",
+	[PROBLEM_OF_DRIFT] = "drift"
 };
 
-static const Action lasting_actions[] = {ACTION_KEEP, ACTION_DEFER, ACTION_ERROR};
+static const Action lasting_actions[] = {ACTION_KEEP, ACTION_DEFER, ACTION_ERROR, ACTION_DRIFT};
 
 static Action
 parse_action(const char *name)

@@ -15,7 +15,8 @@
 typedef enum ProblemFinder
 {
 	PROBLEM_OF_PASS,
-	PROBLEM_OF_UPKEEP
+	PROBLEM_OF_UPKEEP,
+	PROBLEM_OF_DRIFT
 } ProblemFinder;
 
 /* A row as it was when it was read. */

@@ -67,7 +67,7 @@ scan_rows(Relation rel, AttrNumber attnum, const KeyKind *kind, CalTime horizon,
 	{
 		bool		isnull;
 		Datum		value = slot_getattr(slot, attnum, &isnull);
-		CalTime		t = isnull ? 0 : kind->to_time(value);
+		CalTime		t = isnull ? 0 : key_time(kind, value);
 
 		CHECK_FOR_INTERRUPTS();
 		if (isnull && rows->nulls++ == 0)
@@ -112,7 +112,7 @@ query_rows(Relation rel, const char *key, const KeyKind *kind, CalTime horizon, 
 											 column, table, column, bound), NULL);
 	value = sql_value(0, 1, &isnull);
 	if (!isnull)
-		rows->greatest = kind->to_time(value);
+		rows->greatest = key_time(kind, value);
 	sql_end(&session);
 }
 

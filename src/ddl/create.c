@@ -19,6 +19,7 @@
 #include "ddl/adorn.h"
 #include "ddl/bounds_check.h"
 #include "ddl/locks.h"
+#include "ddl/shape.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -49,13 +50,16 @@ range_is_free(const ParentInfo *info, const PlanBound *bound, const char *name)
 	return true;
 }
 
-static void
-append_storage(StringInfo sql, const Policy *policy, Relation parent)
+static char *
+storage_clauses(const Policy *policy, Relation parent)
 {
+	StringInfoData clauses;
+	StringInfo	sql = &clauses;
 	const char *separator = " WITH (";
 	const char *tablespace = policy->tablespace;
 	ListCell   *cell;
 
+	initStringInfo(sql);
 	if (OidIsValid(parent->rd_rel->relam))
 		appendStringInfo(sql, " USING %s",
 						 quote_identifier(get_am_name(parent->rd_rel->relam)));
@@ -82,21 +86,21 @@ append_storage(StringInfo sql, const Policy *policy, Relation parent)
 		tablespace = get_tablespace_name(parent->rd_rel->reltablespace);
 	if (tablespace != NULL)
 		appendStringInfo(sql, " TABLESPACE %s", quote_identifier(tablespace));
+	return sql->data;
 }
 
 /* CREATE TABLE, of the table by itself. */
 static char *
-standalone_statement(const Policy *policy, Relation parent, const ParentInfo *info,
-					 const PlanBound *bound, const char *qualified_name)
+standalone_statement(Relation parent, const ParentInfo *info, const KeyRange *range,
+					 const char *qualified_name, const char *rest)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY, %s)",
+	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY, %s)%s",
 					 parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED " : "",
 					 qualified_name, names_qualified(info->relid),
-					 bounds_check_clause(parent_key_name(info), info->kind, bound));
-	append_storage(&sql, policy, parent);
+					 bounds_check_clause(parent_key_name(info), info->kind, range), rest);
 	return sql.data;
 }
 
@@ -143,32 +147,49 @@ lock_related(const ParentInfo *info)
 	locks_take_all_at_once(related, ShareRowExclusiveLock);
 }
 
-/* Makes and attaches the new partition. The parent is locked. */
-static Oid
-create_attached(const ParentInfo *info, const PlanBound *bound,
-				Oid schema, const char *name, const char *statement,
-				CreateFill fill, void *arg)
+/* A partition that is to be made. */
+typedef struct NewPartition
 {
-	const char *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
-	Identity	saved;
+	const Policy *policy;
+	const ParentInfo *info;
+	const PlanBound *bound;
+	const KeyRange *range;		/* the same, exactly as its neighbours end and begin */
+	Oid			schema;
+	const char *name;
+	const char *statement;
+	Oid			model;			/* the partition whose shape it gets, or
+								 * InvalidOid */
+	const char *storage;
+	CreateFill	fill;			/* NULL: it gets no rows */
+	void	   *fill_arg;
+} NewPartition;
+
+/* Makes and attaches it. The parent is locked, and this is its owner. */
+static Oid
+create_attached(const NewPartition *new)
+{
+	const ParentInfo *info = new->info;
+	const char *qualified = quote_qualified_identifier(get_namespace_name(new->schema), new->name);
 	Oid			created;
 
 	Assert(sagaz_has_lock(info->relid, ShareUpdateExclusiveLock));
-	identity_assume(&saved, info->owner);
 	if (info->distributed)
 		citus_prepare_nodes();
-	require_place(info, schema, name);
+	require_place(info, new->schema, new->name);
 	lock_related(info);
 
-	sql_run(statement);
-	created = get_relname_relid(name, schema);
+	sql_run(new->statement);
+	created = get_relname_relid(new->name, new->schema);
 	adorn_partition(info->relid, created);
-	if (fill != NULL)
-		fill(created, arg);
+	if (OidIsValid(new->model))
+		shape_fill(new->policy, info, new->model, created, new->bound, new->storage);
+	if (new->fill != NULL)
+		new->fill(created, new->fill_arg);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
-					 qualified, key_for_values(info->kind, bound)));
-	adorn_replica_identity(info->relid, created);
-	identity_restore(&saved);
+					 qualified, key_for_values_of_range(info->kind, new->range)));
+	adorn_attached(info->relid, created);
+	if (OidIsValid(new->model))
+		shape_finish(created);
 	return created;
 }
 
@@ -187,26 +208,35 @@ Oid
 create_partition_filled(const Policy *policy, const PlanBound *bound, CreateFill fill, void *arg)
 {
 	SqlSession	session;
+	Identity	caller;
 	Relation	parent;
 	ParentInfo	info;
 	PlanPolicy	plan;
-	Oid			schema;
-	char	   *name;
-	char	   *statement;
+	KeyRange	range;
+	NewPartition new = {policy, &info, bound, &range};
 	Oid			created = InvalidOid;
 
 	sql_begin(&session, GetUserId());
 	parent = locks_open_parent(policy->parent, ShareUpdateExclusiveLock);
 	parent_require(parent, &info);
 	policy_plan(policy, info.kind, &plan);
-	schema = RelationGetNamespace(parent);
-	name = names_new_partition(parent, &plan.cal, bound->lower, &plan.interval);
-	statement = standalone_statement(policy, parent, &info, bound,
-									 quote_qualified_identifier(get_namespace_name(schema), name));
+	identity_assume(&caller, info.owner);
+	parent_range(&info, bound, &range);
+	new.fill = fill;
+	new.fill_arg = arg;
+	new.schema = RelationGetNamespace(parent);
+	new.name = names_new_partition(parent, &plan.cal, plan_nominal_start(&plan, bound), &plan.interval);
+	new.model = shape_model(policy, &info);
+	new.storage = storage_clauses(policy, parent);
+	new.statement = standalone_statement(parent, &info, &range,
+										 quote_qualified_identifier(get_namespace_name(new.schema),
+																	new.name),
+										 OidIsValid(new.model) ? shape_key(new.model) : new.storage);
 	/* ALTER TABLE refuses a table that this session has open */
 	table_close(parent, NoLock);
-	if (range_is_free(&info, bound, name))
-		created = create_attached(&info, bound, schema, name, statement, fill, arg);
+	if (range_is_free(&info, bound, new.name))
+		created = create_attached(&new);
+	identity_restore(&caller);
 	sql_end(&session);
 	return created;
 }

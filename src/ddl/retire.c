@@ -255,7 +255,7 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	if (stays_a_table(policy))
-		bounds_check_remember(partition, parent_key_name(info), info->kind, bound);
+		bounds_check_remember(partition, parent_key_name(info), info->kind, &info->ranges[index]);
 	/* a foreign key depends on the partition as long as it is attached */
 	if (stays_a_table(policy) || referencing != NIL)
 		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
@@ -535,7 +535,9 @@ retire_detached(const Policy *policy, const ParentInfo *info, Oid partition, Tim
 				RetireResult *result)
 {
 	SqlSession	session;
+	KeyRange	range;
 	PlanBound	bound;
+	PlanBound  *known = NULL;
 	char	   *reason;
 
 	result->outcome = RETIRE_GONE;
@@ -543,11 +545,14 @@ retire_detached(const Policy *policy, const ParentInfo *info, Oid partition, Tim
 	locks_end_vacuums_of_partition(partition, true);
 	locks_take_partition_at_once(partition);
 	reason = kept_reason_of_detached(policy, info->owner, partition);
+	if (bounds_check_find(partition, parent_key_name(info), info->kind, &range))
+	{
+		bound = key_range_times(info->kind, &range);
+		known = &bound;
+	}
 	if (reason != NULL)
 		keep(reason, session.caller, result);
 	else
-		end_detached(policy, info->kind, partition,
-					 bounds_check_find(partition, parent_key_name(info), info->kind, &bound) ? &bound : NULL,
-					 now, session.caller, result);
+		end_detached(policy, info->kind, partition, known, now, session.caller, result);
 	sql_end(&session);
 }

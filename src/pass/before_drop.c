@@ -139,8 +139,8 @@ static const char *
 call_function(const CallStep *step, Oid owner)
 {
 	Oid			function = hook_require(step->policy->before_drop, owner);
-	char	   *name = quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
-												  get_func_name(function));
+	char	   *schema = get_namespace_name(get_func_namespace(function));
+	char	   *name = quote_qualified_identifier(schema, get_func_name(function));
 	TimeLimit	limit = {psprintf("before_drop function %s", step->policy->before_drop),
 	"sagaz_ha.before_drop_timeout", sagaz_before_drop_timeout * 1000, step->partition};
 	SqlSession	session;
@@ -149,6 +149,9 @@ call_function(const CallStep *step, Oid owner)
 	bool		agreed;
 
 	sql_begin(&session, owner);
+	/* what lies beside the function is found by its bare name */
+	identity_set_local("search_path",
+					   psprintf("pg_catalog, %s, pg_temp", quote_identifier(schema)));
 	/* it has a limit of its own */
 	identity_set_local("lock_timeout", "0");
 	identity_set_local("timezone", step->policy->time_zone);

@@ -279,7 +279,8 @@ manage_statement(const ConvertWish *wish)
 		" ', archive_schema => ' || quote_literal(quote_ident($8)), ', tablespace => ' || quote_literal($9),"
 		" ', storage_parameters => ' || quote_literal($10),"
 		" ', auto_analyze => ', $11::text, ', auto_freeze => ', $12::text,"
-		" ', before_drop => ' || quote_literal($13), ')')";
+		" ', before_drop => ' || quote_literal($13),"
+		" ', plain => ' || nullif($14::text, 'false'), ', key_encoding => ' || quote_literal($15), ')')";
 	const Policy *policy = &wish->policy;
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -306,6 +307,8 @@ manage_statement(const ConvertWish *wish)
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_analyze));
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_freeze));
 	sql_arg_text(&args, policy->before_drop);
+	sql_arg(&args, BOOLOID, BoolGetDatum(policy->plain));
+	sql_arg_text(&args, policy->key_encoding);
 	(void) sql_execute(query, &args);
 	sql = MemoryContextStrdup(session.caller, sql_text(0, 1));
 	sql_end(&session);

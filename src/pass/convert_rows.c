@@ -96,7 +96,7 @@ least_key(const ParentInfo *info, CalTime from, CalTime *least)
 											 cal_is_finite(from) ? key_literal(info->kind, from) : ""), NULL);
 	value = sql_value(0, 1, &isnull);
 	if (!isnull)
-		*least = info->kind->to_time(value);
+		*least = key_time(info->kind, value);
 	sql_end(&session);
 	return !isnull;
 }

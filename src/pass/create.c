@@ -11,6 +11,7 @@
 #include "catalog/names.h"
 #include "catalog/times.h"
 #include "ddl/create.h"
+#include "ddl/widen.h"
 #include "miscadmin.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
@@ -21,7 +22,24 @@ typedef struct CreateStep
 	const TablePlan *table;
 	const PlanBound *bound;
 	char	   *name;			/* that it will have */
+	bool		is_crack;		/* a hole that a neighbour should close */
 } CreateStep;
+
+/* Whether a hole was closed by widening a partition. */
+static bool
+close_crack(const CreateStep *step)
+{
+	Oid			widened = widen_over_hole(step->table->policy, step->bound);
+	Subject		subject;
+
+	if (!OidIsValid(widened))
+		return false;
+	subject = report_partition(step->table, widened, names_display(widened));
+	report_done(step->pass, &subject, ACTION_ATTACH,
+				psprintf("widened over the hole of %s",
+						 table_plan_bound_details(step->table, step->bound)));
+	return true;
+}
 
 static void
 create_step(void *arg)
@@ -34,6 +52,8 @@ create_step(void *arg)
 	step->name = table_plan_new_name(step->table, step->bound);
 	subject = report_partition(step->table, InvalidOid, step->name);
 	if (report_backs_off(step->pass, &subject))
+		return;
+	if (step->is_crack && close_crack(step))
 		return;
 	created = create_partition(step->table->policy, step->bound);
 	if (OidIsValid(created))
@@ -95,25 +115,23 @@ create_together(const Pass *pass, const TablePlan *table)
 	return true;
 }
 
-/* Makes a table's missing partitions. */
-void
-create_missing(Pass *pass, const TablePlan *table)
+/* One after the other, each an attempt by itself. */
+static void
+create_each(CreateStep step, List *bounds)
 {
-	CreateStep	step = {pass, table};
+	Pass	   *pass = step.pass;
+	const TablePlan *table = step.table;
 	int			done = 0;
 	ListCell   *cell;
 
-	if (!pass->background && list_length(table->creates) > 1 &&
-		create_together(pass, table))
-		return;
-	if (table->creates != NIL)
+	if (bounds != NIL)
 		progress_phase("creating", table->table_name);
-	foreach(cell, table->creates)
+	foreach(cell, bounds)
 	{
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
-		progress_count(done++, list_length(table->creates));
+		progress_count(done++, list_length(bounds));
 		step.bound = (PlanBound *) lfirst(cell);
 		step.name = NULL;
 		error = pass->attempt(create_step, &step);
@@ -127,11 +145,25 @@ create_missing(Pass *pass, const TablePlan *table)
 	}
 }
 
+/* Makes a table's missing partitions, and then closes what cracks it has. */
+void
+create_missing(Pass *pass, const TablePlan *table)
+{
+	CreateStep	step = {pass, table};
+
+	if (pass->background || list_length(table->creates) <= 1 ||
+		!create_together(pass, table))
+		create_each(step, table->creates);
+	step.is_crack = true;
+	create_each(step, table->cracks);
+}
+
 static char *
-period_name(const Policy *policy, const PlanPolicy *plan, CalTime start)
+period_name(const Policy *policy, const PlanPolicy *plan, const PlanBound *period)
 {
 	Relation	parent = table_open(policy->parent, AccessShareLock);
-	char	   *name = names_new_partition(parent, &plan->cal, start, &plan->interval);
+	char	   *name = names_new_partition(parent, &plan->cal, plan_nominal_start(plan, period),
+										   &plan->interval);
 
 	table_close(parent, NoLock);
 	return name;
@@ -144,7 +176,7 @@ refuse_overlap(const Policy *policy, const ParentInfo *info, const PlanPolicy *p
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 			 errmsg("partition \"%s\" would overlap partition %s",
-					period_name(policy, plan, period->lower),
+					period_name(policy, plan, period),
 					names_display(info->relids[existing])),
 			 errdetail("The new partition's range is %s, the existing one's %s.",
 					   key_display(info->kind, period),
@@ -176,7 +208,7 @@ create_at(Policy *policy, const ParentInfo *info, CalTime at, TimestampTz now)
 				 errhint("Use a date that a timestamp can hold.")));
 	created = create_partition(policy, &period);
 	if (!OidIsValid(created))
-		return period_name(policy, &plan, period.lower);
+		return period_name(policy, &plan, &period);
 	times_note_creation(policy->parent, created, now);
 	record.subject.table_name = names_display(policy->parent);
 	record.subject.partition = created;

@@ -85,6 +85,16 @@ preview_expired(const TablePlan *table, const ExpiredPartition *expired, Record 
 								   record->details);
 }
 
+/* The partition that would be widened, unless it has too many rows. */
+static char *
+partition_before(const ParentInfo *info, const PlanBound *hole)
+{
+	for (int i = 0; i < info->nparts; i++)
+		if (info->bounds[i].upper == hole->lower)
+			return names_display(info->relids[i]);
+	return NULL;
+}
+
 static void
 preview_table(Policy *policy, TimestampTz at, PassEmit emit, void *arg)
 {
@@ -109,6 +119,16 @@ preview_table(Policy *policy, TimestampTz at, PassEmit emit, void *arg)
 		record.action = ACTION_CREATE;
 		record.subject.partition_name = table_plan_new_name(step.table, bound);
 		record.details = table_plan_bound_details(step.table, bound);
+		emit(&record, arg);
+	}
+	foreach(cell, step.table->cracks)
+	{
+		const PlanBound *bound = (const PlanBound *) lfirst(cell);
+
+		record.action = ACTION_ATTACH;
+		record.subject.partition_name = partition_before(&step.table->info, bound);
+		record.details = psprintf("widened over the hole of %s",
+								  table_plan_bound_details(step.table, bound));
 		emit(&record, arg);
 	}
 	foreach(cell, step.table->expired)

@@ -152,6 +152,15 @@ report_defer(Pass *pass, const Subject *subject, const char *details)
 	report_lasting(pass, &record, 0, false);
 }
 
+/* A partition differs from its table. */
+void
+report_drift(Pass *pass, const Subject *subject, const char *details)
+{
+	Record		record = {*subject, ACTION_DRIFT, details};
+
+	report_lasting(pass, &record, 0, false);
+}
+
 /*
  * A retirement that has failed and is tried again is that error until it is done:
  * or else each try would be news, and none would be the next of the last one.

@@ -12,6 +12,7 @@ extern Subject report_partition(const TablePlan *table, Oid partition, const cha
 extern void report_done(Pass *pass, const Subject *subject, Action action, const char *details);
 extern void report_keep(Pass *pass, const Subject *subject, const char *details);
 extern void report_defer(Pass *pass, const Subject *subject, const char *details);
+extern void report_drift(Pass *pass, const Subject *subject, const char *details);
 extern void report_announced(Pass *pass, const Subject *subject, const char *details);
 extern void report_waits(Pass *pass, const Subject *subject, const char *details);
 extern bool report_is_for_later(const ErrorData *error);

@@ -10,6 +10,7 @@
 #include "pass/run.h"
 
 #include "base/identity.h"
+#include "catalog/asleep.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "miscadmin.h"
@@ -93,6 +94,32 @@ typedef struct PlanStep
 	TablePlan  *table;			/* NULL: nothing to be done */
 } PlanStep;
 
+/*
+ * Whether a table that came in a restore is left alone. By hand it is enough that
+ * it is whole now; the worker looks twice.
+ */
+static bool
+sleeps_on(Pass *pass, const Policy *policy, const Subject *subject)
+{
+	char	   *reason;
+
+	if (!policy->asleep)
+		return false;
+	reason = asleep_reason(policy->parent);
+	if (pass->background ? asleep_is_stable(policy->parent) : reason == NULL)
+	{
+		asleep_end(policy->parent);
+		return false;
+	}
+	report_defer(pass, subject, psprintf("it was restored, and maintenance has not begun: %s",
+										 reason ? reason : "it is looked at once more"));
+	if (reason == NULL)
+		pass->waiting = true;
+	else
+		pass->deferred = true;
+	return true;
+}
+
 static void
 plan_step(void *arg)
 {
@@ -105,7 +132,8 @@ plan_step(void *arg)
 	subject.table_name = step->name;
 	identity_require_owner(step->policy->parent);
 	step->is_owner = true;
-	if (!report_backs_off(step->pass, &subject))
+	if (!sleeps_on(step->pass, step->policy, &subject) &&
+		!report_backs_off(step->pass, &subject))
 		step->table = table_plan_make(step->policy, step->pass->now);
 }
 
@@ -163,6 +191,27 @@ create_everywhere(Pass *pass, List *tables)
 			table->expired = NIL;
 		}
 		create_missing(pass, table);
+	}
+}
+
+/* Notes when the first of the tables has to be looked at, however long naptime is. */
+static void
+note_creation_due(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		const TablePlan *table = (const TablePlan *) lfirst(cell);
+		CalTime		now = policy_key_time(table->policy, table->info.kind, pass->now);
+		CalTime		due;
+
+		if (!plan_creation_due(&table->plan, now, table_plan_covered_until(table, now), &due) ||
+			due - now >= CAL_DAY)
+			continue;
+		due = Max((due - now) / 1000, 1000);
+		if (pass->creation_due == 0 || due < pass->creation_due)
+			pass->creation_due = (int) due;
 	}
 }
 
@@ -357,7 +406,10 @@ run_pass(Pass *pass, Oid parent)
 	sweep.tables = plan_tables(pass, step.policies);
 	sweep.all = !OidIsValid(parent);
 	if (pass->creates)
+	{
+		note_creation_due(pass, sweep.tables);
 		create_everywhere(pass, sweep.tables);
+	}
 	if (pass->retire != NULL)
 		retire_everywhere(pass, sweep.tables);
 	else

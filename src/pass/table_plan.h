@@ -25,10 +25,13 @@ typedef struct TablePlan
 	PlanPolicy	plan;
 	bool		covered;		/* there is a partition for now */
 	List	   *creates;		/* of PlanBound *, in order of time */
+	List	   *cracks;			/* of PlanBound *: holes to be closed by
+								 * widening a partition */
 	List	   *expired;		/* of ExpiredPartition *, oldest first */
 } TablePlan;
 
 extern TablePlan *table_plan_make(Policy *policy, TimestampTz now);
+extern CalTime table_plan_covered_until(const TablePlan *table, CalTime now);
 extern bool table_plan_expires(const TablePlan *table, Oid partition);
 extern char *table_plan_new_name(const TablePlan *table, const PlanBound *bound);
 extern char *table_plan_bound_details(const TablePlan *table, const PlanBound *bound);

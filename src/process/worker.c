@@ -97,7 +97,7 @@ clock_step(void *arg)
 	*(TimestampTz *) arg = settings_now();
 }
 
-/* How soon, in ms, the next pass is due; 0: after naptime. */
+/* How soon, in ms, what couldn't be done is tried again; 0: there is nothing. */
 static int
 next_pass(const Pass *pass)
 {
@@ -127,9 +127,12 @@ want_retirement(void)
 	LWLockRelease(shared_state->lock);
 }
 
-/* The work of a kind; how soon, in ms, the next is due; 0: after naptime. */
+/*
+ * The work of a kind; how soon, in ms, the next is due because something couldn't
+ * be done, and, in *creation_due, for new partitions. 0: after naptime.
+ */
 static int
-run(WorkerKind kind)
+run(WorkerKind kind, int *creation_due)
 {
 	Pass		pass;
 	TimestampTz now;
@@ -147,6 +150,7 @@ run(WorkerKind kind)
 		return conversion_run(&pass);
 	unfinished_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
+	*creation_due = pass.creation_due;
 	if (pass.found_expired)
 		want_retirement();
 	return next_pass(&pass);
@@ -162,11 +166,11 @@ note_extension(bool has_extension)
 }
 
 static void
-note_end(int soon)
+note_end(int soon, int creation_due)
 {
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->finished = true;
-	my_work->soon = soon;
+	my_work->soon = soon == 0 || (creation_due != 0 && creation_due < soon) ? creation_due : soon;
 	my_work->last = GetCurrentTimestamp();
 	my_work->last_duration = Max(my_work->last - my_work->started, 0);
 	my_work->passes++;
@@ -183,6 +187,7 @@ sagaz_worker_main(Datum arg)
 	Oid			database;
 	bool		has_extension = false;
 	int			soon = 0;
+	int			creation_due = 0;
 	ErrorData  *error;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
@@ -200,8 +205,8 @@ sagaz_worker_main(Datum arg)
 		ReThrowError(error);
 	note_extension(has_extension);
 	if (has_extension)
-		soon = run(kind);
-	note_end(soon);
+		soon = run(kind, &creation_due);
+	note_end(soon, creation_due);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
 	proc_exit(0);

@@ -128,6 +128,36 @@ shared_launcher_is_younger_than(int seconds)
 	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), seconds * 1000);
 }
 
+/* Whether this database's partitions were compared since then, and after so many changes. */
+bool
+shared_was_compared(int64 changes, TimestampTz since)
+{
+	DatabaseState *state;
+	bool		was;
+
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	state = shared_find_database(MyDatabaseId);
+	was = state != NULL && state->compared == changes && state->compared_at >= since;
+	LWLockRelease(shared_state->lock);
+	return was;
+}
+
+/* They have been now. */
+void
+shared_note_comparison(int64 changes)
+{
+	DatabaseState *state;
+
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	state = shared_find_database(MyDatabaseId);
+	if (state != NULL)
+	{
+		state->compared = changes;
+		state->compared_at = GetCurrentTimestamp();
+	}
+	LWLockRelease(shared_state->lock);
+}
+
 /* Wakes the launcher. Under the lock: the latch is gone with the launcher. */
 void
 shared_wake_launcher(void)

@@ -66,6 +66,9 @@ typedef struct DatabaseState
 	Oid			database;		/* InvalidOid: a free entry */
 	NameData	name;
 	bool		has_extension;
+	int64		compared;		/* drift_changes() at the last comparison of
+								 * partitions with their tables */
+	TimestampTz compared_at;	/* 0: not since the start */
 	pid_t		reserved_by;	/* backend that keeps workers out, or 0 */
 	WorkState	work[WORKER_KINDS];
 } DatabaseState;
@@ -131,6 +134,8 @@ extern void shared_wake_launcher(void);
 extern void shared_want_retirement(Oid database);
 extern void shared_want_all(DatabaseState *database);
 extern void shared_wake_database_at_commit(void);
+extern bool shared_was_compared(int64 changes, TimestampTz since);
+extern void shared_note_comparison(int64 changes);
 extern bool shared_copy_database(int index, DatabaseState *copy);
 
 #endif							/* SAGAZ_SHARED_H */

@@ -187,5 +187,8 @@ argument_policy(FunctionCallInfo fcinfo, int first, Policy *policy)
 	policy->auto_freeze = PG_GETARG_BOOL(first + 10);
 	if (!PG_ARGISNULL(first + 11))
 		policy->before_drop = hook_name(PG_GETARG_OID(first + 11));
+	argument_require(fcinfo, first + 12, "plain");
+	policy->plain = PG_GETARG_BOOL(first + 12);
+	policy->key_encoding = argument_text(fcinfo, first + 13);
 	policy->action = retention_action(fcinfo, first + 3);
 }

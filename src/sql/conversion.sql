@@ -1128,11 +1128,13 @@ CREATE FUNCTION sagaz_ha.partition_table(
   auto_analyze boolean DEFAULT true,
   auto_freeze boolean DEFAULT true,
   before_drop regprocedure DEFAULT NULL,
+  plain boolean DEFAULT false,
+  key_encoding text DEFAULT NULL,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_partition_table';
-COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean) IS
   'have a plain table, or a default partition with rows, partitioned in place by the worker, while it is written to';
 
 CREATE FUNCTION sagaz_ha.plan_partition_table(
@@ -1150,11 +1152,13 @@ CREATE FUNCTION sagaz_ha.plan_partition_table(
   auto_analyze boolean DEFAULT true,
   auto_freeze boolean DEFAULT true,
   before_drop regprocedure DEFAULT NULL,
+  plain boolean DEFAULT false,
+  key_encoding text DEFAULT NULL,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS TABLE (step text, lock text, statement text, meaning text)
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_plan_partition_table';
-COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean) IS
   'what partition_table() would run, with each lock; what changes in meaning; what is in the way. Nothing is done';
 
 CREATE FUNCTION sagaz_ha.cancel_partition_table(parent regclass) RETURNS void

@@ -57,6 +57,16 @@ BEGIN
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
+  SELECT k.table_name, 'keys', CASE WHEN k.others > 0 THEN 'warning' ELSE 'ok' END,
+         k.others::text,
+         CASE WHEN k.sampled = 0 THEN 'no rows'
+              ELSE format('%s of a sample of %s rows of partition %s have a key that is no %s%s',
+                          k.others, k.sampled, k.partition_name, k.wanted,
+                          CASE WHEN k.others > 0
+                               THEN ': it carries no time, so its row is in the partition of a random time'
+                               ELSE '' END) END
+    FROM sagaz_ha._key_samples() AS k
+  UNION ALL
   SELECT c.table_name, 'pending_detach',
          CASE WHEN c.pending_detach IS NOT NULL THEN 'warning' ELSE 'ok' END,
          c.pending_detach::text,
@@ -162,6 +172,44 @@ BEGIN
                                        WHERE n.pnpubid = p.oid AND n.pnnspid = r.relnamespace)
                         WHERE t.detached_at IS NOT NULL GROUP BY t.parent, t.partition) AS s
                 GROUP BY s.parent) AS d ON d.parent = c.parent
+  UNION ALL
+  SELECT c.table_name, 'drift',
+         CASE WHEN d.index THEN 'critical' WHEN d.partitions > 0 THEN 'warning' ELSE 'ok' END,
+         d.partitions::text,
+         CASE WHEN d.partitions > 0
+           THEN d.first || CASE WHEN d.partitions > 1 THEN format(' (and %s more)', d.partitions - 1) ELSE '' END
+                || '; sagaz_ha.repair_partitions() mends what it can'
+           ELSE 'no partition differs from the table' END
+    FROM coverage AS c
+   CROSS JOIN LATERAL (
+     SELECT count(*) AS partitions, bool_or(p.index) AS index, (array_agg(p.text ORDER BY NOT p.index, p.text))[1] AS first
+       FROM (SELECT bool_or(d.kind = 'index') AS index,
+                    format('%s: %s', d.partition, string_agg(d.details, ', ' ORDER BY d.kind, d.details)) AS text
+               FROM sagaz_ha._drift(c.parent) AS d GROUP BY d.partition) AS p) AS d
+  UNION ALL
+  SELECT c.table_name, 'bounds',
+         CASE WHEN g.partition_start IS NOT NULL THEN 'warning' ELSE 'ok' END,
+         g.partition_start::text,
+         CASE WHEN g.partition_start IS NULL THEN format('partitions begin when days do in time zone %s', p.time_zone)
+           ELSE format('partitions begin at %s of time zone %s, inside of a day, and so will all later ones: '
+                       'the bounds were written in another zone. The way back is one odd partition, '
+                       'FOR VALUES FROM (%L) TO (%L): sagaz_ha.repair_partitions() makes it',
+                       to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone,
+                       g.partition_start, g.partition_end) END
+    FROM coverage AS c
+    JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
+    LEFT JOIN LATERAL sagaz_ha._off_grid(c.parent) AS g ON true
+   WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT c.table_name, 'restored',
+         CASE WHEN a.parent IS NULL THEN 'ok'
+              WHEN a.since < clock_timestamp() - interval '1 hour' THEN 'critical' ELSE 'warning' END,
+         a.since::text,
+         CASE WHEN a.parent IS NULL THEN 'maintenance has begun'
+           ELSE 'the policy came in a restore, and maintenance begins when the table is whole'
+                || coalesce(': ' || (SELECT n.reason FROM sagaz_ha._not_whole(c.parent) AS n), '')
+                || '; sagaz_ha.maintain_partitions() begins now' END
+    FROM coverage AS c LEFT JOIN sagaz_ha.asleep AS a ON a.parent = c.parent
   UNION ALL
   SELECT NULL, 'retirement',
          CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'ok' ELSE 'warning' END,

@@ -18,6 +18,7 @@
 #include "catalog/retirement.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
+#include "pass/key_sample.h"
 #include "pass/saga_tables.h"
 #include "sql/arguments.h"
 #include "storage/lmgr.h"
@@ -48,7 +49,7 @@ sagaz_create_saga_tables(PG_FUNCTION_ARGS)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze, before_drop)
+ * storage_parameters, auto_analyze, auto_freeze, before_drop, plain, key_encoding)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -58,6 +59,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.parent = argument_table(fcinfo, "manage_partitions");
 	argument_policy(fcinfo, 1, &policy);
 	register_policy(&policy);
+	key_sample_warn(policy.parent);
 	PG_RETURN_VOID();
 }
 

@@ -30,7 +30,15 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha._require_attached(regclass, regclass),
   sagaz_ha._require_quick_attach(regclass, regclass),
   sagaz_ha._clone_index(regclass, regclass, name),
-  sagaz_ha._replace_query(regclass, text)
+  sagaz_ha._replace_query(regclass, text),
+  -- no more than pg_get_expr(); the owner of a table copies its policies with it
+  sagaz_ha._expression(pg_node_tree, oid, name),
+  sagaz_ha.uuidv7_at(timestamptz),
+  sagaz_ha.ulid_at(timestamptz),
+  sagaz_ha.unix_seconds_at(timestamptz),
+  sagaz_ha.unix_milliseconds_at(timestamptz),
+  sagaz_ha.unix_microseconds_at(timestamptz),
+  sagaz_ha.snowflake_at(timestamptz, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -44,6 +52,12 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._conversion_name(text, text),
   sagaz_ha._display_name(regclass, text),
   sagaz_ha.coverage(),
+  sagaz_ha._partition_tree(regclass),
+  sagaz_ha._drift(regclass),
+  sagaz_ha._drift_indexes(regclass),
+  sagaz_ha._not_whole(regclass),
+  sagaz_ha._off_grid(regclass),
+  sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),

@@ -6,7 +6,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "base/compat.h"
+#include "catalog/asleep.h"
 #include "catalog/dropped.h"
 #include "catalog/partition.h"
 #include "catalog/policy.h"
@@ -20,6 +22,7 @@
 #include "utils/timestamp.h"
 
 SAGAZ_FUNCTION(sagaz_forget_dropped_tables);
+SAGAZ_FUNCTION(sagaz_policy_arrived);
 SAGAZ_FUNCTION(sagaz_policy_changed);
 SAGAZ_FUNCTION(sagaz_refuse_late_write);
 
@@ -45,6 +48,23 @@ sagaz_policy_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("policy_changed() is a trigger function")));
 	shared_wake_database_at_commit();
+	return PointerGetDatum(NULL);
+}
+
+/* Row trigger on partition_policy: manage_partitions() takes it back at once. */
+Datum
+sagaz_policy_arrived(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("policy_arrived() is a trigger function of partition_policy")));
+	/* the first column is the table */
+	asleep_begin(DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, 1,
+											   RelationGetDescr(trigger->tg_relation), &isnull)));
 	return PointerGetDatum(NULL);
 }
 
