@@ -11,10 +11,12 @@
 /* 19's parsenodes.h needs it, and doesn't include it */
 #include <limits.h>
 
+#include "access/attmap.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "commands/defrem.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
@@ -174,6 +176,32 @@ sagaz_receiver_connects(WalRcvState state)
 	return state == WALRCV_CONNECTING;
 #else
 	return false;
+#endif
+}
+
+static inline AttrMap *
+sagaz_attribute_map(TupleDesc target, TupleDesc source)
+{
+#if PG_VERSION_NUM >= 160000
+	return build_attrmap_by_name(target, source, false);
+#else
+	return build_attrmap_by_name(target, source);
+#endif
+}
+
+/* CREATE INDEX, with the caller's rights. */
+static inline void
+sagaz_define_index(Oid table, IndexStmt *statement)
+{
+#if PG_VERSION_NUM >= 190000
+	(void) DefineIndex(NULL, table, statement, InvalidOid, InvalidOid, InvalidOid,
+					   -1, false, true, true, false, false);
+#elif PG_VERSION_NUM >= 160000
+	(void) DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid,
+					   -1, false, true, true, false, false);
+#else
+	(void) DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid,
+					   false, true, true, false, false);
 #endif
 }
 

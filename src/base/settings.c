@@ -17,6 +17,7 @@ bool		sagaz_enabled = true;
 bool		sagaz_retire = true;
 int			sagaz_naptime = 60;
 int			sagaz_lock_timeout = 1000;
+int			sagaz_conversion_lock_timeout = 100;
 int			sagaz_standby_drain_timeout = 3600;
 int			sagaz_condition_timeout = 30000;
 int			sagaz_before_drop_timeout = 3600;
@@ -79,6 +80,11 @@ settings_define(void)
 							"Longest wait for a lock on a partitioned table.",
 							NULL,
 							&sagaz_lock_timeout, 1000, 1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("sagaz_ha.conversion_lock_timeout",
+							"Longest wait for a strong lock on a table that is becoming partitioned.",
+							NULL,
+							&sagaz_conversion_lock_timeout, 100, 1, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("sagaz_ha.standby_drain_timeout",
 							"Longest wait for a standby that is gone but holds a replication slot.",

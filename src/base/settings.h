@@ -19,6 +19,7 @@ extern bool sagaz_enabled;
 extern bool sagaz_retire;
 extern int	sagaz_naptime;
 extern int	sagaz_lock_timeout;
+extern int	sagaz_conversion_lock_timeout;
 extern int	sagaz_standby_drain_timeout;
 extern int	sagaz_condition_timeout;
 extern int	sagaz_before_drop_timeout;

@@ -45,11 +45,17 @@ void
 dropped_forget_in_event_trigger(void)
 {
 	static Forgetting forgettings[] = {
+		/* of the empty table that it was to be a partition of */
+		{"SELECT FROM sagaz_ha.conversion WHERE relation = ANY ($1)",
+			"DELETE FROM sagaz_ha.partition_policy AS p USING sagaz_ha.conversion AS v"
+			" WHERE p.parent = v.parent AND v.relation = ANY ($1)"
+		"   AND v.kind = 'table' AND v.phase <> 'finishing'"},
 		{"SELECT FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)",
 		"DELETE FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)"},
 		{"SELECT FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)",
 		"DELETE FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)"},
 		{NULL, "DELETE FROM sagaz_ha.partition_times WHERE partition = ANY ($1)"},
+		{NULL, UNLOCKED("sagaz_ha.conversion", "t.relation = ANY ($1)")},
 		{NULL, UNLOCKED("sagaz_ha.retirement", "t.partition = ANY ($1)")},
 		{NULL, UNLOCKED("sagaz_ha.problem", "t.partition = ANY ($1) OR t.parent = ANY ($1)")}
 	};

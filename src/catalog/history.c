@@ -25,6 +25,7 @@ static const char *const action_names[] = {
 	[ACTION_ERROR] = "ERROR",
 	[ACTION_ATTACH] = "ATTACH",
 	[ACTION_FREEZE] = "FREEZE",
+	[ACTION_CONVERT] = "CONVERT",
 	[ACTION_DRIFT] = "DRIFT",
 	[ACTION_REPAIR] = "REPAIR"
 };

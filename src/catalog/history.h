@@ -9,7 +9,7 @@
 
 #include "datatype/timestamp.h"
 
-/* What a pass did, or found; ATTACH, FREEZE and DRIFT stand in the history only. */
+/* What a pass did, or found; ATTACH, FREEZE, CONVERT and DRIFT stand in the history only. */
 typedef enum Action
 {
 	ACTION_CREATE,
@@ -21,6 +21,7 @@ typedef enum Action
 	ACTION_ERROR,
 	ACTION_ATTACH,
 	ACTION_FREEZE,
+	ACTION_CONVERT,
 	ACTION_DRIFT,
 	ACTION_REPAIR
 } Action;

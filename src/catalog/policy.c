@@ -236,7 +236,7 @@ add_policy(uint64 row, void *arg)
 	loading->policies = lappend(loading->policies, policy);
 }
 
-/* All policies, or one table's, of tables that exist; in the order of names. */
+/* All policies that passes act on, or one table's, of tables that exist; in the order of names. */
 List *
 policy_load(Oid parent)
 {
@@ -249,7 +249,10 @@ policy_load(Oid parent)
 		" p.key_encoding"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
-		" WHERE $1 = 0 OR p.parent = $1"
+	/* a table that is still becoming partitioned is the conversion's */
+		" WHERE CASE WHEN $1 <> 0 THEN p.parent = $1"
+		" ELSE NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v"
+		" WHERE v.parent = p.parent AND v.phase <> 'failed') END"
 		" ORDER BY c.relname, c.oid";
 	static SPIPlanPtr plan = NULL;
 	Loading		loading = {restored_at(), NIL};

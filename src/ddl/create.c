@@ -161,6 +161,8 @@ typedef struct NewPartition
 	Oid			model;			/* the partition whose shape it gets, or
 								 * InvalidOid */
 	const char *storage;
+	CreateFill	fill;			/* NULL: it gets no rows */
+	void	   *fill_arg;
 } NewPartition;
 
 /* Makes and attaches it. The parent is locked, and this is its owner. */
@@ -182,6 +184,8 @@ create_attached(const NewPartition *new)
 	adorn_partition(info->relid, created);
 	if (OidIsValid(new->model))
 		shape_fill(new->policy, info, new->model, created, new->bound, new->storage);
+	if (new->fill != NULL)
+		new->fill(created, new->fill_arg);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
 					 qualified, key_for_values_of_range(info->kind, new->range)));
 	adorn_attached(info->relid, created);
@@ -196,6 +200,13 @@ create_attached(const NewPartition *new)
  */
 Oid
 create_partition(const Policy *policy, const PlanBound *bound)
+{
+	return create_partition_filled(policy, bound, NULL, NULL);
+}
+
+/* The same, of one that gets rows before it is attached. */
+Oid
+create_partition_filled(const Policy *policy, const PlanBound *bound, CreateFill fill, void *arg)
 {
 	SqlSession	session;
 	Identity	caller;
@@ -212,6 +223,8 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	policy_plan(policy, info.kind, &plan);
 	identity_assume(&caller, info.owner);
 	parent_range(&info, bound, &range);
+	new.fill = fill;
+	new.fill_arg = arg;
 	new.schema = RelationGetNamespace(parent);
 	new.name = names_new_partition(parent, &plan.cal, plan_nominal_start(&plan, bound), &plan.interval);
 	new.model = shape_model(policy, &info);

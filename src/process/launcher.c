@@ -45,7 +45,7 @@
 /* So many of the others may call before_drop functions, each for as long as it likes. */
 #define CALL_SLOTS			Max(SHARED_SLOTS / 2, 1)
 
-/* A database without the extension is looked at again after this, in s. */
+/* A database without the extension, or without conversions, is looked at again after this, in s. */
 #define NO_EXTENSION_NAP	3600
 
 /* What is shown and logged when the postmaster has no room for a worker. */
@@ -205,10 +205,11 @@ next_due(const DatabaseState *database, WorkerKind kind, const Job *job)
 		return DT_NOEND;
 	if (job->failures > 0)
 		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures - 1, 16)) * INT64CONST(1000);
-	else if (!database->has_extension)
+	else if (!database->has_extension ||
+			 (kind == WORKER_CONVERSION && work->soon == 0))
 		delay = NO_EXTENSION_NAP * INT64CONST(1000);
 	else if (work->soon > 0)
-		delay = Min(delay, work->soon);
+		delay = kind == WORKER_CONVERSION ? work->soon : Min(delay, work->soon);
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 }
 
@@ -277,7 +278,7 @@ room_for_long(const int *running, int calls)
 {
 	int			retiring = Max(running[WORKER_RETIREMENT], SHARED_SLOTS > 1 ? 1 : 0);
 
-	return SHARED_SLOTS - retiring - running[WORKER_UPKEEP] - calls;
+	return SHARED_SLOTS - retiring - running[WORKER_UPKEEP] - running[WORKER_CONVERSION] - calls;
 }
 
 /* Whether one more worker of a kind may run. */
@@ -286,10 +287,11 @@ has_room(const int *running, int calls, WorkerKind kind)
 {
 	if (running[kind] >= MAX_WORKERS)
 		return false;
-	if (kind == WORKER_UPKEEP)
+	if (kind == WORKER_UPKEEP || kind == WORKER_CONVERSION)
 		return room_for_long(running, calls) > 0;
 	return kind == WORKER_PASS ||
-		running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] + calls < SHARED_SLOTS;
+		running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] + running[WORKER_CONVERSION] + calls <
+		SHARED_SLOTS;
 }
 
 /*
@@ -369,7 +371,8 @@ start_workers(int *running, int calls)
 		if (!worker_start(shared_state->databases[index].database, kind,
 						  &jobs[index][kind].handle))
 		{
-			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] == 0);
+			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_RETIREMENT] +
+						 running[WORKER_UPKEEP] + running[WORKER_CONVERSION] == 0);
 			/* again when a worker ends, which sets our latch, or soon */
 			return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 		}

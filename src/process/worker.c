@@ -16,6 +16,7 @@
 #include "commands/extension.h"
 #include "ddl/unfinished.h"
 #include "miscadmin.h"
+#include "pass/conversion.h"
 #include "pass/run.h"
 #include "pass/upkeep.h"
 #include "pgstat.h"
@@ -145,6 +146,8 @@ run(WorkerKind kind, int *creation_due)
 		upkeep_run(&pass);
 		return 0;
 	}
+	if (kind == WORKER_CONVERSION)
+		return conversion_run(&pass);
 	unfinished_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
 	*creation_due = pass.creation_due;

@@ -14,7 +14,8 @@
 static const char *const types[] = {
 	[WORKER_PASS] = "sagaz_ha worker",
 	[WORKER_RETIREMENT] = "sagaz_ha retirement",
-	[WORKER_UPKEEP] = "sagaz_ha upkeep"
+	[WORKER_UPKEEP] = "sagaz_ha upkeep",
+	[WORKER_CONVERSION] = "sagaz_ha conversion"
 };
 
 /*

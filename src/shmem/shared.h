@@ -28,6 +28,8 @@ typedef enum WorkerKind
 	WORKER_RETIREMENT,			/* retires them; wanted by a pass that found
 								 * some */
 	WORKER_UPKEEP,				/* analyzes and freezes, which can take long */
+	WORKER_CONVERSION,			/* turns tables into partitioned ones; the
+								 * same */
 	WORKER_KINDS
 } WorkerKind;
 

@@ -7,6 +7,7 @@
 #include "sql/arguments.h"
 
 #include "base/identity.h"
+#include "catalog/hook.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -139,4 +140,55 @@ argument_require_policy(Oid relid)
 				 errmsg("table \"%s\" is not managed", get_rel_name(relid)),
 				 errhint("Register it with sagaz_ha.manage_partitions().")));
 	return (Policy *) linitial(policies);
+}
+
+static RetentionAction
+retention_action(FunctionCallInfo fcinfo, int argument)
+{
+	char	   *name = argument_text(fcinfo, argument);
+	RetentionAction action;
+
+	if (!policy_parse_action(name, &action))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid retention action \"%s\"", name),
+				 errhint("Use 'drop', 'detach' or 'archive'.")));
+	return action;
+}
+
+/*
+ * A policy without its table: partition_interval, premake, retention,
+ * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
+ * storage_parameters, auto_analyze, auto_freeze and before_drop, from an
+ * argument on.
+ */
+void
+argument_policy(FunctionCallInfo fcinfo, int first, Policy *policy)
+{
+	argument_require(fcinfo, first, "partition_interval");
+	argument_require(fcinfo, first + 1, "premake");
+	argument_require(fcinfo, first + 3, "retention_action");
+	argument_require(fcinfo, first + 5, "time_zone");
+	argument_require(fcinfo, first + 9, "auto_analyze");
+	argument_require(fcinfo, first + 10, "auto_freeze");
+
+	policy->interval = *PG_GETARG_INTERVAL_P(first);
+	policy->premake = PG_GETARG_INT32(first + 1);
+	if (!PG_ARGISNULL(first + 2))
+		policy->retention = PG_GETARG_INTERVAL_P(first + 2);
+	policy->unfinished_when = argument_text(fcinfo, first + 4);
+	policy->time_zone = argument_text(fcinfo, first + 5);
+	policy->tz = policy_time_zone(policy->time_zone);
+	policy->archive_schema = argument_schema(fcinfo, first + 6);
+	if (!PG_ARGISNULL(first + 7))
+		policy->tablespace = NameStr(*PG_GETARG_NAME(first + 7));
+	policy->storage_parameters = argument_text_list(fcinfo, first + 8);
+	policy->auto_analyze = PG_GETARG_BOOL(first + 9);
+	policy->auto_freeze = PG_GETARG_BOOL(first + 10);
+	if (!PG_ARGISNULL(first + 11))
+		policy->before_drop = hook_name(PG_GETARG_OID(first + 11));
+	argument_require(fcinfo, first + 12, "plain");
+	policy->plain = PG_GETARG_BOOL(first + 12);
+	policy->key_encoding = argument_text(fcinfo, first + 13);
+	policy->action = retention_action(fcinfo, first + 3);
 }

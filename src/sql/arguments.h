@@ -19,5 +19,6 @@ extern char *argument_schema(FunctionCallInfo fcinfo, int argument);
 extern TimestampTz argument_finite_time(FunctionCallInfo fcinfo, int argument,
 										const char *message, const char *hint);
 extern Policy *argument_require_policy(Oid relid);
+extern void argument_policy(FunctionCallInfo fcinfo, int first, Policy *policy);
 
 #endif							/* SAGAZ_SQL_ARGUMENTS_H */

@@ -46,12 +46,14 @@ BEGIN
   UNION ALL
   SELECT c.table_name, 'default_partition',
          CASE WHEN c.default_has_rows THEN 'critical'
-              WHEN c.default_partition IS NOT NULL THEN 'warning' ELSE 'ok' END,
+              WHEN c.default_partition IS NOT NULL OR c.covered_until = 'infinity' THEN 'warning' ELSE 'ok' END,
          c.default_partition::text,
          CASE WHEN c.default_has_rows
-           THEN 'has rows: a new partition for their time can''t be made until they are moved'
+           THEN 'has rows: a new partition for their time can''t be made until sagaz_ha.partition_table() has moved them'
               WHEN c.default_partition IS NOT NULL
            THEN 'exists and is empty: making and dropping partitions needs an exclusive lock on it'
+              WHEN c.covered_until = 'infinity'
+           THEN 'none, but the last partition has no end, so no other is ever made: sagaz_ha.partition_table() gives it one'
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
@@ -115,6 +117,27 @@ BEGIN
                    THEN r.at ELSE p.drops_held_since END AS since
             FROM sagaz_ha.partition_policy AS p
            CROSS JOIN sagaz_ha._restored_at() AS r (at)) AS p ON p.parent = c.parent
+  UNION ALL
+  -- only while there is one
+  SELECT sagaz_ha._display_name(v.relation, v.table_name), 'conversion',
+         CASE WHEN v.phase = 'failed' OR v.finish_by < sagaz_ha.clock() THEN 'critical'
+              WHEN v.error IS NOT NULL OR v.tries >= 100 THEN 'warning' ELSE 'ok' END,
+         v.phase,
+         CASE WHEN v.phase = 'failed' THEN 'was taken back: ' || v.error
+              WHEN v.finish_by < sagaz_ha.clock()
+                THEN format('has to end before %s, when rows reach the bound and are refused; sagaz_ha.cancel_partition_table() takes it back', v.upper_bound)
+              WHEN v.error IS NOT NULL THEN 'is tried again: ' || v.error
+              WHEN v.waits_for IS NOT NULL THEN 'waiting for ' || v.waits_for
+              ELSE 'is becoming partitioned' END
+    FROM sagaz_ha.conversion AS v
+  UNION ALL
+  -- of a dump that was made during one
+  SELECT sagaz_ha._display_name(c.oid, c.relname), 'conversion', 'critical', NULL,
+         'was becoming partitioned in the database that this is a copy of, and would refuse rows some day; sagaz_ha.cancel_partition_table() takes it back'
+    FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+   WHERE k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
+     AND sagaz_ha._conversion_left(c.oid) IS NOT NULL
+     AND NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.relation = c.oid)
   UNION ALL
   SELECT c.table_name, 'before_drop',
          CASE WHEN r.refused > 0 THEN 'warning' ELSE 'ok' END,

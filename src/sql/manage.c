@@ -13,7 +13,6 @@
 #include "base/settings.h"
 #include "catalog/history.h"
 #include "catalog/hold.h"
-#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "catalog/register.h"
 #include "catalog/retirement.h"
@@ -47,20 +46,6 @@ sagaz_create_saga_tables(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static RetentionAction
-retention_action_argument(FunctionCallInfo fcinfo, int argument)
-{
-	char	   *name = argument_text(fcinfo, argument);
-	RetentionAction action;
-
-	if (!policy_parse_action(name, &action))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid retention action \"%s\"", name),
-				 errhint("Use 'drop', 'detach' or 'archive'.")));
-	return action;
-}
-
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
@@ -72,32 +57,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	Policy		policy = {0};
 
 	policy.parent = argument_table(fcinfo, "manage_partitions");
-	argument_require(fcinfo, 1, "partition_interval");
-	argument_require(fcinfo, 2, "premake");
-	argument_require(fcinfo, 4, "retention_action");
-	argument_require(fcinfo, 6, "time_zone");
-	argument_require(fcinfo, 10, "auto_analyze");
-	argument_require(fcinfo, 11, "auto_freeze");
-	argument_require(fcinfo, 13, "plain");
-
-	policy.interval = *PG_GETARG_INTERVAL_P(1);
-	policy.premake = PG_GETARG_INT32(2);
-	if (!PG_ARGISNULL(3))
-		policy.retention = PG_GETARG_INTERVAL_P(3);
-	policy.unfinished_when = argument_text(fcinfo, 5);
-	policy.time_zone = argument_text(fcinfo, 6);
-	policy.tz = policy_time_zone(policy.time_zone);
-	policy.archive_schema = argument_schema(fcinfo, 7);
-	if (!PG_ARGISNULL(8))
-		policy.tablespace = NameStr(*PG_GETARG_NAME(8));
-	policy.storage_parameters = argument_text_list(fcinfo, 9);
-	policy.auto_analyze = PG_GETARG_BOOL(10);
-	policy.auto_freeze = PG_GETARG_BOOL(11);
-	if (!PG_ARGISNULL(12))
-		policy.before_drop = hook_name(PG_GETARG_OID(12));
-	policy.plain = PG_GETARG_BOOL(13);
-	policy.key_encoding = argument_text(fcinfo, 14);
-	policy.action = retention_action_argument(fcinfo, 4);
+	argument_policy(fcinfo, 1, &policy);
 	register_policy(&policy);
 	key_sample_warn(policy.parent);
 	PG_RETURN_VOID();

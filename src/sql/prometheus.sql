@@ -136,6 +136,15 @@ BEGIN
            array_position(ARRAY['ok', 'warning', 'critical', 'unknown'], c.status)::float8 - 1
     FROM sagaz_ha.partition_health() AS c
     UNION ALL
+    SELECT v.name, 'gauge', v.help,
+           jsonb_build_object('table', sagaz_ha._display_name(c.relation, c.table_name), 'step', c.phase), v.value
+    FROM sagaz_ha.conversion AS c CROSS JOIN LATERAL (VALUES
+      ('sagaz_ha_conversion_step_seconds', 'Time that the step of the conversion has taken so far.',
+       extract(epoch FROM clock_timestamp() - c.phase_since)::float8),
+      ('sagaz_ha_conversion_tries', 'How often the step has been tried in vain.', c.tries::float8),
+      ('sagaz_ha_conversion_longest_lock_seconds', 'Longest time that a conversion held a strong lock.',
+       extract(epoch FROM c.longest_lock)::float8)) AS v (name, help, value)
+    UNION ALL
     SELECT 'sagaz_ha_worker_up', 'gauge', 'Processes of sagaz_ha that are running.',
            jsonb_build_object('type', w.type), count(a.pid)
     FROM (VALUES ('sagaz_ha launcher'), ('sagaz_ha sampler')) AS w (type)

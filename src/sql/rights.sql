@@ -19,13 +19,18 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- A token says no more than pg_current_wal_lsn(), and applications need it. The
--- owner of a table must be allowed to make the trigger, which only refuses.
+-- owner of a table must be allowed to make the trigger, which only refuses, and to
+-- run the statements of a conversion: they check, or ask for the owner themselves.
 GRANT EXECUTE ON ROUTINE
   sagaz_ha.clock(),
   sagaz_ha.commit_token(),
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
   sagaz_ha.refuse_late_write(),
+  sagaz_ha._require_attached(regclass, regclass),
+  sagaz_ha._require_quick_attach(regclass, regclass),
+  sagaz_ha._clone_index(regclass, regclass, name),
+  sagaz_ha._replace_query(regclass, text),
   -- no more than pg_get_expr(); the owner of a table copies its policies with it
   sagaz_ha._expression(pg_node_tree, oid, name),
   sagaz_ha.uuidv7_at(timestamptz),
@@ -43,6 +48,9 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha.partitions(boolean),
   sagaz_ha._expired_state(regclass),
   sagaz_ha._problem_version(regclass, regclass),
+  sagaz_ha._conversion_left(regclass),
+  sagaz_ha._conversion_name(text, text),
+  sagaz_ha._display_name(regclass, text),
   sagaz_ha.coverage(),
   sagaz_ha._partition_tree(regclass),
   sagaz_ha._drift(regclass),

@@ -205,7 +205,7 @@ COMMENT ON TABLE sagaz_ha.partition_history IS
 COMMENT ON COLUMN sagaz_ha.partition_history.id IS 'order in which rows were recorded';
 COMMENT ON COLUMN sagaz_ha.partition_history.recorded_at IS 'time of the pass''s transaction';
 COMMENT ON COLUMN sagaz_ha.partition_history.action IS
-  'CREATE, DETACH, DROP, KEEP, DEFER, ANALYZE or ERROR; and FREEZE, ATTACH, DRIFT and REPAIR';
+  'CREATE, DETACH, DROP, KEEP, DEFER, ANALYZE or ERROR; and FREEZE, ATTACH, CONVERT, DRIFT and REPAIR';
 COMMENT ON COLUMN sagaz_ha.partition_history.parent IS 'OID of the partitioned table';
 COMMENT ON COLUMN sagaz_ha.partition_history.table_name IS 'name of the partitioned table then';
 COMMENT ON COLUMN sagaz_ha.partition_history.partition IS 'OID of the partition, if there was one';

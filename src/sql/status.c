@@ -179,6 +179,7 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 		both = both_halves(&database);
 		add_work(fcinfo, &database.name, "worker", &both);
 		add_work(fcinfo, &database.name, "upkeep", &database.work[WORKER_UPKEEP]);
+		add_work(fcinfo, &database.name, "conversion", &database.work[WORKER_CONVERSION]);
 	}
 	add_calls(fcinfo);
 	return (Datum) 0;

@@ -224,7 +224,7 @@ sub stop_maintenance
 	$node->poll_query_until('postgres', q{
 		SELECT EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE process = 'launcher' AND phase = 'disabled')
 			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type IN ('sagaz_ha worker', 'sagaz_ha retirement',
-				'sagaz_ha before_drop', 'sagaz_ha upkeep'))})
+				'sagaz_ha before_drop', 'sagaz_ha upkeep', 'sagaz_ha conversion'))})
 	  or die 'maintenance goes on';
 	return;
 }

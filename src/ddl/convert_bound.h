@@ -1,0 +1,24 @@
+/*
+ * convert_bound.h
+ *		Where the partition of a table's present rows ends.
+ */
+#ifndef SAGAZ_DDL_CONVERT_BOUND_H
+#define SAGAZ_DDL_CONVERT_BOUND_H
+
+#include "postgres.h"
+
+#include "catalog/policy.h"
+#include "ddl/convert.h"
+
+typedef struct ConvertBound
+{
+	CalTime		upper;
+	TimestampTz finish_by;		/* after that, rows could reach it */
+	List	   *obstacles;		/* of ConvertObstacle *: rows that can't stay */
+} ConvertBound;
+
+extern void convert_bound(const Policy *policy, Oid relation, const char *key,
+						  const KeyKind *kind, TimestampTz now, ConvertBound *bound);
+extern bool convert_rows_before(Oid relation, const char *key, const KeyKind *kind, CalTime upper);
+
+#endif							/* SAGAZ_DDL_CONVERT_BOUND_H */

@@ -1,0 +1,236 @@
+/*
+ * convert_rows.c
+ *		Rows are moved out of a default partition.
+ *
+ * Invariant: a range's rows leave the default partition in the transaction that
+ * attaches their own partition, so no reader misses them. It holds a strong lock on
+ * the default partition, which ATTACH reads, so both have a bounded size. No trigger
+ * fires, and no foreign key acts: no row is deleted.
+ */
+#include "pass/convert_rows.h"
+
+#include "access/table.h"
+#include "base/sql.h"
+#include "catalog/names.h"
+#include "catalog/parent.h"
+#include "catalog/pg_type.h"
+#include "catalog/policy.h"
+#include "catalog/times.h"
+#include "ddl/convert.h"
+#include "ddl/convert_lock.h"
+#include "ddl/create.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+/* Rows that are moved in one transaction at most. */
+#define MAX_ROWS		10000
+
+/* Blocks of a default partition that are read under the lock at most: 256 MB. */
+#define MAX_BLOCKS		(256 * 1024 * 1024 / BLCKSZ)
+
+typedef struct Range
+{
+	const ParentInfo *info;
+	PlanBound	bound;
+} Range;
+
+static char *
+range_condition(const ParentInfo *info, const PlanBound *bound)
+{
+	const char *column = quote_identifier(parent_key_name(info));
+
+	return psprintf("%s >= %s AND %s < %s", column, key_literal(info->kind, bound->lower),
+					column, key_literal(info->kind, bound->upper));
+}
+
+/* The columns that a row is made of. Inside SPI. */
+static char *
+stored_columns(Oid relid)
+{
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(relid));
+	(void) sql_execute("SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
+					   " WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = ''", &args);
+	return sql_text(0, 1);
+}
+
+/* Moves the rows, as the table's owner, between a partition's making and its ATTACH. */
+static void
+fill(Oid partition, void *arg)
+{
+	const Range *range = (const Range *) arg;
+	const char *source = names_qualified(range->info->default_relid);
+	const char *condition = range_condition(range->info, &range->bound);
+	char	   *columns = stored_columns(range->info->default_relid);
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) sql_execute_latest(NULL, psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s WHERE %s",
+											 names_qualified(partition), columns, columns, source,
+											 condition), NULL);
+	(void) sql_execute_latest(NULL, psprintf("DELETE FROM ONLY %s WHERE %s", source, condition), NULL);
+	AtEOXact_GUC(false, level);
+}
+
+/* The least key from a time on; false: there is none. As the owner. */
+static bool
+least_key(const ParentInfo *info, CalTime from, CalTime *least)
+{
+	const char *column = quote_identifier(parent_key_name(info));
+	SqlSession	session;
+	bool		isnull;
+	Datum		value;
+
+	sql_begin(&session, info->owner);
+	(void) sql_execute_latest(NULL, psprintf("SELECT pg_catalog.min(%s) FROM ONLY %s%s%s%s%s", column,
+											 names_qualified(info->default_relid),
+											 cal_is_finite(from) ? " WHERE " : "",
+											 cal_is_finite(from) ? column : "",
+											 cal_is_finite(from) ? " >= " : "",
+											 cal_is_finite(from) ? key_literal(info->kind, from) : ""), NULL);
+	value = sql_value(0, 1, &isnull);
+	if (!isnull)
+		*least = key_time(info->kind, value);
+	sql_end(&session);
+	return !isnull;
+}
+
+static int64
+count_rows(const ParentInfo *info, const char *condition)
+{
+	SqlSession	session;
+	bool		isnull;
+	int64		count;
+
+	sql_begin(&session, info->owner);
+	(void) sql_execute_latest(NULL, psprintf("SELECT pg_catalog.count(*) FROM ONLY %s WHERE %s",
+											 names_qualified(info->default_relid), condition), NULL);
+	count = DatumGetInt64(sql_value(0, 1, &isnull));
+	sql_end(&session);
+	return count;
+}
+
+/* The period of a time, as far as no partition is there. */
+static void
+free_period(const PlanPolicy *plan, const ParentInfo *info, CalTime t, PlanBound *period)
+{
+	if (!cal_floor(&plan->cal, t, &plan->interval, &period->lower) ||
+		!cal_add(&plan->cal, period->lower, &plan->interval, 1, &period->upper))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("partition bound out of range")));
+	for (int i = 0; i < info->nparts; i++)
+	{
+		if (info->bounds[i].upper <= t)
+			period->lower = Max(period->lower, info->bounds[i].upper);
+		else if (info->bounds[i].lower > t)
+			period->upper = Min(period->upper, info->bounds[i].lower);
+	}
+}
+
+static void
+note_stuck(ConvertRows *rows, const char *what)
+{
+	rows->stuck = rows->stuck == NULL ? pstrdup(what) : psprintf("%s; %s", rows->stuck, what);
+}
+
+static int64
+blocks_of(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	int64		blocks = RelationGetNumberOfBlocks(rel);
+
+	table_close(rel, NoLock);
+	return blocks;
+}
+
+/*
+ * Moves the rows of the earliest period that has some, in the current
+ * transaction. What can't be moved is noted, and the next call goes on behind it.
+ */
+void
+convert_rows_move(const Conversion *conversion, TimestampTz now, ConvertRows *rows)
+{
+	Policy	   *policy = (Policy *) linitial(policy_load(conversion->parent));
+	ParentInfo	info;
+	PlanPolicy	plan;
+	CalTime		least = CAL_INFINITY;
+	Range		range = {&info};
+	int64		count;
+
+	parent_require_by_oid(conversion->parent, ShareUpdateExclusiveLock, &info);
+	rows->created = InvalidOid;
+	rows->ended = !OidIsValid(info.default_relid) || !least_key(&info, rows->from, &least);
+	if (rows->ended)
+		return;
+	policy_plan(policy, info.kind, &plan);
+	if (!cal_is_finite(least))
+	{
+		note_stuck(rows, "rows whose key is infinite");
+		rows->from = CAL_FIRST;
+		rows->ended = least == CAL_INFINITY;
+		return;
+	}
+	free_period(&plan, &info, least, &range.bound);
+	count = count_rows(&info, range_condition(&info, &range.bound));
+	if (count > MAX_ROWS || blocks_of(info.default_relid) > MAX_BLOCKS)
+	{
+		note_stuck(rows, psprintf("%lld rows from %s", (long long) count, key_display(info.kind, &range.bound)));
+		rows->from = range.bound.upper;
+		return;
+	}
+	rows->created = create_partition_filled(policy, &range.bound, fill, &range);
+	times_note_creation(conversion->parent, rows->created, now);
+	rows->record.action = ACTION_CREATE;
+	rows->record.subject.parent = conversion->parent;
+	rows->record.subject.table_name = names_display(conversion->parent);
+	rows->record.subject.partition = rows->created;
+	rows->record.subject.partition_name = names_display(rows->created);
+	rows->record.details = psprintf("%lld rows from %s, moved out of the default partition", (long long) count,
+									key_display(info.kind, &range.bound));
+}
+
+/* Drops the default partition, which is empty; one that has rows is noted. */
+void
+convert_rows_drop_default(const Conversion *conversion, ConvertRows *rows)
+{
+	SqlSession	session;
+	Identity	caller;
+	ParentInfo	info;
+	List	   *relids = list_make2_oid(conversion->parent, conversion->relation);
+	char	   *blocker;
+	MemoryContext context = CurrentMemoryContext;
+
+	sql_begin(&session, GetUserId());
+	convert_lock_gently(relids);
+	blocker = convert_lock_blocker(relids);
+	if (blocker != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is in use by %s", names_display(conversion->parent), blocker)));
+	(void) convert_lock_strongly(relids);
+	parent_require_by_oid(conversion->parent, NoLock, &info);
+	if (info.default_relid == conversion->relation)
+	{
+		if (convert_has_rows(conversion->relation))
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
+			note_stuck(rows, "rows without a key, or that came meanwhile");
+			MemoryContextSwitchTo(old);
+		}
+		else
+		{
+			identity_assume(&caller, info.owner);
+			sql_run(psprintf("DROP TABLE %s", names_qualified(conversion->relation)));
+			identity_restore(&caller);
+		}
+	}
+	sql_end(&session);
+}

@@ -1,0 +1,173 @@
+# Whom the short locks of a conversion wait for, and who doesn't notice them; and
+# default partitions.
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SagazConversion;
+use SagazTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = sagaz_server('main', streaming => 1, conf => "sagaz_ha.clock = ''\nsagaz_ha.naptime = 1h\n");
+
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION sagaz_ha;
+	CREATE TABLE events (id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
+	INSERT INTO events SELECT generate_series(1, 1000)});
+
+sub ask
+{
+	my ($table) = @_;
+
+	$node->safe_psql('postgres', "SELECT sagaz_ha.partition_table('$table', 'at', '1 day', weaken_unique => true)");
+	return;
+}
+
+sub waits_for
+{
+	my ($what, $name) = @_;
+
+	ok($node->poll_query_until('postgres', "SELECT waiting_for ~ '$what' FROM sagaz_ha.conversions"), $name)
+	  or diag($node->safe_psql('postgres', 'TABLE sagaz_ha.conversions'));
+	return;
+}
+
+# an old transaction that uses the table
+my $old = $node->background_psql('postgres');
+$old->query_safe('BEGIN');
+my $pid = $old->query_safe('SELECT pg_backend_pid() FROM events LIMIT 1');
+ok(when($node, 'postgres', "clock_timestamp() - xact_start > interval '1.1 s' FROM pg_stat_activity WHERE pid = $pid"), 'a transaction is old');
+ask('events');
+waits_for("process $pid, in a transaction for", 'it is waited for, and named');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE relation = 'events'::regclass AND mode = 'AccessExclusiveLock'"),
+	'0', 'without a strong lock');
+is_within(elapsed(sub { $node->safe_psql('postgres', 'INSERT INTO events SELECT max(id) + 1 FROM events') }), 2, 'and nobody waits behind it');
+like($node->safe_psql('postgres', q{SELECT details FROM sagaz_ha.partition_health() WHERE check_name = 'conversion'}),
+	qr/^waiting for process $pid/, 'health says so');
+is($node->safe_psql('postgres', q{SELECT value >= 1 FROM sagaz_ha.metrics() WHERE name = 'sagaz_ha_conversion_tries'}), 't', 'so does a metric');
+$old->query_safe('COMMIT');
+converted($node, 'events', 'when it has ended, the conversion goes on');
+is($node->safe_psql('postgres', q{SELECT phase FROM sagaz_ha.maintenance_status() WHERE process = 'conversion'}), 'idle', 'the worker has its row in the status');
+
+# a younger one that lasts while the lock is asked for
+$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events')});
+stop_at($node, 'convert_indexing:after_commit');
+ask('events');
+stopped_at($node, 'convert_indexing:after_commit');
+configure($node, 'sagaz_ha.conversion_lock_timeout' => '50ms');
+$old->query_safe('BEGIN');
+$old->query_safe('LOCK TABLE events IN ROW EXCLUSIVE MODE');
+let_go($node);
+ok($node->poll_query_until('postgres', 'SELECT tries > 1 FROM sagaz_ha.conversions'), 'a lock that is not to be had is let go, and tried again');
+is_within(elapsed(sub { $node->safe_psql('postgres', 'INSERT INTO events SELECT max(id) + 1 FROM events') }), 2, 'nobody waits for long');
+$old->query_safe('COMMIT');
+converted($node, 'events', 'then it goes on');
+configure($node, 'sagaz_ha.conversion_lock_timeout' => undef);
+
+# an autovacuum is ended for it
+$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events')});
+
+# a standby's query
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "hot_standby_feedback = on\nwal_receiver_status_interval = 1s\nmax_standby_streaming_delay = -1\nsagaz_ha.enabled = off\n");
+$standby->start;
+my $query = $standby->background_psql('postgres');
+$query->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$query->query_safe('SELECT count(*) FROM events');
+ok($node->poll_query_until('postgres', 'SELECT backend_xmin IS NOT NULL FROM pg_stat_replication'), 'feedback');
+$node->safe_psql('postgres', 'CREATE TABLE other AS SELECT 1 AS i');
+ask('events');
+waits_for('standby standby, which has a snapshot', 'a standby is waited for, and named');
+$query->query_safe('COMMIT');
+converted($node, 'events', 'when its query has ended, the conversion goes on');
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', q{SELECT relkind FROM pg_class WHERE oid = 'events'::regclass}), 'p', 'on the standby, too');
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM sagaz_ha.conversions'), '0', 'which can read the view');
+$query->quit;
+$standby->stop;
+
+# a row that comes between the call and the check
+stop_at($node, 'convert_checking:before_commit');
+$node->safe_psql('postgres', 'CREATE TABLE late (id int, at timestamptz); INSERT INTO late VALUES (1, now())');
+stop_at($node, 'convert_checking:after_commit');
+ask('late');
+stopped_at($node, 'convert_checking:after_commit');
+$node->safe_psql('postgres', q{
+	ALTER TABLE late DROP CONSTRAINT sagaz_ha_bounds;
+	INSERT INTO late VALUES (2, NULL);
+	ALTER TABLE late ADD CONSTRAINT sagaz_ha_bounds CHECK (at IS NOT NULL AND at < 'infinity') NOT VALID});
+let_go($node);
+ok($node->poll_query_until('postgres', q{SELECT step = 'failed' AND error ~ '23514' FROM sagaz_ha.conversions}), 'a row that hinders it ends it');
+is($node->safe_psql('postgres', q{SELECT to_regclass('late_sagaz_ha') IS NULL AND NOT EXISTS (
+	SELECT FROM pg_constraint WHERE conrelid = 'late'::regclass)}), 't', 'and everything is as it was');
+is($node->safe_psql('postgres', q{SELECT status FROM sagaz_ha.partition_health() WHERE check_name = 'conversion'}), 'critical', 'health is critical');
+$node->safe_psql('postgres', 'DELETE FROM late WHERE at IS NULL');
+ask('late');
+converted($node, 'late', 'asked for again');
+
+# the bound comes near
+stop_at($node, 'convert_indexing:after_commit');
+$node->safe_psql('postgres', 'CREATE TABLE slow (id int, at timestamptz); INSERT INTO slow VALUES (1, now())');
+ask('slow');
+stopped_at($node, 'convert_indexing:after_commit');
+$node->safe_psql('postgres', q{UPDATE sagaz_ha.conversion SET finish_by = now() - interval '1 hour', upper_bound = upper_bound});
+$pid = $node->safe_psql('postgres', q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'conversion'});
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000)");
+let_go($node);
+converted($node, 'slow', 'a conversion that took too long begins again with a later bound');
+
+# default and last partitions
+$node->safe_psql('postgres', q{
+	CREATE TABLE d1 (id int, at timestamptz NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+	CREATE TABLE d1_rest PARTITION OF d1 DEFAULT;
+	INSERT INTO d1 SELECT n, now() - n * interval '1 h' FROM generate_series(1, 2000) AS n;
+	CREATE TABLE d2 (LIKE d1 INCLUDING ALL) PARTITION BY RANGE (at);
+	CREATE TABLE d2_rest PARTITION OF d2 DEFAULT;
+	CREATE TABLE d2_now PARTITION OF d2 FOR VALUES FROM (date_trunc('day', now() - interval '1 day')) TO (date_trunc('day', now() + interval '1 day'));
+	INSERT INTO d2 TABLE d1;
+	CREATE TABLE d3 (id int GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, twice int GENERATED ALWAYS AS (id * 2) STORED) PARTITION BY RANGE (at);
+	CREATE TABLE d3_rest PARTITION OF d3 DEFAULT;
+	CREATE TABLE d3_now PARTITION OF d3 FOR VALUES FROM (date_trunc('day', now() - interval '1 day')) TO (date_trunc('day', now() + interval '1 day'));
+	CREATE TABLE fired (op text);
+	CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO fired VALUES (tg_op); RETURN NULL; END';
+	CREATE TRIGGER fire AFTER DELETE OR UPDATE ON d3 FOR EACH ROW EXECUTE FUNCTION fire();
+	INSERT INTO d3 (at) SELECT now() + (50 - n) * interval '1 h' FROM generate_series(1, 100) AS n;
+	CREATE TABLE d4 (id int, at date NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+	CREATE TABLE d4_old PARTITION OF d4 FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+	CREATE TABLE d4_rest PARTITION OF d4 FOR VALUES FROM ('2021-01-01') TO (MAXVALUE);
+	INSERT INTO d4 SELECT n, current_date - n FROM generate_series(1, 1000) AS n});
+ask($_) foreach qw(d1 d2 d3 d4);
+ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM sagaz_ha.conversion)'), 'default and last partitions are converted')
+  or diag($node->safe_psql('postgres', 'TABLE sagaz_ha.conversions'));
+is($node->safe_psql('postgres', q{
+	SELECT string_agg(t || ' ' || n, ', ' ORDER BY t) FROM (SELECT 'd1' AS t, count(*) AS n FROM d1 UNION ALL SELECT 'd2', count(*) FROM d2
+		UNION ALL SELECT 'd3', count(DISTINCT (id, twice)) FROM d3 UNION ALL SELECT 'd4', count(*) FROM d4) AS c}),
+	'd1 2000, d2 2000, d3 100, d4 1000', 'with every row');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relispartition AND pg_get_expr(relpartbound, oid) ~ 'DEFAULT|MAXVALUE'}),
+	'0', 'no default or endless partition is left');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_inherits AS i, LATERAL pg_get_expr((SELECT relpartbound FROM pg_class WHERE oid = inhrelid), inhrelid) AS b
+	WHERE inhrelid IN ('d1_rest'::regclass, 'd2_rest'::regclass) AND b ~ 'MINVALUE'}), '2', 'where all rows lie below, it is the first partition');
+is($node->safe_psql('postgres', q{SELECT to_regclass('d3_rest') IS NULL, (SELECT count(*) FROM fired)}), 't|0',
+	'else the rows are moved out, without a trigger');
+is($node->safe_psql('postgres', q{SELECT string_agg(table_name || ' ' || check_name || ' ' || details, E'\n') FROM sagaz_ha.partition_health()
+	WHERE status <> 'ok' AND table_name ~ '^d\d'}), '', 'health is green');
+$node->safe_psql('postgres', q{
+	CREATE TABLE d5 (id int, at timestamptz) PARTITION BY RANGE (at);
+	CREATE TABLE d5_rest PARTITION OF d5 DEFAULT;
+	CREATE TABLE d5_now PARTITION OF d5 FOR VALUES FROM (date_trunc('day', now())) TO (date_trunc('day', now() + interval '1 day'));
+	INSERT INTO d5 SELECT n, date_trunc('day', now()) + interval '5 days' FROM generate_series(1, 10001) AS n;
+	INSERT INTO d5 VALUES (1, date_trunc('day', now()) + interval '3 days'), (2, NULL)});
+ask('d5');
+ok($node->poll_query_until('postgres', q{SELECT error ~ '10001 rows from .*; rows without a key' FROM sagaz_ha.conversions WHERE step = 'failed'}),
+	'what cannot be moved in one short transaction is named');
+is($node->safe_psql('postgres', 'SELECT count(*), (SELECT count(*) FROM d5_rest) FROM d5'), '10003|10002', 'the rest is moved, and no row lost');
+$old->quit;
+$node->stop;
+done_testing();
