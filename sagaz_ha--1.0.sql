@@ -358,6 +358,12 @@ CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
 COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
   'removes what is said about tables that were dropped';
 
+CREATE FUNCTION sagaz_ha._plain_saga_tables(OUT table_name text, OUT details text)
+RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_plain_saga_tables';
+COMMENT ON FUNCTION sagaz_ha._plain_saga_tables() IS
+  'internal: plain tables that have the names of the partitioned saga tables, and how to convert them';
+
 --
 -- Reading
 --
@@ -601,6 +607,9 @@ BEGIN
          current_setting('sagaz_ha.retire'),
          CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'expired partitions are retired'
            ELSE 'sagaz_ha.retire is off: expired partitions stay, and partitions are made all the same' END
+  UNION ALL
+  SELECT t.table_name, 'plain_table', 'warning', NULL, t.details
+    FROM sagaz_ha._plain_saga_tables() AS t
   UNION ALL
   SELECT NULL, 'standbys',
          CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,
@@ -1860,6 +1869,7 @@ TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
   sagaz_ha._restored_at(),
+  sagaz_ha._plain_saga_tables(),
   sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),

@@ -30,6 +30,7 @@ TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
   sagaz_ha._restored_at(),
+  sagaz_ha._plain_saga_tables(),
   sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),

@@ -296,9 +296,9 @@ test_kills() {
     || ' with a created_at that belies their order' FROM delivered")"
   ok "there was something to lose" is_true "count(*) > 1000 FROM saga_outbox WHERE topic = 't'"
   is "no event is lost" "$(sql "SELECT count(*) FROM saga_outbox AS o
-    WHERE topic = 't' AND NOT EXISTS (SELECT FROM delivered AS d WHERE d.id = o.id)")" 0
+    WHERE topic = 't' AND NOT EXISTS (SELECT FROM delivered AS d WHERE d.id = o.event_id)")" 0
   is "none was delivered that isn't there" "$(sql "SELECT count(*) FROM delivered AS d
-    WHERE NOT EXISTS (SELECT FROM saga_outbox AS o WHERE d.id = o.id)")" 0
+    WHERE NOT EXISTS (SELECT FROM saga_outbox AS o WHERE d.id = o.event_id)")" 0
   is "all are marked as published" "$(sql "SELECT string_agg(DISTINCT status, ' ') FROM saga_outbox
     WHERE topic = 't'")" PUBLISHED
   is "the first deliveries of each key are in order" "$(sql "SELECT count(*) FROM (

@@ -62,6 +62,7 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text, OUT last_duration interval, OUT errors bigint',
    'SETOF record', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', '_plain_saga_tables', 'OUT table_name text, OUT details text', 'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_restored_at', '', 'timestamp with time zone', 'stable', 'pg_monitor'),
   -- replication health, each on one line of arguments and one of results
   ('sagaz_ha', '_expired_state', 'partition regclass',
