@@ -217,6 +217,21 @@ test_refused() {
       WHERE topic = 'no-stream'")" "FAILED|1|t|t"
 }
 
+# The client's events have no topic, statuses in lower case, and queries of their own.
+test_client() {
+  local columns="saga_id, aggregate_id, event_type, payload, status"
+  redis SET outbox:no-stream value >/dev/null
+  sql "INSERT INTO saga_outbox ($columns) SELECT 's', 'order-1', 'order.created', jsonb_build_object('n', i), 'pending'
+      FROM generate_series(1, 3) AS i;
+    INSERT INTO saga_outbox ($columns) VALUES ('s', 'order-2', 'no-stream', '{}', 'pending')"
+  wait_for 20 "the client's events" is_true "NOT EXISTS (SELECT FROM saga_outbox WHERE status = 'pending')"
+  is "the client sees its events as sent" "$(sql "SELECT status, count(*), count(sent_at), count(published_at) FROM saga_outbox
+    WHERE event_type = 'order.created' GROUP BY 1")" "sent|3|3|3"
+  is "they are published by their type, in the order of their aggregate" "$(order_of order.created order-1)" "1 2 3 "
+  is "and as failed if Redis refuses them" "$(sql "SELECT status, retry_count, sent_at IS NULL FROM saga_outbox
+    WHERE event_type = 'no-stream'")" "failed|1|t"
+}
+
 test_full() {
   redis CONFIG SET maxmemory 1 >/dev/null
   sql "$(event full 1 full) $(event full 2 full)"
@@ -333,6 +348,7 @@ test_late_commit
 test_locked_row
 test_other_day
 test_refused
+test_client
 test_full
 test_kills
 test_stop
