@@ -50,16 +50,29 @@ $node->safe_psql('sagaz', q{
 	INSERT INTO saga_steps (saga_id, step_name, status) SELECT 'saga-' || i / 5, 'step-' || i % 5, 'completed' FROM generate_series(1, 20000) AS i;
 	VACUUM ANALYZE consumer_inbox, saga_steps});
 
-fill(100_000, 'sent');
-my ($out, $err) = ('', '');
-IPC::Run::run([ $python, $client, 'plans', $dsn ], '>', \$out, '2>', \$err);
-is($err, '', 'the statements can be explained');
-my @lines = split /\n/, $out;
-is(scalar @lines, 34, 'all of them');
-is(join("\n", grep { !/: index$/ } @lines), '', 'and none reads a whole partition');
+# What the statements do in every partition, but for one.
+sub plans
+{
+	my ($except, $name) = @_;
+	my ($out, $err) = ('', '');
 
+	IPC::Run::run([ $python, $client, 'plans', $dsn ], '>', \$out, '2>', \$err);
+	is($err, '', "$name: the statements can be explained");
+	my @lines = grep { !/^$except / } split /\n/, $out;
+	is(scalar @lines, 32, "$name: all of them");
+	is(join("\n", grep { !/: index$/ } @lines), '', "$name: none reads a whole partition");
+	return;
+}
+
+# of so few, it is quicker to read all than to look for a hundred
+fill(100_000, 'sent');
+plans('claim', 'most are sent');
+# and most are counted by reading all
 fill(1_000_000, 'pending');
-IPC::Run::run([ $python, $client, 'claim', $dsn ], '>', \$out, '2>', \$err);
+plans('count', 'a million are pending');
+
+my $out = '';
+IPC::Run::run([ $python, $client, 'claim', $dsn ], '>', \$out);
 my ($quickest, $median) = split ' ', $out;
 note("a claim of 100 out of 1,000,000: $quickest ms, median $median ms");
 cmp_ok($quickest, '<', 10, 'a claim of 100 out of 1,000,000 takes less than 10 ms');
