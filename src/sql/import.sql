@@ -2,6 +2,23 @@
 -- Moving in from pg_partman
 --
 
+CREATE FUNCTION sagaz_ha._require_primary(function text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF pg_is_in_recovery() THEN
+    RAISE EXCEPTION 'cannot execute %() during recovery', function
+      USING ERRCODE = 'read_only_sql_transaction', HINT = 'Run it on the primary; its changes reach this standby by replication.';
+  ELSIF current_setting('transaction_read_only')::boolean THEN
+    RAISE EXCEPTION 'cannot execute %() in a read-only transaction', function
+      USING ERRCODE = 'read_only_sql_transaction', HINT = 'Use a read-write transaction.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._require_primary(text) IS
+  'internal: an error where nothing can be changed';
+
 -- Whatever has its columns, of 4.7 or 5: one object per set.
 CREATE FUNCTION sagaz_ha._pg_partman_sets(OUT schema name, OUT parent regclass, OUT table_name text, OUT config jsonb, OUT has_sub boolean)
 RETURNS SETOF record
@@ -199,6 +216,7 @@ DECLARE
   in_the_way boolean;
   found_one boolean := false;
 BEGIN
+  PERFORM sagaz_ha._require_primary('import_pg_partman');
   IF dry_run IS NULL THEN
     RAISE EXCEPTION 'dry_run must not be null' USING ERRCODE = 'null_value_not_allowed', HINT = 'Use true or false.';
   END IF;
@@ -307,6 +325,7 @@ AS $$
 DECLARE
   one record;
 BEGIN
+  PERFORM sagaz_ha._require_primary('return_to_pg_partman');
   SELECT s.* INTO one FROM sagaz_ha._pg_partman_sets() AS s WHERE s.parent = parent;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'table % is not known to pg_partman', parent
