@@ -41,6 +41,8 @@ suites pg_prove                               libtap-parser-sourcehandler-pgtap-
 suites /%s/extension/pgtap.control            postgresql-%v-pgtap
 suites shellcheck                             shellcheck
 suites faketime                               faketime
+suites -asyncpg                               python3-asyncpg
+suites /%s/extension/pg_partman.control       postgresql-%v-partman
 test  jq                                     jq
 test  unzip                                  unzip
 test  pgxn                                   pgxnclient
@@ -69,6 +71,7 @@ is_there() {
     -server) [[ -f $("$pg_config" --pgxs 2>/dev/null) && -x $("$pg_config" --bindir)/initdb ]] ;;
     -hiredis) echo '#include <hiredis/hiredis.h>' | cc -E - >/dev/null 2>&1 ;;
     -libpq) [[ -f $("$pg_config" --includedir 2>/dev/null)/libpq-fe.h ]] ;;
+    -asyncpg) /usr/bin/python3 -c 'import asyncpg' 2>/dev/null ;;
     -IPC::Run) perl -MIPC::Run -e 1 2>/dev/null ;;
     -Build-Depends) dpkg-checkbuilddeps "$repo/debian/control" 2>/dev/null ;;
     /*) [[ -f ${1/\/%s/$("$pg_config" --sharedir 2>/dev/null)} ]] ;;

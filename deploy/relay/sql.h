@@ -10,6 +10,9 @@
 
 #define UTC_TIME(expr) "to_char((" expr ") AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
+/* The key that events are in order by: the client's events have one as well. */
+#define KEY "coalesce(o.partition_key, o.aggregate_id)"
+
 /*
  * A mark that a crash loses is an event that is published again, which is
  * allowed, so the commit needn't wait for the disk or a standby. A relay that
@@ -71,10 +74,10 @@ static const char writers_ended_sql[] =
  */
 static const char claim_sql[] =
 "WITH head AS MATERIALIZED ("
-" SELECT position, created_at, tableoid AS part, ctid AS tid, partition_key, pg_column_size(payload) AS bytes,"
-"  hashtext(coalesce(partition_key, id::text)) & " SLOTS " AS slot"
-" FROM saga_outbox"
-" WHERE status = 'PENDING' AND position >= $1::bigint"
+" SELECT position, created_at, tableoid AS part, ctid AS tid, " KEY " AS partition_key, pg_column_size(payload) AS bytes,"
+"  hashtext(coalesce(" KEY ", event_id::text)) & " SLOTS " AS slot"
+" FROM saga_outbox AS o"
+" WHERE status IN ('PENDING', 'pending') AND position >= $1::bigint"
 "  AND created_at > $2::timestamptz AND created_at < $3::timestamptz"
 " ORDER BY position LIMIT $4::integer),"
 " slots AS MATERIALIZED ("
@@ -91,16 +94,16 @@ static const char claim_sql[] =
 " WHERE bytes_before < 16 * 1024 * 1024 ORDER BY position LIMIT $5),"
 " locked AS MATERIALIZED ("
 " SELECT m.position, m.partition_key AS key, m.place,"
-"  o.tableoid AS part, o.ctid AS tid, o.created_at, o.id, o.topic, o.partition_key, o.saga_id, o.payload, o.headers"
+"  o.tableoid AS part, o.ctid AS tid, o.created_at, o.event_id, coalesce(o.topic, o.event_type) AS topic, " KEY " AS partition_key, o.saga_id, o.payload, o.headers"
 " FROM mine AS m JOIN saga_outbox AS o ON o.ctid = m.tid AND o.tableoid = m.part"
-" WHERE o.status || '' = 'PENDING' AND o.created_at > $2::timestamptz AND o.created_at < $3::timestamptz"
+" WHERE o.status || '' IN ('PENDING', 'pending') AND o.created_at > $2::timestamptz AND o.created_at < $3::timestamptz"
 " FOR UPDATE OF o SKIP LOCKED),"
 /* one that can't be had stops its key: those after it have to wait for it */
 " ready AS ("
 " SELECT *, key IS NULL OR place = row_number() OVER (PARTITION BY key ORDER BY place) AS in_turn"
 " FROM locked)"
 " SELECT w.events, w.lowest, w.outside, extract(epoch FROM now() - w.oldest)::bigint,"
-"  r.id, r.topic, r.partition_key, r.saga_id, r.payload, r.headers, " UTC_TIME("r.created_at") ", r.part, r.tid"
+"  r.event_id, r.topic, r.partition_key, r.saga_id, r.payload, r.headers, " UTC_TIME("r.created_at") ", r.part, r.tid"
 " FROM (SELECT count(*) AS events, min(position) AS lowest, min(created_at) AS oldest,"
 "  min(created_at) <= now() - interval '1 day' OR max(created_at) >= now() + interval '1 day' AS outside"
 "  FROM head) AS w"
@@ -116,14 +119,16 @@ enum
 /* $1 partitions and $2 tids of the events, $3 and $4 the range of their times */
 static const char publish_sql[] =
 "UPDATE saga_outbox AS o"
-" SET status = 'PUBLISHED', published_at = clock_timestamp(), attempts = o.attempts + 1"
+" SET status = CASE o.status WHEN 'pending' THEN 'sent' ELSE 'PUBLISHED' END,"
+"  sent_at = clock_timestamp(), published_at = clock_timestamp(), attempts = o.attempts + 1"
 " FROM unnest($1::oid[], $2::tid[]) AS e(part, tid)"
 " WHERE o.ctid = e.tid AND o.tableoid = e.part"
 " AND o.created_at >= $3::timestamptz AND o.created_at <= $4::timestamptz";
 
-/* Redis refused this one: $1 id, $2 time, $3 what it said */
+/* Redis refused this one: $1 event_id, $2 time, $3 what it said */
 static const char fail_sql[] =
-"UPDATE saga_outbox SET status = 'FAILED', published_at = NULL, last_error = $3"
-" WHERE id = $1::uuid AND created_at = $2::timestamptz";
+"UPDATE saga_outbox SET status = CASE status WHEN 'sent' THEN 'failed' ELSE 'FAILED' END,"
+"  sent_at = NULL, published_at = NULL, last_error = $3, retry_count = retry_count + 1"
+" WHERE event_id = $1::uuid AND created_at = $2::timestamptz";
 
 #endif

@@ -217,6 +217,9 @@ BEGIN
          CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'expired partitions are retired'
            ELSE 'sagaz_ha.retire is off: expired partitions stay, and partitions are made all the same' END
   UNION ALL
+  SELECT t.table_name, 'plain_table', 'warning', NULL, t.details
+    FROM sagaz_ha._plain_saga_tables() AS t
+  UNION ALL
   SELECT NULL, 'standbys',
          CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,
          count(*)::text,

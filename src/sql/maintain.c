@@ -16,6 +16,7 @@
 #include "catalog/asleep.h"
 #include "catalog/drift.h"
 #include "catalog/dropped.h"
+#include "catalog/names.h"
 #include "catalog/parent.h"
 #include "funcapi.h"
 #include "pass/create.h"
@@ -36,6 +37,7 @@ SAGAZ_FUNCTION(sagaz_repair_partitions);
 SAGAZ_FUNCTION(sagaz_expression);
 SAGAZ_FUNCTION(sagaz_off_grid);
 SAGAZ_FUNCTION(sagaz_plan_partition_maintenance);
+SAGAZ_FUNCTION(sagaz_plain_saga_tables);
 SAGAZ_FUNCTION(sagaz_create_partition);
 SAGAZ_FUNCTION(sagaz_create_saga_executions_partition);
 SAGAZ_FUNCTION(sagaz_create_saga_outbox_partition);
@@ -126,7 +128,11 @@ sagaz_off_grid(PG_FUNCTION_ARGS)
 static void
 saga_table_step(void *arg)
 {
-	saga_table_create(*(int *) arg);
+	int			index = *(int *) arg;
+	Oid			relid;
+
+	if (saga_table_plain_details(index, &relid) == NULL)
+		saga_table_create(index);
 }
 
 /* Makes the specification's tables; one that can't be made is a row. */
@@ -140,6 +146,22 @@ create_saga_tables(Pass *pass)
 
 		if (error != NULL)
 			report_failure(pass, &subject, error);
+	}
+}
+
+/* Tells of plain tables in the place of the specification's: in every pass. */
+static void
+tell_plain_tables(FunctionCallInfo fcinfo)
+{
+	for (int i = 0; i < saga_tables_count(); i++)
+	{
+		Record		record = {{InvalidOid, NULL}, ACTION_KEEP};
+
+		record.details = saga_table_plain_details(i, &record.subject.parent);
+		if (record.details == NULL)
+			continue;
+		record.subject.table_name = names_display(record.subject.parent);
+		add_record(&record, fcinfo);
 	}
 }
 
@@ -160,6 +182,28 @@ sagaz_maintain_all_partitions(PG_FUNCTION_ARGS)
 	}
 	run_pass(&pass, InvalidOid);
 	repair_look_by_hand(pass.now, InvalidOid);
+	tell_plain_tables(fcinfo);
+	return (Datum) 0;
+}
+
+/* _plain_saga_tables(): (table_name, details) */
+Datum
+sagaz_plain_saga_tables(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < saga_tables_count(); i++)
+	{
+		Oid			relid;
+		char	   *details = saga_table_plain_details(i, &relid);
+		Datum		values[2];
+		bool		nulls[2] = {0};
+
+		if (details == NULL)
+			continue;
+		values[0] = rows_text(names_display(relid), &nulls[0]);
+		values[1] = CStringGetTextDatum(details);
+		rows_add(fcinfo, values, nulls);
+	}
 	return (Datum) 0;
 }
 

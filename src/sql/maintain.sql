@@ -61,3 +61,9 @@ CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
   EXECUTE FUNCTION sagaz_ha.forget_dropped_tables();
 COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
   'removes what is said about tables that were dropped';
+
+CREATE FUNCTION sagaz_ha._plain_saga_tables(OUT table_name text, OUT details text)
+RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_plain_saga_tables';
+COMMENT ON FUNCTION sagaz_ha._plain_saga_tables() IS
+  'internal: plain tables that have the names of the partitioned saga tables, and how to convert them';

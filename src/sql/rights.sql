@@ -41,8 +41,20 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.snowflake_at(timestamptz, text)
 TO PUBLIC;
 
+-- Parts of import_pg_partman(), which do no more than the caller may.
+GRANT EXECUTE ON FUNCTION
+  sagaz_ha._require_primary(text),
+  sagaz_ha._pg_partman_sets(),
+  sagaz_ha._pg_partman_rest(regclass, jsonb),
+  sagaz_ha._pg_partman_obstacles(regclass, jsonb, boolean),
+  sagaz_ha._time_zone_of_bounds(regclass),
+  sagaz_ha._drop_empty_default(regclass, boolean),
+  sagaz_ha._rename_for_pg_partman(regclass, jsonb)
+TO PUBLIC;
+
 GRANT EXECUTE ON FUNCTION
   sagaz_ha._restored_at(),
+  sagaz_ha._plain_saga_tables(),
   sagaz_ha.maintenance_status(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),

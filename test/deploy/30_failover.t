@@ -123,11 +123,11 @@ patch() {
 # -------- load
 
 # Inserts without end, and writes down when each row was acknowledged, by which
-# server, and its id.
+# server, and its event_id.
 writer() {
   local insert="INSERT INTO saga_outbox (topic, payload, status)
     SELECT 'failover', '{}', 'PENDING' FROM pg_sleep(0.005)
-    RETURNING id, extract(epoch FROM pg_postmaster_start_time());"
+    RETURNING event_id, extract(epoch FROM pg_postmaster_start_time());"
   insert=${insert//$'\n'/ }
   while [[ ! -e $dir/stop ]]; do
     { yes "$insert" 2>/dev/null || true; } | sql --port="$rw" --set=ON_ERROR_STOP=0 2>>"$dir/writer$1.log" |
@@ -171,7 +171,7 @@ note_acked() {
 
 # How many of the noted rows a node doesn't have.
 lost_on() {
-  on "$1" 'SELECT id FROM saga_outbox' | sort >"$dir/there" || return 1
+  on "$1" 'SELECT event_id FROM saga_outbox' | sort >"$dir/there" || return 1
   comm -23 "$dir/noted" "$dir/there" | wc -l
 }
 

@@ -217,6 +217,21 @@ test_refused() {
       WHERE topic = 'no-stream'")" "FAILED|1|t|t"
 }
 
+# The client's events have no topic, statuses in lower case, and queries of their own.
+test_client() {
+  local columns="saga_id, aggregate_id, event_type, payload, status"
+  redis SET outbox:no-stream value >/dev/null
+  sql "INSERT INTO saga_outbox ($columns) SELECT 's', 'order-1', 'order.created', jsonb_build_object('n', i), 'pending'
+      FROM generate_series(1, 3) AS i;
+    INSERT INTO saga_outbox ($columns) VALUES ('s', 'order-2', 'no-stream', '{}', 'pending')"
+  wait_for 20 "the client's events" is_true "NOT EXISTS (SELECT FROM saga_outbox WHERE status = 'pending')"
+  is "the client sees its events as sent" "$(sql "SELECT status, count(*), count(sent_at), count(published_at) FROM saga_outbox
+    WHERE event_type = 'order.created' GROUP BY 1")" "sent|3|3|3"
+  is "they are published by their type, in the order of their aggregate" "$(order_of order.created order-1)" "1 2 3 "
+  is "and as failed if Redis refuses them" "$(sql "SELECT status, retry_count, sent_at IS NULL FROM saga_outbox
+    WHERE event_type = 'no-stream'")" "failed|1|t"
+}
+
 test_full() {
   redis CONFIG SET maxmemory 1 >/dev/null
   sql "$(event full 1 full) $(event full 2 full)"
@@ -296,9 +311,9 @@ test_kills() {
     || ' with a created_at that belies their order' FROM delivered")"
   ok "there was something to lose" is_true "count(*) > 1000 FROM saga_outbox WHERE topic = 't'"
   is "no event is lost" "$(sql "SELECT count(*) FROM saga_outbox AS o
-    WHERE topic = 't' AND NOT EXISTS (SELECT FROM delivered AS d WHERE d.id = o.id)")" 0
+    WHERE topic = 't' AND NOT EXISTS (SELECT FROM delivered AS d WHERE d.id = o.event_id)")" 0
   is "none was delivered that isn't there" "$(sql "SELECT count(*) FROM delivered AS d
-    WHERE NOT EXISTS (SELECT FROM saga_outbox AS o WHERE d.id = o.id)")" 0
+    WHERE NOT EXISTS (SELECT FROM saga_outbox AS o WHERE d.id = o.event_id)")" 0
   is "all are marked as published" "$(sql "SELECT string_agg(DISTINCT status, ' ') FROM saga_outbox
     WHERE topic = 't'")" PUBLISHED
   is "the first deliveries of each key are in order" "$(sql "SELECT count(*) FROM (
@@ -333,6 +348,7 @@ test_late_commit
 test_locked_row
 test_other_day
 test_refused
+test_client
 test_full
 test_kills
 test_stop

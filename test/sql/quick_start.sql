@@ -59,10 +59,10 @@ SELECT count(*) FROM partition_metadata WHERE table_name = 'saga_executions';
 SELECT * FROM maintain_all_partitions();
 
 -- the inbox: rows older than so many days, by the clock
-INSERT INTO consumer_inbox (consumer_name, event_id, created_at) VALUES
-  ('a', '1', '2024-10-17 09:59:59+00'),
-  ('b', '1', '2024-10-17 10:00:00+00'),
-  ('a', '2', '2025-01-15 09:00:00+00');
+INSERT INTO consumer_inbox (consumer_name, event_id, consumed_at) VALUES
+  ('a', '00000000-0000-0000-0000-000000000001', '2024-10-17 09:59:59+00'),
+  ('b', '00000000-0000-0000-0000-000000000001', '2024-10-17 10:00:00+00'),
+  ('a', '00000000-0000-0000-0000-000000000002', '2025-01-15 09:00:00+00');
 SELECT cleanup_consumer_inbox(90);
 SELECT cleanup_consumer_inbox();
 SELECT cleanup_consumer_inbox(0);

@@ -38,7 +38,7 @@ sub fill
 		CREATE EXTENSION sagaz_ha;
 		$clock
 		SELECT count(*) FROM maintain_all_partitions();
-		INSERT INTO saga_outbox (id, topic, payload, created_at)
+		INSERT INTO saga_outbox (event_id, topic, payload, created_at)
 		  SELECT md5(i::text)::uuid, 't', '{}', '2025-01-15 00:00:00+00'::timestamptz + i * interval '1 hour'
 		    FROM generate_series(1, 100) AS i;
 		CREATE TABLE app."Odd ""Table""" (at timestamptz NOT NULL, todo boolean) PARTITION BY RANGE (at);

@@ -38,6 +38,8 @@ my @changing = (
 	q{sagaz_ha.hold_partition('d_rest', 'why')},
 	q{sagaz_ha.release_partition('d_rest')},
 	q{sagaz_ha.maintain_partitions('d')},
+	q{sagaz_ha.import_pg_partman()},
+	q{sagaz_ha.return_to_pg_partman('d')},
 	q{maintain_all_partitions()},
 	q{sagaz_ha.create_partition('d', '2025-01-15 10:00:00+00')},
 	q{create_saga_executions_partition('2025-01-15')},
