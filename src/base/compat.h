@@ -11,6 +11,7 @@
 /* 19's parsenodes.h needs it, and doesn't include it */
 #include <limits.h>
 
+#include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
@@ -169,6 +170,17 @@ sagaz_receiver_connects(WalRcvState state)
 	return state == WALRCV_CONNECTING;
 #else
 	return false;
+#endif
+}
+
+/* A scan without ordering, of which no statistics are wanted. */
+static inline IndexScanDesc
+sagaz_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
 #endif
 }
 
