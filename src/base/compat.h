@@ -21,6 +21,7 @@
 #include "replication/walreceiver.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -170,6 +171,17 @@ sagaz_receiver_connects(WalRcvState state)
 	return state == WALRCV_CONNECTING;
 #else
 	return false;
+#endif
+}
+
+/* Tells this transaction from others of the session. */
+static inline LocalTransactionId
+sagaz_local_xid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
 #endif
 }
 

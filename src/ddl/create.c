@@ -19,6 +19,7 @@
 #include "ddl/adorn.h"
 #include "ddl/bounds_check.h"
 #include "ddl/locks.h"
+#include "ddl/unique_look.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -162,6 +163,7 @@ create_attached(const ParentInfo *info, const PlanBound *bound,
 	sql_run(statement);
 	created = get_relname_relid(name, schema);
 	adorn_partition(info->relid, created);
+	unique_look_prepare(info->relid, created);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
 					 qualified, key_for_values(info->kind, bound)));
 	adorn_replica_identity(info->relid, created);

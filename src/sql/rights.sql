@@ -19,13 +19,15 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- A token says no more than pg_current_wal_lsn(), and applications need it. The
--- owner of a table must be allowed to make the trigger, which only refuses.
+-- owner of a table must be allowed to make the triggers, which only refuse.
 GRANT EXECUTE ON ROUTINE
   sagaz_ha.clock(),
   sagaz_ha.commit_token(),
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
-  sagaz_ha.refuse_late_write()
+  sagaz_ha.refuse_late_write(),
+  sagaz_ha.check_unique(),
+  sagaz_ha.skip_duplicate()
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
