@@ -480,6 +480,8 @@ unique_end(Oid table, const char *name)
 	SqlSession	session;
 
 	begin_as_owner(&session, owner_of(table));
+	/* whoever asks for it can wait, and choose how long */
+	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
 	sql_run(psprintf("DROP TRIGGER IF EXISTS %s ON %s", quote_identifier(skip),
 					 names_qualified(table)));
 	sql_run(psprintf("DROP TRIGGER IF EXISTS %s ON %s", quote_identifier(name),
