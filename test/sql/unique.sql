@@ -135,7 +135,7 @@ SELECT sagaz_ha.add_unique('e', '{event_id,consumer}', within => '5 days');
 SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index
   WHERE indnatts = 1 AND indrelid IN (SELECT relid FROM pg_partition_tree('e')) ORDER BY 1 \gexec
 TRUNCATE e;
-INSERT INTO e VALUES (1, 'c', test.day(3)), (1, 'c', test.day(4)), (2, 'c', test.day(5));
+INSERT INTO e VALUES (1, 'c', test.day(2)), (1, 'c', test.day(3)), (2, 'c', test.day(5));
 INSERT INTO e VALUES (1, 'c', test.day(8));
 INSERT INTO e VALUES (2, 'd', test.day(8));
 SELECT test.fails($$INSERT INTO e VALUES (2, 'c', test.day(8))$$);
@@ -149,7 +149,7 @@ INSERT INTO e VALUES (3, 'c', test.day(8)), (3, 'c', test.day(8)), (3, 'c', test
 \set QUIET on
 UPDATE e SET at = at - interval '1 day' WHERE event_id = 3;
 INSERT INTO e VALUES (4, 'c', test.day(9));
-SELECT test.fails($$UPDATE e SET at = at - interval '2 days', event_id = 2, consumer = 'c' WHERE event_id = 3$$);
+SELECT test.fails($$UPDATE e SET at = at - interval '1 day', event_id = 2, consumer = 'c' WHERE event_id = 3$$);
 SELECT tableoid::regclass, event_id FROM e WHERE event_id = 3;
 
 -- A table of Citus is refused by name
