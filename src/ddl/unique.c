@@ -310,6 +310,7 @@ missing_in(Oid partition, List *columns)
 	Relation	rel = table_open(partition, AccessShareLock);
 
 	missing->partition = partition;
+	missing->name = names_display(partition);
 	missing->owner = rel->rd_rel->relowner;
 	table_close(rel, AccessShareLock);
 	if (OidIsValid(get_relname_relid(name, schema)))

@@ -16,6 +16,7 @@
 typedef struct UniqueMissing
 {
 	Oid			partition;
+	char	   *name;			/* for people */
 	Oid			owner;
 	char	   *leftover;		/* index of a build that has failed, for a
 								 * statement; or NULL */

@@ -17,7 +17,6 @@
 #include "miscadmin.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
-#include "utils/lsyscache.h"
 
 /* A table up to this size, in blocks, gets its indexes at once: they take milliseconds. */
 #define SMALL_TABLE		2000
@@ -205,7 +204,7 @@ build(KeyStep *step, const UniqueMissing *missing)
 	bool		committed;
 	ErrorData  *error = NULL;
 
-	progress_phase("indexing", get_rel_name(missing->partition));
+	progress_phase("indexing", missing->name);
 	if (missing->leftover != NULL)
 		error = toplevel_execute(psprintf("DROP INDEX CONCURRENTLY IF EXISTS %s", missing->leftover),
 								 missing->owner, false, &committed);
