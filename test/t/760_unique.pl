@@ -83,7 +83,7 @@ my $dir = PostgreSQL::Test::Utils::tempdir;
 my $state = q{SELECT c.relname, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid) FROM pg_trigger AS t
 	JOIN pg_class AS c ON c.oid = t.tgrelid WHERE c.relname LIKE 'e%' ORDER BY 1, 2;
 	SELECT parent, name, columns, within, on_duplicate, phase FROM sagaz_ha.unique_key;
-	SELECT indrelid::regclass, count(*) FROM pg_index WHERE indisvalid AND indrelid IN (SELECT inhrelid FROM pg_inherits) GROUP BY 1 ORDER BY 1::text;};
+	SELECT indrelid::regclass, count(*) FROM pg_index WHERE indisvalid AND indrelid IN (SELECT inhrelid FROM pg_inherits) GROUP BY indrelid ORDER BY indrelid::regclass::text;};
 my $expected = $node->safe_psql('postgres', $state);
 $node->command_ok([ 'pg_dump', '-Fd', '-f', "$dir/dump", $node->connstr('postgres') ], 'pg_dump');
 for my $jobs (1, 4)
@@ -104,7 +104,7 @@ my $subscriber = sagaz_server('subscriber', conf => "wal_retrieve_retry_interval
 $subscriber->safe_psql('postgres', "CREATE EXTENSION sagaz_ha; $day SELECT sagaz_ha.add_unique('e', '{id}');
 	INSERT INTO e VALUES (300001, day(1));");
 $node->safe_psql('postgres', q{CREATE PUBLICATION p FOR TABLE e WITH (publish_via_partition_root)});
-$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '" . $node->connstr('postgres') . "' PUBLICATION p WITH (copy_data = off)");
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '" . $node->connstr . " dbname=postgres' PUBLICATION p WITH (copy_data = off)");
 $node->safe_psql('postgres', q{INSERT INTO e VALUES (300000, day(1))});
 $node->wait_for_catchup('s');
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM e WHERE id = 300000'), '1', 'a row is applied');
