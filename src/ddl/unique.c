@@ -11,11 +11,11 @@
 #include "access/table.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "catalog/citus.h"
 #include "catalog/dependency.h"
 #include "catalog/names.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_extension.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -160,20 +160,12 @@ require_column(Oid table, const char *column, bool skips)
 static void
 refuse_distributed(Oid table)
 {
-	SqlSession	session;
-	SqlArgs		args = {0};
-
-	if (!OidIsValid(get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE)))
-		return;
-	sql_begin_as_extension(&session);
-	sql_arg(&args, OIDOID, ObjectIdGetDatum(table));
-	if (sql_execute("SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1", &args) > 0)
+	if (citus_distributes(table))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("table \"%s\" is distributed by Citus", get_rel_name(table)),
 				 errdetail("Its partitions have their rows on other nodes, where no trigger can look."),
 				 errhint("Use a unique constraint that has the distribution column and the partition key.")));
-	sql_end(&session);
 }
 
 /* Fails unless a table can have such a key. */
