@@ -90,6 +90,11 @@ insert() {
     --file="$dir/insert.sql" bench 2>&1 | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
 }
 
+# CPU time, in ticks, that the server's sessions have used that ended by now
+ended_ticks() {
+  awk '{ print $16 + $17 }' "/proc/$(head -n 1 "$dir/primary/postmaster.pid")/stat"
+}
+
 # first insert of a new session, in ms: it has nothing cached
 cold() {
   local i
@@ -106,7 +111,7 @@ sql bench --command="CREATE EXTENSION sagaz_ha" >/dev/null
 echo "INSERT INTO t VALUES (gen_random_uuid(), '2026-01-02', 'payload');" >"$dir/insert.sql"
 plain=
 {
-  echo "what|partitions|inserts/s|of plain, %|p99, ms|first insert of a session, ms"
+  echo "what|partitions|inserts/s|of plain, %|CPU each, us|p99, ms|first insert of a session, ms"
   for count in plain "${counts[@]}"; do
     if [[ $count == plain ]]; then contenders=(plain); else contenders=(partitioned add_unique advisory side_table); fi
     for contender in "${contenders[@]}"; do
@@ -114,13 +119,19 @@ plain=
       make_table "$contender" "$count"
       sql bench --command="VACUUM ANALYZE t" --command="CHECKPOINT"
       first=$(cold)
+      before=$(ended_ticks)
       rate=$(insert)
+      # the last sessions end after pgbench
+      sleep 0.5
+      cpu=$(awk -v t="$(($(ended_ticks) - before))" -v hz="$(getconf CLK_TCK)" -v n="$rate" -v s="$seconds" \
+        'BEGIN { printf "%.0f", t * 1000000 / hz / (n * s) }')
       [[ $contender != plain ]] || plain=$rate
-      echo "$contender|${count/plain/}|${rate%.*}|$(awk -v a="$rate" -v b="$plain" 'BEGIN { printf "%.0f", 100 * a / b }')|$(p99)|$first"
+      echo "$contender|${count/plain/}|${rate%.*}|$(awk -v a="$rate" -v b="$plain" 'BEGIN { printf "%.0f", 100 * a / b }')|$cpu|$(p99)|$first"
     done
   done
 } >"$dir/table"
 table <"$dir/table"
 echo
+echo "CPU each: of the server's sessions, which a busy machine changes less than the rate."
 echo "$clients clients for $seconds s each; $rows rows beforehand; event_id is a random UUID; fsync ${FSYNC:-on}."
 say_conditions

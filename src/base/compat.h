@@ -196,6 +196,17 @@ sagaz_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkey
 #endif
 }
 
+/* The same without the table: it finds entries, not rows. */
+static inline IndexScanDesc
+sagaz_index_beginscan_bitmap(Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan_bitmap(index, snapshot, NULL, nkeys);
+#else
+	return index_beginscan_bitmap(index, snapshot, nkeys);
+#endif
+}
+
 static inline bool
 sagaz_portal_run(Portal portal, DestReceiver *receiver, QueryCompletion *completion)
 {

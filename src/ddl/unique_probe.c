@@ -153,65 +153,95 @@ probe_rows(Probe *probe, Relation heap)
 	return result;
 }
 
-/* A partition that is open and locked. */
-static ProbeResult
-probe_open(Probe *probe, UniqueLeaf *leaf, Relation heap)
+/* Whether an index has such an entry at all: mostly it hasn't, and the partition needn't be opened. */
+static bool
+has_entry(Probe *probe, Relation index)
 {
-	Relation	index;
-	ProbeResult result;
+	IndexScanDesc scan = sagaz_index_beginscan_bitmap(index, &probe->snapshot, probe->nkeys);
+	bool		found;
 
-	/*
-	 * A partition without a page has no row that was written before this
-	 * look; a row that comes later will find ours.
-	 */
-	if (!leaf->has_rows)
-	{
-		if (RelationGetNumberOfBlocks(heap) == 0)
-			return PROBE_NONE;
-		leaf->has_rows = true;
-	}
+	index_rescan(scan, probe->keys, probe->nkeys, NULL, 0);
+	found = index_getnext_tid(scan, ForwardScanDirection) != NULL;
+	index_endscan(scan);
+	return found;
+}
+
+/* A partition that is locked and known, and has rows. */
+static ProbeResult
+probe_known(Probe *probe, const UniqueLeaf *leaf)
+{
+	ProbeResult result = PROBE_NONE;
+	Relation	heap = NULL;
+	Relation	index;
+
 	if (!OidIsValid(leaf->index))
-		return probe_rows(probe, heap);
-	LockRelationOid(leaf->index, AccessShareLock);
-	if (!leaf->valid)
 	{
-		UnlockRelationOid(leaf->index, AccessShareLock);
-		return PROBE_CHANGED;
+		heap = RelationIdGetRelation(leaf->heap);
+		result = probe_rows(probe, heap);
+		RelationClose(heap);
+		return result;
 	}
-	index = RelationIdGetRelation(leaf->index);
-	result = index == NULL ? PROBE_CHANGED : probe_index(probe, heap, index);
-	if (index != NULL)
+	LockRelationOid(leaf->index, AccessShareLock);
+	if (leaf->valid)
+	{
+		index = RelationIdGetRelation(leaf->index);
+		if (has_entry(probe, index))
+		{
+			heap = RelationIdGetRelation(leaf->heap);
+			result = probe_index(probe, heap, index);
+			RelationClose(heap);
+		}
 		RelationClose(index);
+	}
+	else
+		result = PROBE_CHANGED;
 	UnlockRelationOid(leaf->index, AccessShareLock);
 	return result;
+}
+
+/*
+ * What isn't known of a locked partition; false if it isn't there any more. One
+ * without a page has no row that was written before this look: a row that comes
+ * later will find ours.
+ */
+static bool
+learn(UniqueKey *key, UniqueLeaf *leaf)
+{
+	Relation	heap = RelationIdGetRelation(leaf->heap);
+
+	if (heap == NULL)
+		return false;
+	if (!leaf->valid)
+		unique_cache_load(key, leaf, heap);
+	leaf->has_rows = RelationGetNumberOfBlocks(heap) > 0;
+	RelationClose(heap);
+	return leaf->valid;
 }
 
 static ProbeResult
 probe_leaf(Probe *probe, UniqueKey *key, UniqueLeaf *leaf, const UniqueRow *row)
 {
-	Relation	heap;
-	ProbeResult result;
+	ProbeResult result = PROBE_NONE;
 
 	LockRelationOid(leaf->heap, AccessShareLock);
-	heap = key->valid ? RelationIdGetRelation(leaf->heap) : NULL;
-	if (heap == NULL)
+	if (!key->valid || (!(leaf->valid && leaf->has_rows) && !learn(key, leaf)))
 	{
 		UnlockRelationOid(leaf->heap, AccessShareLock);
 		key->valid = false;
 		return PROBE_CHANGED;
 	}
-	if (!leaf->valid)
-		unique_cache_load(key, leaf, heap);
-	probe->self = leaf->heap == row->heap ? row->self : NULL;
-	probe->nkeys = key->ncolumns;
-	memcpy(probe->keys, leaf->keys, probe->nkeys * sizeof(ScanKeyData));
-	for (int i = 0; i < probe->nkeys; i++)
+	if (leaf->has_rows)
 	{
-		probe->keys[i].sk_argument = row->values[leaf->order[i]];
-		probe->keys[i].sk_func.fn_mcxt = CurrentMemoryContext;
+		probe->self = leaf->heap == row->heap ? row->self : NULL;
+		probe->nkeys = key->ncolumns;
+		memcpy(probe->keys, leaf->keys, probe->nkeys * sizeof(ScanKeyData));
+		for (int i = 0; i < probe->nkeys; i++)
+		{
+			probe->keys[i].sk_argument = row->values[leaf->order[i]];
+			probe->keys[i].sk_func.fn_mcxt = CurrentMemoryContext;
+		}
+		result = probe_known(probe, leaf);
 	}
-	result = probe_open(probe, leaf, heap);
-	RelationClose(heap);
 	UnlockRelationOid(leaf->heap, AccessShareLock);
 	return result;
 }
