@@ -324,6 +324,10 @@ unique_look_prepare(Oid table, Oid partition)
 {
 	ListCell   *cell;
 
+	/* what a partition with partitions needs comes when it is attached */
+	if (get_rel_relkind(partition) != RELKIND_RELATION)
+		return;
+
 	foreach(cell, keys_of(table))
 	{
 		const UniqueKey *key = ((NamedKey *) lfirst(cell))->key;
