@@ -3,7 +3,7 @@
 # pictures: all numbers from one run on one machine. Takes about half an hour;
 # nothing else should run meanwhile.
 #
-# usage: bench/run.sh [SCRIPT]...   (stall standby noop create retire stats replication idle)
+# usage: bench/run.sh [SCRIPT]...   (stall standby noop create retire stats replication idle unique)
 # PG_CONFIG chooses one of several PostgreSQL installations. The pictures need
 # gnuplot. The peers are Debian's packages of that PostgreSQL's version:
 # postgresql-NN-partman, postgresql-NN-cron, postgresql-NN-timescaledb.
@@ -11,7 +11,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 scripts=("$@")
-[[ $# -gt 0 ]] || scripts=(stall standby noop create retire stats replication idle)
+[[ $# -gt 0 ]] || scripts=(stall standby noop create retire stats replication idle unique)
 declare -A arguments=([idle]='1 10 100 200')
 declare -A questions=(
   [stall]='Do writers wait while partitions are made and dropped, beside an 8 s reader?'
@@ -21,6 +21,7 @@ declare -A questions=(
   [retire]='How long does it take to retire 100 partitions that nobody reads?'
   [stats]='What do statistics cost with thousands of partitions?'
   [replication]='What does replication health cost with many receivers?'
+  [unique]='What does uniqueness across partitions cost an insert?'
   [idle]='What does the worker cost in a day without work?'
 )
 command -v gnuplot >/dev/null || { echo "run: gnuplot is not installed; on Debian: gnuplot-nox" >&2; exit 1; }

@@ -12,6 +12,7 @@
 #include <limits.h>
 
 #include "access/attmap.h"
+#include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
@@ -22,6 +23,7 @@
 #include "replication/walreceiver.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -202,6 +204,39 @@ sagaz_define_index(Oid table, IndexStmt *statement)
 #else
 	(void) DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid,
 					   false, true, true, false, false);
+#endif
+}
+
+/* Tells this transaction from others of the session. */
+static inline LocalTransactionId
+sagaz_local_xid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+/* A scan without ordering, of which no statistics are wanted. */
+static inline IndexScanDesc
+sagaz_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* The same without the table: it finds entries, not rows. */
+static inline IndexScanDesc
+sagaz_index_beginscan_bitmap(Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan_bitmap(index, snapshot, NULL, nkeys);
+#else
+	return index_beginscan_bitmap(index, snapshot, nkeys);
 #endif
 }
 

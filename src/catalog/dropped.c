@@ -54,6 +54,8 @@ dropped_forget_in_event_trigger(void)
 		"DELETE FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)"},
 		{"SELECT FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)",
 		"DELETE FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)"},
+		{"SELECT FROM sagaz_ha.unique_key WHERE parent = ANY ($1)",
+		"DELETE FROM sagaz_ha.unique_key WHERE parent = ANY ($1)"},
 		{NULL, "DELETE FROM sagaz_ha.partition_times WHERE partition = ANY ($1)"},
 		{NULL, UNLOCKED("sagaz_ha.conversion", "t.relation = ANY ($1)")},
 		{NULL, UNLOCKED("sagaz_ha.retirement", "t.partition = ANY ($1)")},
@@ -78,7 +80,7 @@ dropped_forget_in_event_trigger(void)
 #define IS_GONE(column) \
 	" AS t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t." column ")"
 
-/* The policies and holds of tables that were dropped while event triggers were off. */
+/* The policies, holds and unique keys of tables that were dropped while event triggers were off. */
 void
 dropped_forget_orphans(void)
 {
@@ -86,7 +88,9 @@ dropped_forget_orphans(void)
 		{"SELECT FROM sagaz_ha.partition_policy" IS_GONE("parent"),
 		"DELETE FROM sagaz_ha.partition_policy" IS_GONE("parent")},
 		{"SELECT FROM sagaz_ha.partition_hold" IS_GONE("partition"),
-		"DELETE FROM sagaz_ha.partition_hold" IS_GONE("partition")}
+		"DELETE FROM sagaz_ha.partition_hold" IS_GONE("partition")},
+		{"SELECT FROM sagaz_ha.unique_key" IS_GONE("parent"),
+		"DELETE FROM sagaz_ha.unique_key" IS_GONE("parent")}
 	};
 	SqlSession	session;
 

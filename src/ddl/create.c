@@ -20,6 +20,7 @@
 #include "ddl/bounds_check.h"
 #include "ddl/locks.h"
 #include "ddl/shape.h"
+#include "ddl/unique_look.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -184,6 +185,7 @@ create_attached(const NewPartition *new)
 	adorn_partition(info->relid, created);
 	if (OidIsValid(new->model))
 		shape_fill(new->policy, info, new->model, created, new->bound, new->storage);
+	unique_look_prepare(info->relid, created);
 	if (new->fill != NULL)
 		new->fill(created, new->fill_arg);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),

@@ -28,6 +28,7 @@
 #include "pass/repair.h"
 #include "pass/report.h"
 #include "pass/run.h"
+#include "pass/unique.h"
 #include "postmaster/autovacuum.h"
 #include "shmem/progress.h"
 #include "utils/builtins.h"
@@ -266,26 +267,46 @@ set_limits(void)
 					PGC_USERSET, PGC_S_SESSION);
 }
 
-/* Analyzes and freezes what needs it, one after the other. */
-void
+/* How soon, in ms, a unique key wants another try; 0: at the next run. */
+static int
+unique_due(const Pass *pass)
+{
+	long		until;
+
+	if (pass->deferred)
+		return pass->defer_nap;
+	if (pass->next_try == 0)
+		return 0;
+	until = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pass->next_try);
+	return (int) Max(until, 1);
+}
+
+/*
+ * Brings unique keys into force; analyzes and freezes what needs it, one after the
+ * other. How soon, in ms, the next run is due; 0: after naptime.
+ */
+int
 upkeep_run(Pass *pass)
 {
 	ChoreList	list = {pass, NIL};
 	ErrorData  *error;
 	int			done = 0;
+	int			soon;
 	ListCell   *cell;
 
 	repair_in_background(pass->now, pass->defer_nap);
 	run_load_problems(pass);
+	set_limits();
+	unique_go_on(pass);
+	soon = unique_due(pass);
 	error = pass->attempt(prune_step, &list);
 	if (error == NULL)
 		error = pass->attempt(find_chores_step, &list);
 	/* another session has locked a table: nothing here is so urgent */
 	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		return;
+		return soon;
 	if (error != NULL)
 		ReThrowError(error);
-	set_limits();
 	foreach(cell, list.chores)
 	{
 		Chore	   *chore = (Chore *) lfirst(cell);
@@ -299,4 +320,5 @@ upkeep_run(Pass *pass)
 	}
 	if (pass->problems != NIL && (error = pass->attempt(sweep_step, &list)) != NULL)
 		ReThrowError(error);
+	return soon;
 }

@@ -142,10 +142,7 @@ run(WorkerKind kind, int *creation_due)
 		ReThrowError(error);
 	run_init_background(&pass, now, kind, WAITING_NAP << Min(my_work->deferrals, 10));
 	if (kind == WORKER_UPKEEP)
-	{
-		upkeep_run(&pass);
-		return 0;
-	}
+		return upkeep_run(&pass);
 	if (kind == WORKER_CONVERSION)
 		return conversion_run(&pass);
 	unfinished_note_stuck(my_work->stuck);

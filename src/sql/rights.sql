@@ -19,7 +19,7 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- A token says no more than pg_current_wal_lsn(), and applications need it. The
--- owner of a table must be allowed to make the trigger, which only refuses, and to
+-- owner of a table must be allowed to make the triggers, which only refuse, and to
 -- run the statements of a conversion: they check, or ask for the owner themselves.
 GRANT EXECUTE ON ROUTINE
   sagaz_ha.clock(),
@@ -27,6 +27,8 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
   sagaz_ha.refuse_late_write(),
+  sagaz_ha.check_unique(),
+  sagaz_ha.skip_duplicate(),
   sagaz_ha._require_attached(regclass, regclass),
   sagaz_ha._require_quick_attach(regclass, regclass),
   sagaz_ha._clone_index(regclass, regclass, name),

@@ -39,7 +39,7 @@ sagaz_forget_dropped_tables(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* Trigger on partition_policy and partition_hold: the worker acts on a change at once. */
+/* Trigger on partition_policy, partition_hold and unique_key: the worker acts on a change at once. */
 Datum
 sagaz_policy_changed(PG_FUNCTION_ARGS)
 {

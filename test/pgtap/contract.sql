@@ -131,6 +131,11 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_not_whole', 'parent regclass, OUT reason text, OUT version text', 'record', 'volatile', 'pg_monitor'),
   -- the owner of a table makes the trigger, and the function does nothing but refuse
+  ('sagaz_ha', 'add_unique', 'parent regclass, columns name[], within interval DEFAULT NULL::interval, on_duplicate text DEFAULT ''error''::text', 'name', 'volatile', 'owner'),
+  ('sagaz_ha', 'drop_unique', 'parent regclass, columns name[]', 'boolean', 'volatile', 'owner'),
+  ('sagaz_ha', 'check_unique', '', 'trigger', 'volatile', 'public'),
+  ('sagaz_ha', 'skip_duplicate', '', 'trigger', 'volatile', 'public'),
+  ('sagaz_ha', 'keep_unique', '', 'event_trigger', 'volatile', 'owner'),
   ('sagaz_ha', 'refuse_late_write', '', 'trigger', 'volatile', 'public'),
   ('sagaz_ha', 'forget_dropped_tables', '', 'event_trigger', 'volatile', 'owner'),
   -- ours: reading. The dry run is volatile because it looks at rows as of now
@@ -321,6 +326,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 --
 SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,plain,drops_held_since,restored_at,before_drop,key_encoding}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
+SELECT columns_are('sagaz_ha', 'unique_key', '{parent,name,columns,within,on_duplicate,phase,since}'::name[]);
 SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for,calls,called_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'problem', '{id,table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_times', '{partition,parent,created_at,frozen_at,detached_at}'::name[]);
@@ -340,19 +346,20 @@ SELECT is_empty($$SELECT c.oid::regclass, a.attname FROM members AS m JOIN pg_cl
                      AND a.atttypid IN ('regnamespace'::regtype, 'regproc'::regtype, 'regprocedure'::regtype, 'regoper'::regtype,
                                         'regoperator'::regtype, 'regcollation'::regtype, 'regconfig'::regtype, 'regdictionary'::regtype)$$,
                 'no column of a type that pg_upgrade refuses');
-SELECT is(extconfig, ARRAY['sagaz_ha.partition_policy', 'sagaz_ha.partition_hold']::regclass[]::oid[], 'policies and holds, and nothing else, are dumped') FROM pg_extension WHERE extname = 'sagaz_ha';
-SELECT is(extcondition, ARRAY['', ''], 'all of them') FROM pg_extension WHERE extname = 'sagaz_ha';
+SELECT is(extconfig, ARRAY['sagaz_ha.partition_policy', 'sagaz_ha.partition_hold', 'sagaz_ha.unique_key']::regclass[]::oid[], 'policies, holds and unique keys, and nothing else, are dumped') FROM pg_extension WHERE extname = 'sagaz_ha';
+SELECT is(extcondition, ARRAY['', '', ''], 'all of them') FROM pg_extension WHERE extname = 'sagaz_ha';
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_policy), 0::bigint, 'CREATE EXTENSION makes no policy: a restore would collide');
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_history), 0::bigint, 'nor history');
-SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_hold,retirement,problem,asleep,partition_times,partition_history}'::name[]) AS t;
+SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_hold,unique_key,retirement,problem,asleep,partition_times,partition_history}'::name[]) AS t;
 SELECT table_privs_are('public', 'partition_metadata', 'pg_monitor', '{SELECT}'::name[]);
 SELECT is_empty($$SELECT c.oid::regclass FROM members AS m JOIN pg_class AS c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid,
                          aclexplode(c.relacl) AS a WHERE a.grantee = 0$$, 'PUBLIC may do nothing with tables and views');
 SELECT is((SELECT string_agg(privilege_type, ',') FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'sagaz_ha' AND grantee = 0),
           'USAGE', 'PUBLIC may use the schema, not create in it');
-SELECT is(format('%s on %s, %s: %s %s', evtname, evtevent, evttags, evtfoid::regproc, evtenabled),
-          'sagaz_ha_forget_dropped_tables on sql_drop, {"DROP TABLE","DROP SCHEMA","DROP OWNED","DROP EXTENSION","DROP TYPE"}: sagaz_ha.forget_dropped_tables O',
-          'one event trigger') FROM pg_event_trigger;
+SELECT is(string_agg(format('%s on %s, %s: %s %s', evtname, evtevent, evttags, evtfoid::regproc, evtenabled), chr(10) ORDER BY evtname),
+          'sagaz_ha_forget_dropped_tables on sql_drop, {"DROP TABLE","DROP SCHEMA","DROP OWNED","DROP EXTENSION","DROP TYPE"}: sagaz_ha.forget_dropped_tables O
+sagaz_ha_keep_unique on ddl_command_end, {"CREATE TABLE","ALTER TABLE"}: sagaz_ha.keep_unique A',
+          'two event triggers') FROM pg_event_trigger;
 
 -- Settings
 --
