@@ -38,6 +38,12 @@ my @changing = (
 	q{sagaz_ha.hold_partition('d_rest', 'why')},
 	q{sagaz_ha.release_partition('d_rest')},
 	q{sagaz_ha.maintain_partitions('d')},
+	q{sagaz_ha.repair_partitions('d')},
+	q{sagaz_ha.add_unique('d', '{at}')},
+	q{sagaz_ha.drop_unique('d', '{at}')},
+	q{sagaz_ha.partition_table('d', 'at', '1 day')},
+	q{sagaz_ha.cancel_partition_table('d')},
+	q{sagaz_ha.unpartition_table('d')},
 	q{sagaz_ha.import_pg_partman()},
 	q{sagaz_ha.return_to_pg_partman('d')},
 	q{maintain_all_partitions()},
@@ -65,6 +71,7 @@ my $volatile = $standby->safe_psql('postgres', q{
 	SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_proc AS p
 	  JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	 WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'sagaz_ha')
+	   AND p.proname !~ '^_' AND p.proname <> 'plan_partition_table' -- reads, for the owner
 	   AND NOT has_function_privilege('pg_monitor', p.oid, 'EXECUTE') AND p.prorettype NOT IN ('event_trigger'::regtype, 'trigger'::regtype)});
 is($volatile,
 	join(' ', sort(map { /(\w+)\(/; $1 } @changing)),

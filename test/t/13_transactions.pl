@@ -112,10 +112,9 @@ $node->safe_psql('postgres', q{INSERT INTO t VALUES ('2025-01-15 10:00:00+00', t
 my @payloads = $stdout =~ /notification "sagaz_ha" with payload "(.*)" received/g;
 is(scalar(@payloads), 3, 'three entries, three notifications: none for what was rolled back, none twice');
 unlike((split /rolled back/, $stdout)[0], qr/notification/, 'none before the rollback');
-is($payloads[0], '{"action": "CREATE", "table": "t", "partition": "t_y2025m01d17", "details": "rows from 2025-01-17 00:00:00+00 to 2025-01-18 00:00:00+00"}',
-	'a payload');
-is($payloads[2], '{"action": "KEEP", "table": "t", "partition": "t_y2025m01d15", "details": "1 unfinished row"}', 'another');
-# one that has to be cut, in the middle of characters of three bytes
+like($payloads[0], qr/^{"action": "CREATE", "table": "t", "partition": "t_y2025m01d17", "id": \d+}$/, 'a payload');
+like($payloads[2], qr/^{"action": "KEEP", "table": "t", "partition": "t_y2025m01d15", "id": \d+}$/, 'another');
+# of an error that is longer than a payload can be
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION loud() RETURNS boolean LANGUAGE plpgsql STABLE AS $$BEGIN RAISE EXCEPTION '%', repeat('"日', 5000); END$$;
 	SELECT sagaz_ha.manage_partitions('t', '1 day', 1, '1 day', unfinished_when => 'loud()')});
