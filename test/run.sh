@@ -26,7 +26,7 @@ warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-mis
 # No suite may take longer than this many seconds: it would be hanging.
 limit=600
 # but for those of many servers one after the other.
-tap_limit=2400
+tap_limit=3600
 deploy_limit=2400
 
 # TAP tests that measure closely: they want the machine for themselves.
