@@ -1193,7 +1193,7 @@ BEGIN
   old_name := schema || '.' || quote_ident(sagaz_ha._conversion_name(t.relname, '_before'));
   target_name := sagaz_ha._conversion_name(t.relname, '_sagaz_ha');
 
-  RETURN QUERY SELECT * FROM sagaz_ha._conversion_check(source, ARRAY[source::text], key, upper_bound);
+  RETURN QUERY SELECT * FROM sagaz_ha._conversion_check(source, ARRAY[source::text], key, 'MINVALUE', upper_bound);
 
   RETURN QUERY
   SELECT 'indexing', t.relowner, 'SHARE UPDATE EXCLUSIVE on ' || source,
@@ -1360,7 +1360,7 @@ COMMENT ON FUNCTION sagaz_ha._conversion_steps(regclass, text, name, text, boole
   'internal: the statements that turn a table into the first partition of a partitioned table';
 
 -- The CHECK that implies the bounds.
-CREATE FUNCTION sagaz_ha._conversion_check(source regclass, tables text[], key name, upper_bound text)
+CREATE FUNCTION sagaz_ha._conversion_check(source regclass, tables text[], key name, lower_bound text, upper_bound text)
 RETURNS SETOF sagaz_ha._conversion_statement
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -1370,15 +1370,16 @@ DECLARE
 BEGIN
   RETURN QUERY SELECT * FROM sagaz_ha._conversion_lock('checking', tables);
   RETURN QUERY SELECT 'checking', owner, 'ACCESS EXCLUSIVE on ' || source,
-    format('ALTER TABLE ONLY %s ADD CONSTRAINT sagaz_ha_bounds CHECK (%I IS NOT NULL AND %I < %s) NOT VALID',
-           source, key, key, upper_bound),
+    format('ALTER TABLE ONLY %s ADD CONSTRAINT sagaz_ha_bounds CHECK (%I IS NOT NULL AND %s%I < %s) NOT VALID',
+           source, key, CASE WHEN lower_bound <> 'MINVALUE' THEN format('%I >= %s AND ', key, lower_bound) ELSE '' END,
+           key, upper_bound),
     'a row without a time, or from this bound on, is refused until the end';
   RETURN QUERY SELECT 'checking', NULL::oid, NULL, 'COMMIT', NULL;
   RETURN QUERY SELECT 'validating', owner, 'SHARE UPDATE EXCLUSIVE on ' || source,
     format('ALTER TABLE ONLY %s VALIDATE CONSTRAINT sagaz_ha_bounds', source), 'reads the table once';
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha._conversion_check(regclass, text[], name, text) IS
+COMMENT ON FUNCTION sagaz_ha._conversion_check(regclass, text[], name, text, text) IS
   'internal: the statements that make the constraint which implies a partition''s bounds';
 
 -- A default or catch-all partition gets bounds.
@@ -1390,7 +1391,7 @@ AS $$
 DECLARE
   owner oid := (SELECT c.relowner FROM pg_class AS c WHERE c.oid = parent);
 BEGIN
-  RETURN QUERY SELECT * FROM sagaz_ha._conversion_check(source, ARRAY[parent::text, source::text], key, upper_bound);
+  RETURN QUERY SELECT * FROM sagaz_ha._conversion_check(source, ARRAY[parent::text, source::text], key, lower_bound, upper_bound);
   RETURN QUERY SELECT * FROM sagaz_ha._conversion_lock('attaching', ARRAY[parent::text, source::text]);
   RETURN QUERY SELECT 'attaching', owner, 'ACCESS EXCLUSIVE on ' || parent,
     format('ALTER TABLE %s DETACH PARTITION %s', parent, source), NULL;

@@ -18,6 +18,7 @@
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 #include "utils/uuid.h"
 #include "utils/varlena.h"
 
@@ -169,6 +170,18 @@ key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value)
 	if (bound == PARTITION_RANGE_DATUM_MAXVALUE)
 		return CAL_INFINITY;
 	return key_time(kind, value);
+}
+
+/*
+ * Which of two values comes first, low bits and all. Texts by their bytes: that is
+ * how their collation sorts ULIDs.
+ */
+int
+key_compare(const KeyKind *kind, Datum a, Datum b)
+{
+	TypeCacheEntry *type = lookup_type_cache(kind->type, TYPECACHE_CMP_PROC_FINFO);
+
+	return DatumGetInt32(FunctionCall2Coll(&type->cmp_proc_finfo, C_COLLATION_OID, a, b));
 }
 
 /* The times that a range's bounds stand for. */
@@ -330,8 +343,9 @@ key_for_values(const KeyKind *kind, const PlanBound *bound)
 					key_literal(kind, bound->lower), key_literal(kind, bound->upper));
 }
 
-static char *
-bound_literal(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value)
+/* A bound as it is in the catalog, for a statement. */
+char *
+key_bound_literal(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value)
 {
 	if (bound == PARTITION_RANGE_DATUM_MINVALUE)
 		return "MINVALUE";
@@ -345,8 +359,8 @@ char *
 key_for_values_of_range(const KeyKind *kind, const KeyRange *range)
 {
 	return psprintf("FOR VALUES FROM (%s) TO (%s)",
-					bound_literal(kind, range->lower_kind, range->lower),
-					bound_literal(kind, range->upper_kind, range->upper));
+					key_bound_literal(kind, range->lower_kind, range->lower),
+					key_bound_literal(kind, range->upper_kind, range->upper));
 }
 
 /* "2025-01-01 00:00:00+00 to 2025-02-01 00:00:00+00", for people. */

@@ -41,6 +41,7 @@ extern const char *key_choices(Oid type);
 extern bool key_sorts_well(const KeyKind *kind, Oid collation);
 extern CalTime key_time(const KeyKind *kind, Datum value);
 extern CalTime key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value);
+extern int	key_compare(const KeyKind *kind, Datum a, Datum b);
 extern PlanBound key_range_times(const KeyKind *kind, const KeyRange *range);
 extern bool key_is_proper(const KeyKind *kind, Datum value);
 extern const char *key_proper_name(const KeyKind *kind);
@@ -49,6 +50,7 @@ extern void key_range_of(const KeyKind *kind, const PlanBound *bound, KeyRange *
 extern bool key_is_same_type(const KeyKind *kind, Oid type);
 extern char *key_literal(const KeyKind *kind, CalTime value);
 extern char *key_datum_literal(const KeyKind *kind, Datum value);
+extern char *key_bound_literal(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value);
 extern char *key_for_values(const KeyKind *kind, const PlanBound *bound);
 extern char *key_for_values_of_range(const KeyKind *kind, const KeyRange *range);
 extern char *key_display(const KeyKind *kind, const PlanBound *bound);

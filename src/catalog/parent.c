@@ -93,13 +93,24 @@ check_parent(Relation rel, ParentProblem *problem)
 	return true;
 }
 
-/* The kind of the key, of which the encoding was told, or not (NULL); or NULL, and why not. */
-static const KeyKind *
-find_kind(Relation rel, const char *encoding, ParentProblem *problem)
+static void
+unsorted(const char *name, ParentProblem *problem)
+{
+	problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
+			   psprintf("the key of table \"%s\" has a collation that doesn't sort ULIDs by time", name),
+			   "Give the column COLLATE \"C\".");
+}
+
+/*
+ * The kind of a column that is, or is to become, a table's key, and of which the
+ * encoding was told, or not (NULL); or NULL, and why not.
+ */
+const KeyKind *
+parent_column_kind(Relation rel, AttrNumber attnum, const char *encoding, ParentProblem *problem)
 {
 	const char *name = RelationGetRelationName(rel);
-	PartitionKey key = RelationGetPartitionKey(rel);
-	Oid			type = key->parttypid[0];
+	Form_pg_attribute column = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+	Oid			type = column->atttypid;
 	const char *choices = key_choices(type);
 	const KeyKind *kind = key_kind_told(type, encoding);
 
@@ -119,7 +130,23 @@ find_kind(Relation rel, const char *encoding, ParentProblem *problem)
 				   psprintf("table \"%s\" is partitioned by a column of type %s",
 							name, format_type_be(type)),
 				   "The partition key must be a timestamptz, timestamp, date, uuid, text, varchar, char or bigint column.");
-	else if (key->partopfamily[0] != kind->opfamily)
+	else if (!key_sorts_well(kind, column->attcollation))
+	{
+		kind = NULL;
+		unsorted(name, problem);
+	}
+	return kind;
+}
+
+/* The kind of a partitioned table's key. */
+static const KeyKind *
+find_kind(Relation rel, const char *encoding, ParentProblem *problem)
+{
+	const char *name = RelationGetRelationName(rel);
+	PartitionKey key = RelationGetPartitionKey(rel);
+	const KeyKind *kind = parent_column_kind(rel, key->partattrs[0], encoding, problem);
+
+	if (kind != NULL && key->partopfamily[0] != kind->opfamily)
 	{
 		/* an own one could run its author's code when bounds compare */
 		kind = NULL;
@@ -127,13 +154,10 @@ find_kind(Relation rel, const char *encoding, ParentProblem *problem)
 				   psprintf("table \"%s\" is partitioned with a non-default operator class", name),
 				   "Use the default operator class for the partition key.");
 	}
-	else if (!key_sorts_well(kind, key->partcollation[0]) ||
-			 !key_sorts_well(kind, TupleDescAttr(RelationGetDescr(rel), key->partattrs[0] - 1)->attcollation))
+	else if (kind != NULL && !key_sorts_well(kind, key->partcollation[0]))
 	{
 		kind = NULL;
-		problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
-				   psprintf("the key of table \"%s\" has a collation that doesn't sort ULIDs by time", name),
-				   "Give the column COLLATE \"C\".");
+		unsorted(name, problem);
 	}
 	return kind;
 }

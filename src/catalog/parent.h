@@ -38,6 +38,8 @@ typedef struct ParentProblem
 	const char *hint;
 } ParentProblem;
 
+extern const KeyKind *parent_column_kind(Relation rel, AttrNumber attnum, const char *encoding,
+										 ParentProblem *problem);
 extern bool parent_read(Relation rel, ParentInfo *info, ParentProblem *problem);
 extern bool parent_read_told(Relation rel, const char *encoding, ParentInfo *info,
 							 ParentProblem *problem);

@@ -23,9 +23,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* What is further ahead than this isn't meant. */
-#define FAR_FUTURE		(366 * USECS_PER_DAY)
-
 /* Bytes of a table that are converted in a day at the very least. */
 #define DAILY_BYTES		INT64CONST(200000000000)
 
@@ -57,7 +54,7 @@ row_of(const KeyKind *kind, TupleTableSlot *slot, Datum value, bool isnull)
 
 /* Reads every row, without running anything of the table's owner, or for whom policies hide it. */
 static void
-scan_rows(Relation rel, AttrNumber attnum, const KeyKind *kind, CalTime horizon, Rows *rows)
+scan_rows(Relation rel, AttrNumber attnum, const KeyKind *kind, Datum horizon, Rows *rows)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -67,15 +64,15 @@ scan_rows(Relation rel, AttrNumber attnum, const KeyKind *kind, CalTime horizon,
 	{
 		bool		isnull;
 		Datum		value = slot_getattr(slot, attnum, &isnull);
-		CalTime		t = isnull ? 0 : key_time(kind, value);
+		bool		before = !isnull && key_compare(kind, value, horizon) < 0;
 
 		CHECK_FOR_INTERRUPTS();
 		if (isnull && rows->nulls++ == 0)
 			rows->null_row = row_of(kind, slot, value, isnull);
-		else if (!isnull && t >= horizon && rows->beyond++ == 0)
+		else if (!isnull && !before && rows->beyond++ == 0)
 			rows->beyond_row = row_of(kind, slot, value, isnull);
-		if (!isnull && t < horizon)
-			rows->greatest = Max(rows->greatest, t);
+		if (before)
+			rows->greatest = Max(rows->greatest, key_time(kind, value));
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -96,11 +93,11 @@ count_rows(const char *table, const char *condition, int64 *count, char **row, M
 }
 
 static void
-query_rows(Relation rel, const char *key, const KeyKind *kind, CalTime horizon, Rows *rows)
+query_rows(Relation rel, const char *key, const KeyKind *kind, Datum horizon, Rows *rows)
 {
 	const char *column = quote_identifier(key);
 	const char *table = names_qualified(RelationGetRelid(rel));
-	const char *bound = key_literal(kind, horizon);
+	const char *bound = key_datum_literal(kind, horizon);
 	SqlSession	session;
 	bool		isnull;
 	Datum		value;
@@ -108,11 +105,13 @@ query_rows(Relation rel, const char *key, const KeyKind *kind, CalTime horizon, 
 	sql_begin(&session, rel->rd_rel->relowner);
 	count_rows(table, psprintf("%s IS NULL", column), &rows->nulls, &rows->null_row, session.caller);
 	count_rows(table, psprintf("%s >= %s", column, bound), &rows->beyond, &rows->beyond_row, session.caller);
-	(void) sql_execute_latest(NULL, psprintf("SELECT pg_catalog.max(%s) FROM ONLY %s WHERE %s < %s",
-											 column, table, column, bound), NULL);
-	value = sql_value(0, 1, &isnull);
-	if (!isnull)
+	/* not max(), which uuid has from 18 on */
+	if (sql_execute_latest(NULL, psprintf("SELECT %s FROM ONLY %s WHERE %s < %s ORDER BY %s DESC LIMIT 1",
+										  column, table, column, bound, column), NULL) > 0)
+	{
+		value = sql_value(0, 1, &isnull);
 		rows->greatest = key_time(kind, value);
+	}
 	sql_end(&session);
 }
 
@@ -136,7 +135,7 @@ has_index(Relation rel, AttrNumber attnum)
 }
 
 static void
-look_at_rows(Oid relation, const char *key, const KeyKind *kind, CalTime horizon, Rows *rows)
+look_at_rows(Oid relation, const char *key, const KeyKind *kind, Datum horizon, Rows *rows)
 {
 	Relation	rel = table_open(relation, AccessShareLock);
 	AttrNumber	attnum = get_attnum(relation, key);
@@ -183,7 +182,6 @@ convert_bound(const Policy *policy, Oid relation, const char *key,
 			  const KeyKind *kind, TimestampTz now, ConvertBound *bound)
 {
 	CalTime		now_key = policy_key_time(policy, kind, now);
-	CalTime		horizon = now_key + FAR_FUTURE;
 	const char *column = quote_identifier(key);
 	PlanPolicy	plan;
 	Rows		rows;
@@ -194,7 +192,7 @@ convert_bound(const Policy *policy, Oid relation, const char *key,
 	table_close(rel, NoLock);
 	memset(bound, 0, sizeof(*bound));
 	policy_plan(policy, kind, &plan);
-	look_at_rows(relation, key, kind, horizon, &rows);
+	look_at_rows(relation, key, kind, key_datum(kind, now_key + FAR_FUTURE), &rows);
 	if (rows.nulls > 0)
 		add_obstacle(bound, psprintf("table %s has %lld %s without %s, such as %s", names_display(relation),
 									 (long long) rows.nulls, rows.nulls == 1 ? "row" : "rows", column, rows.null_row),
@@ -204,15 +202,16 @@ convert_bound(const Policy *policy, Oid relation, const char *key,
 		add_obstacle(bound, psprintf("table %s has %lld %s whose %s is more than a year ahead, such as %s",
 									 names_display(relation), (long long) rows.beyond,
 									 rows.beyond == 1 ? "row" : "rows", column, rows.beyond_row),
-					 "Correct or delete them.");
+					 key_proper_name(kind) == NULL ? "Correct or delete them." :
+					 psprintf("Correct or delete them: of what is no %s, the time is random.", key_proper_name(kind)));
 	lead = rows.greatest > now_key ? rows.greatest - now_key : 0;
 	bound->upper = first_bound_after(&plan, now_key + lead + days * USECS_PER_DAY);
 	bound->finish_by = now + (bound->upper - lead - now_key) - MARGIN;
 }
 
-/* Whether every row of a table is before a time. */
+/* Whether every row of a table has a key before this one. */
 bool
-convert_rows_before(Oid relation, const char *key, const KeyKind *kind, CalTime upper)
+convert_rows_before(Oid relation, const char *key, const KeyKind *kind, Datum upper)
 {
 	Rows		rows;
 

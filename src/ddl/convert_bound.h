@@ -10,6 +10,9 @@
 #include "catalog/policy.h"
 #include "ddl/convert.h"
 
+/* What is further ahead than this isn't meant. */
+#define FAR_FUTURE		(366 * USECS_PER_DAY)
+
 typedef struct ConvertBound
 {
 	CalTime		upper;
@@ -19,6 +22,6 @@ typedef struct ConvertBound
 
 extern void convert_bound(const Policy *policy, Oid relation, const char *key,
 						  const KeyKind *kind, TimestampTz now, ConvertBound *bound);
-extern bool convert_rows_before(Oid relation, const char *key, const KeyKind *kind, CalTime upper);
+extern bool convert_rows_before(Oid relation, const char *key, const KeyKind *kind, Datum upper);
 
 #endif							/* SAGAZ_DDL_CONVERT_BOUND_H */

@@ -406,7 +406,7 @@ begin_again_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	Conversion *conversion = step->conversion;
-	const KeyKind *kind;
+	const KeyKind *kind = NULL;
 	List	   *policies;
 	ConvertBound bound;
 
@@ -416,9 +416,11 @@ begin_again_step(void *arg)
 		return;
 	}
 	policies = policy_load(conversion->parent);
-	kind = key_kind_of(get_atttype(conversion->relation,
-								   get_attnum(conversion->relation, conversion->key)));
-	if (policies == NIL || kind == NULL)
+	if (policies != NIL)
+		kind = key_kind_told(get_atttype(conversion->relation,
+										 get_attnum(conversion->relation, conversion->key)),
+							 ((Policy *) linitial(policies))->key_encoding);
+	if (kind == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the policy or the key of table %s is gone", conversion->table_name)));

@@ -39,26 +39,38 @@ obstacle(char *problem, char *hint)
 
 /* The kind of the key; NULL, and an obstacle, if it can't be one. */
 static const KeyKind *
-find_key(const Conversion *conversion, List **obstacles)
+find_key(const Conversion *conversion, const char *encoding, List **obstacles)
 {
+	static const char *const types_hint =
+		"Name a timestamptz, timestamp, date, uuid, text, varchar, char or bigint column.";
 	AttrNumber	attnum = get_attnum(conversion->relation, conversion->key);
 	const KeyKind *kind;
+	ParentProblem problem;
+	Relation	rel;
+	Oid			type;
 
 	if (attnum <= 0)
 	{
 		*obstacles = lappend(*obstacles,
 							 obstacle(psprintf("table %s has no column \"%s\"",
 											   names_display(conversion->relation), conversion->key),
-									  "Name a timestamptz, timestamp or date column."));
+									  pstrdup(types_hint)));
 		return NULL;
 	}
-	kind = key_kind_of(get_atttype(conversion->relation, attnum));
-	if (kind == NULL)
+	type = get_atttype(conversion->relation, attnum);
+	if (key_choices(type) == NULL && key_kind_of(type) == NULL)
+	{
 		*obstacles = lappend(*obstacles,
 							 obstacle(psprintf("column \"%s\" of table %s is of type %s", conversion->key,
-											   names_display(conversion->relation),
-											   format_type_be(get_atttype(conversion->relation, attnum))),
-									  "Name a timestamptz, timestamp or date column."));
+											   names_display(conversion->relation), format_type_be(type)),
+									  pstrdup(types_hint)));
+		return NULL;
+	}
+	rel = table_open(conversion->relation, AccessShareLock);
+	kind = parent_column_kind(rel, attnum, encoding, &problem);
+	table_close(rel, NoLock);
+	if (kind == NULL)
+		*obstacles = lappend(*obstacles, obstacle(pstrdup(problem.message), pstrdup(problem.hint)));
 	return kind;
 }
 
@@ -68,7 +80,7 @@ look_at_table(ConvertWish *wish)
 {
 	Conversion *conversion = &wish->conversion;
 	List	   *obstacles = NIL;
-	const KeyKind *kind = find_key(conversion, &obstacles);
+	const KeyKind *kind = find_key(conversion, wish->policy.key_encoding, &obstacles);
 	ConvertBound bound;
 
 	if (kind == NULL)
@@ -91,11 +103,13 @@ look_at_partitions(ConvertWish *wish)
 	Conversion *conversion = &wish->conversion;
 	Oid			parent = conversion->relation;
 	List	   *obstacles = NIL;
+	Relation	rel = table_open(parent, AccessShareLock);
 	ParentInfo	info;
 	ConvertBound bound;
 	int			last;
 
-	parent_require_by_oid(parent, AccessShareLock, &info);
+	parent_require_told(rel, wish->policy.key_encoding, &info);
+	table_close(rel, NoLock);
 	last = info.nparts - 1;
 	conversion->parent = wish->policy.parent = parent;
 	conversion->kind = CONVERSION_PARTITION;
@@ -112,20 +126,20 @@ look_at_partitions(ConvertWish *wish)
 		conversion->lower = "MINVALUE";
 		if (info.nparts > 0)
 		{
-			CalTime		first = info.bounds[0].lower;
+			const KeyRange *first = &info.ranges[0];
 
-			if (!cal_is_finite(first) ||
-				!convert_rows_before(info.default_relid, conversion->key, info.kind, first))
+			if (!cal_is_finite(info.bounds[0].lower) ||
+				!convert_rows_before(info.default_relid, conversion->key, info.kind, first->lower))
 				conversion->kind = CONVERSION_ROWS;
-			conversion->upper = cal_is_finite(first) ? key_literal(info.kind, first) : "MINVALUE";
+			conversion->upper = key_bound_literal(info.kind, first->lower_kind, first->lower);
 			return NIL;
 		}
 	}
 	else if (last >= 0 && info.bounds[last].upper == CAL_INFINITY)
 	{
 		conversion->relation = info.relids[last];
-		conversion->lower = cal_is_finite(info.bounds[last].lower) ?
-			key_literal(info.kind, info.bounds[last].lower) : "MINVALUE";
+		conversion->lower = key_bound_literal(info.kind, info.ranges[last].lower_kind,
+											  info.ranges[last].lower);
 	}
 	else
 		return list_make1(obstacle(psprintf("table %s is partitioned, and has neither a default nor a catch-all partition",

@@ -17,11 +17,13 @@
 #include "catalog/policy.h"
 #include "catalog/times.h"
 #include "ddl/convert.h"
+#include "ddl/convert_bound.h"
 #include "ddl/convert_lock.h"
 #include "ddl/create.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -38,13 +40,16 @@ typedef struct Range
 	PlanBound	bound;
 } Range;
 
+/* That a row is in the partition to be made, whose bounds may have low bits. */
 static char *
 range_condition(const ParentInfo *info, const PlanBound *bound)
 {
 	const char *column = quote_identifier(parent_key_name(info));
+	KeyRange	range;
 
-	return psprintf("%s >= %s AND %s < %s", column, key_literal(info->kind, bound->lower),
-					column, key_literal(info->kind, bound->upper));
+	parent_range(info, bound, &range);
+	return psprintf("%s >= %s AND %s < %s", column, key_datum_literal(info->kind, range.lower),
+					column, key_datum_literal(info->kind, range.upper));
 }
 
 /* The columns that a row is made of. Inside SPI. */
@@ -80,25 +85,36 @@ fill(Oid partition, void *arg)
 
 /* The least key from a time on; false: there is none. As the owner. */
 static bool
-least_key(const ParentInfo *info, CalTime from, CalTime *least)
+least_key(const ParentInfo *info, CalTime from, Datum *least)
 {
 	const char *column = quote_identifier(parent_key_name(info));
+	PlanBound	before = {CAL_MINUS_INFINITY, from};
+	char	   *condition = "IS NOT NULL";
+	KeyRange	range;
 	SqlSession	session;
 	bool		isnull;
-	Datum		value;
+	bool		found;
 
+	if (cal_is_finite(from))
+	{
+		parent_range(info, &before, &range);
+		condition = psprintf(">= %s", key_datum_literal(info->kind, range.upper));
+	}
 	sql_begin(&session, info->owner);
-	(void) sql_execute_latest(NULL, psprintf("SELECT pg_catalog.min(%s) FROM ONLY %s%s%s%s%s", column,
-											 names_qualified(info->default_relid),
-											 cal_is_finite(from) ? " WHERE " : "",
-											 cal_is_finite(from) ? column : "",
-											 cal_is_finite(from) ? " >= " : "",
-											 cal_is_finite(from) ? key_literal(info->kind, from) : ""), NULL);
-	value = sql_value(0, 1, &isnull);
-	if (!isnull)
-		*least = key_time(info->kind, value);
+	/* not min(), which uuid has from 18 on */
+	found = sql_execute_latest(NULL, psprintf("SELECT %s FROM ONLY %s WHERE %s %s ORDER BY %s LIMIT 1", column,
+											  names_qualified(info->default_relid), column, condition, column), NULL) > 0;
+	if (found)
+	{
+		MemoryContext old;
+
+		*least = sql_value(0, 1, &isnull);
+		old = MemoryContextSwitchTo(session.caller);
+		*least = datumCopy(*least, get_typbyval(info->kind->type), get_typlen(info->kind->type));
+		MemoryContextSwitchTo(old);
+	}
 	sql_end(&session);
-	return !isnull;
+	return found;
 }
 
 static int64
@@ -116,22 +132,36 @@ count_rows(const ParentInfo *info, const char *condition)
 	return count;
 }
 
-/* The period of a time, as far as no partition is there. */
+/* The period of a key that no partition has, as far as none is there. */
 static void
-free_period(const PlanPolicy *plan, const ParentInfo *info, CalTime t, PlanBound *period)
+free_period(const PlanPolicy *plan, const ParentInfo *info, Datum key, PlanBound *period)
 {
+	PlanBound	gap = {CAL_MINUS_INFINITY, CAL_INFINITY};
+	CalTime		t = key_time(info->kind, key);
+
+	for (int i = 0; i < info->nparts; i++)
+	{
+		const KeyRange *range = &info->ranges[i];
+
+		if (range->lower_kind == PARTITION_RANGE_DATUM_VALUE &&
+			key_compare(info->kind, key, range->lower) < 0)
+			gap.upper = Min(gap.upper, info->bounds[i].lower);
+		else
+			gap.lower = Max(gap.lower, info->bounds[i].upper);
+	}
+
+	/*
+	 * a partition may begin in the very millisecond of the key, with other
+	 * low bits
+	 */
+	t = Min(t, gap.upper - 1);
 	if (!cal_floor(&plan->cal, t, &plan->interval, &period->lower) ||
 		!cal_add(&plan->cal, period->lower, &plan->interval, 1, &period->upper))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("partition bound out of range")));
-	for (int i = 0; i < info->nparts; i++)
-	{
-		if (info->bounds[i].upper <= t)
-			period->lower = Max(period->lower, info->bounds[i].upper);
-		else if (info->bounds[i].lower > t)
-			period->upper = Min(period->upper, info->bounds[i].lower);
-	}
+	period->lower = Max(period->lower, gap.lower);
+	period->upper = Min(period->upper, gap.upper);
 }
 
 static void
@@ -150,6 +180,13 @@ blocks_of(Oid relid)
 	return blocks;
 }
 
+/* Whether a key in the far future is of another kind, so that its time is random. */
+static bool
+is_junk(const Policy *policy, const KeyKind *kind, CalTime t, TimestampTz now)
+{
+	return key_proper_name(kind) != NULL && t >= policy_key_time(policy, kind, now) + FAR_FUTURE;
+}
+
 /*
  * Moves the rows of the earliest period that has some, in the current
  * transaction. What can't be moved is noted, and the next call goes on behind it.
@@ -160,16 +197,18 @@ convert_rows_move(const Conversion *conversion, TimestampTz now, ConvertRows *ro
 	Policy	   *policy = (Policy *) linitial(policy_load(conversion->parent));
 	ParentInfo	info;
 	PlanPolicy	plan;
-	CalTime		least = CAL_INFINITY;
+	Datum		key;
+	CalTime		least;
 	Range		range = {&info};
 	int64		count;
 
 	parent_require_by_oid(conversion->parent, ShareUpdateExclusiveLock, &info);
 	rows->created = InvalidOid;
-	rows->ended = !OidIsValid(info.default_relid) || !least_key(&info, rows->from, &least);
+	rows->ended = !OidIsValid(info.default_relid) || !least_key(&info, rows->from, &key);
 	if (rows->ended)
 		return;
 	policy_plan(policy, info.kind, &plan);
+	least = key_time(info.kind, key);
 	if (!cal_is_finite(least))
 	{
 		note_stuck(rows, "rows whose key is infinite");
@@ -177,7 +216,14 @@ convert_rows_move(const Conversion *conversion, TimestampTz now, ConvertRows *ro
 		rows->ended = least == CAL_INFINITY;
 		return;
 	}
-	free_period(&plan, &info, least, &range.bound);
+	if (is_junk(policy, info.kind, least, now))
+	{
+		note_stuck(rows, psprintf("rows whose key is no %s, or more than a year ahead",
+								  key_proper_name(info.kind)));
+		rows->ended = true;
+		return;
+	}
+	free_period(&plan, &info, key, &range.bound);
 	count = count_rows(&info, range_condition(&info, &range.bound));
 	if (count > MAX_ROWS || blocks_of(info.default_relid) > MAX_BLOCKS)
 	{

@@ -65,7 +65,7 @@ INSERT INTO contract VALUES
    'text', 'stable', 'owner'),
   ('sagaz_ha', '_conversion_building', 'source regclass, target text, key name',
    'SETOF sagaz_ha._conversion_statement', 'stable', 'owner'),
-  ('sagaz_ha', '_conversion_check', 'source regclass, tables text[], key name, upper_bound text',
+  ('sagaz_ha', '_conversion_check', 'source regclass, tables text[], key name, lower_bound text, upper_bound text',
    'SETOF sagaz_ha._conversion_statement', 'stable', 'owner'),
   ('sagaz_ha', '_conversion_finishing', 'target regclass',
    'SETOF sagaz_ha._conversion_statement', 'stable', 'owner'),

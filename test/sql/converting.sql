@@ -48,6 +48,36 @@ CREATE UNIQUE INDEX part ON t (id) WHERE id > 5;
 SELECT * FROM obstacles('t', 'at', false);
 SELECT * FROM obstacles('t', 'at', true);
 
+-- a key that carries its time: what has to be told, and what doesn't say a time
+CREATE TABLE k (u uuid, n bigint, s text COLLATE "C", bad text COLLATE "da-x-icu");
+CREATE FUNCTION told(key name, encoding text DEFAULT NULL) RETURNS SETOF text LANGUAGE sql AS
+  $$ SELECT CASE step WHEN 'obstacle' THEN meaning ELSE substring(statement FROM '(?:TO \(|, key_encoding).*') END FROM sagaz_ha.plan_partition_table('k', key, '1 day', key_encoding => encoding)
+      WHERE step = 'obstacle' OR statement ~ 'ATTACH|key_encoding' $$;
+SELECT * FROM told('n');
+SELECT * FROM told('n', 'seconds');
+SELECT * FROM told('u', 'unix seconds');
+SELECT * FROM told('bad');
+SELECT * FROM told('u');
+SELECT * FROM told('u', 'ulid');
+SELECT * FROM told('s');
+SELECT * FROM told('n', 'unix milliseconds');
+SELECT * FROM told('n', 'snowflake discord');
+INSERT INTO k VALUES (sagaz_ha.uuidv7_at('2025-06-20 11:00:00+00'), sagaz_ha.unix_seconds_at('2025-06-20 11:00:00+00'), sagaz_ha.ulid_at('2025-06-20 11:00:00+00'));
+SELECT * FROM told('u');
+SELECT * FROM told('s');
+SELECT * FROM told('n', 'unix seconds');
+INSERT INTO k VALUES ('f81d4fae-7dec-4d6a-8000-00a0c91e6bf6', 1750000000000, '7ZZZZZZZZZ0000000000000000'), (NULL, NULL, NULL);
+SELECT * FROM told('u');
+SELECT * FROM told('s');
+SELECT * FROM told('n', 'unix seconds');
+CREATE INDEX ON k (u);
+CREATE INDEX ON k (s);
+CREATE INDEX ON k (n);
+SELECT * FROM told('u');
+SELECT * FROM told('s');
+SELECT * FROM told('n', 'unix seconds');
+DROP TABLE k;
+
 -- what hangs on it
 CREATE TABLE r (id int CONSTRAINT other REFERENCES t (id), at timestamptz, CONSTRAINT good FOREIGN KEY (id, at) REFERENCES t (id, at));
 SELECT * FROM obstacles('t', 'at');
