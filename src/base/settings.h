@@ -19,6 +19,7 @@ extern bool sagaz_enabled;
 extern int	sagaz_naptime;
 extern int	sagaz_lock_timeout;
 extern int	sagaz_standby_drain_timeout;
+extern bool sagaz_protect;
 extern char *sagaz_stop_at;
 
 extern void settings_define(void);

@@ -228,6 +228,7 @@ add_policy(uint64 row, void *arg)
 		policy->storage_parameters = string_list(value);
 	policy->auto_analyze = DatumGetBool(sql_value(row, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
+	policy->protect = DatumGetBool(sql_value(row, 15, &isnull));
 	read_held_back(policy, row, loading->restored);
 	loading->policies = lappend(loading->policies, policy);
 }
@@ -240,7 +241,7 @@ policy_load(Oid parent)
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since, p.restored_at"
+		" p.drops_held_since, p.restored_at, p.protect"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"

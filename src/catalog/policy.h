@@ -36,6 +36,7 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
+	bool		protect;		/* partitions with rows don't go by accident */
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */
 	TimestampTz restore_to_note;	/* the row doesn't say so yet; 0: it does */

@@ -306,8 +306,8 @@ save(const Policy *policy)
 	static const char *const statement =
 		"INSERT INTO sagaz_ha.partition_policy AS p (parent, partition_interval,"
 		" premake, retention, retention_action, archive_schema, unfinished_when,"
-		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at, protect)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 		" ON CONFLICT (parent) DO UPDATE SET"
 		" partition_interval = EXCLUDED.partition_interval,"
 		" premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
@@ -316,7 +316,8 @@ save(const Policy *policy)
 		" unfinished_when = EXCLUDED.unfinished_when,"
 		" time_zone = EXCLUDED.time_zone, tablespace = EXCLUDED.tablespace,"
 		" storage_parameters = EXCLUDED.storage_parameters,"
-		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze";
+		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze,"
+		" protect = EXCLUDED.protect";
 	TimestampTz restored = restored_at();
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -338,6 +339,7 @@ save(const Policy *policy)
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_freeze));
 	/* registering a table on a restored server is consent to its drops */
 	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(restored), restored == 0);
+	sql_arg(&args, BOOLOID, BoolGetDatum(policy->protect));
 	(void) sql_execute(statement, &args);
 	sql_end(&session);
 }

@@ -19,10 +19,12 @@
 #include "ddl/adorn.h"
 #include "ddl/bounds_check.h"
 #include "ddl/locks.h"
+#include "ddl/protect.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 /*
  * Whether a range is free. Another session may have made the same
@@ -84,6 +86,13 @@ append_storage(StringInfo sql, const Policy *policy, Relation parent)
 		appendStringInfo(sql, " TABLESPACE %s", quote_identifier(tablespace));
 }
 
+/* Attaching a partition looks for its rows in a default one. */
+static List *
+default_of(const ParentInfo *info)
+{
+	return OidIsValid(info->default_relid) ? list_make1_oid(info->default_relid) : NIL;
+}
+
 /* CREATE TABLE, of the table by itself. */
 static char *
 standalone_statement(const Policy *policy, Relation parent, const ParentInfo *info,
@@ -109,7 +118,7 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 
 	if (OidIsValid(taken) && taken == info->pending_relid)
 		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("partition \"%s\" is there, but its detach is pending", name)));
 
 	if (!sagaz_may_create_in(schema, owner))
@@ -130,61 +139,30 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 
 /* What attaching a partition locks beside the parent, once no autovacuum has it. */
 static void
-lock_related(const ParentInfo *info)
+end_vacuums(const ParentInfo *info)
 {
-	List	   *related = list_concat_unique_oid(parent_referenced_tables(info->relid),
-											 parent_referencing_tables(info->relid));
-
-	if (OidIsValid(info->default_relid))
-		locks_end_vacuums(list_make1_oid(info->default_relid), false);
-	locks_end_vacuums(related, false);
-	if (OidIsValid(info->default_relid))
-		locks_take_at_once(info->default_relid, AccessExclusiveLock);
-	locks_take_all_at_once(related, ShareRowExclusiveLock);
-}
-
-/* Makes and attaches the new partition. The parent is locked. */
-static Oid
-create_attached(const ParentInfo *info, const PlanBound *bound,
-				Oid schema, const char *name, const char *statement)
-{
-	const char *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
-	Identity	saved;
-	Oid			created;
-
-	Assert(sagaz_has_lock(info->relid, ShareUpdateExclusiveLock));
-	identity_assume(&saved, info->owner);
-	if (info->distributed)
-		citus_prepare_nodes();
-	require_place(info, schema, name);
-	lock_related(info);
-
-	sql_run(statement);
-	created = get_relname_relid(name, schema);
-	adorn_partition(info->relid, created);
-	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
-					 qualified, key_for_values(info->kind, bound)));
-	adorn_replica_identity(info->relid, created);
-	identity_restore(&saved);
-	return created;
+	locks_end_vacuums(default_of(info), false);
+	locks_end_vacuums(parent_tied_tables(info->relid), false);
 }
 
 /*
- * Makes one partition and returns its OID, or InvalidOid when it is there
- * already. In a transaction or subtransaction that the caller ends.
+ * Makes a table for a new partition, not attached yet; false if the partition is
+ * there already. Without patience it is first looked whether it could be attached.
  */
-Oid
-create_partition(const Policy *policy, const PlanBound *bound)
+bool
+create_table(const Policy *policy, const PlanBound *bound, int patience, NewPartition *new)
 {
 	SqlSession	session;
+	Identity	saved;
 	Relation	parent;
 	ParentInfo	info;
 	PlanPolicy	plan;
 	Oid			schema;
 	char	   *name;
 	char	   *statement;
-	Oid			created = InvalidOid;
 
+	new->bound = *bound;
+	new->relid = InvalidOid;
 	sql_begin(&session, GetUserId());
 	parent = locks_open_parent(policy->parent, ShareUpdateExclusiveLock);
 	parent_require(parent, &info);
@@ -196,7 +174,63 @@ create_partition(const Policy *policy, const PlanBound *bound)
 	/* ALTER TABLE refuses a table that this session has open */
 	table_close(parent, NoLock);
 	if (range_is_free(&info, bound, name))
-		created = create_attached(&info, bound, schema, name, statement);
+	{
+		identity_assume(&saved, info.owner);
+		if (info.distributed)
+			citus_prepare_nodes();
+		require_place(&info, schema, name);
+		end_vacuums(&info);
+		if (patience == 0)
+		{
+			locks_probe(parent_tied_tables(info.relid), ShareRowExclusiveLock);
+			locks_probe(default_of(&info), AccessExclusiveLock);
+		}
+		sql_run(statement);
+		new->relid = get_relname_relid(name, schema);
+		adorn_partition(info.relid, new->relid);
+		identity_restore(&saved);
+	}
 	sql_end(&session);
-	return created;
+	return OidIsValid(new->relid);
+}
+
+/* Attaches it, with locks that are waited for so many ms, all together. */
+void
+create_attach(const Policy *policy, const NewPartition *new, int patience)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience);
+	SqlSession	session;
+	Identity	saved;
+	ParentInfo	info;
+
+	sql_begin(&session, GetUserId());
+	Assert(sagaz_has_lock(policy->parent, ShareUpdateExclusiveLock));
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	identity_assume(&saved, info.owner);
+	if (info.distributed)
+		citus_prepare_nodes();
+	locks_take_until(parent_tied_tables(info.relid), ShareRowExclusiveLock, until);
+	/* last, because readers notice it as well */
+	locks_take_until(default_of(&info), AccessExclusiveLock, until);
+	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info.relid),
+					 names_qualified(new->relid), key_for_values(info.kind, &new->bound)));
+	adorn_replica_identity(info.relid, new->relid);
+	if (policy->protect)
+		protect_guard(new->relid);
+	identity_restore(&saved);
+	sql_end(&session);
+}
+
+/*
+ * Makes one partition and returns its OID, or InvalidOid when it is there
+ * already. In a transaction or subtransaction that the caller ends.
+ */
+Oid
+create_partition(const Policy *policy, const PlanBound *bound, int patience)
+{
+	NewPartition new;
+
+	if (create_table(policy, bound, patience, &new))
+		create_attach(policy, &new, patience);
+	return new.relid;
 }

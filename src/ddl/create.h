@@ -7,6 +7,16 @@
 
 #include "catalog/policy.h"
 
-extern Oid	create_partition(const Policy *policy, const PlanBound *bound);
+/* A table that is to be attached, or has been. */
+typedef struct NewPartition
+{
+	PlanBound	bound;
+	Oid			relid;
+} NewPartition;
+
+extern bool create_table(const Policy *policy, const PlanBound *bound, int patience,
+						 NewPartition *new);
+extern void create_attach(const Policy *policy, const NewPartition *new, int patience);
+extern Oid	create_partition(const Policy *policy, const PlanBound *bound, int patience);
 
 #endif							/* SAGAZ_DDL_CREATE_H */

@@ -16,6 +16,7 @@
 #include "pass/create.h"
 #include "pass/expire.h"
 #include "pass/leftovers.h"
+#include "pass/protect.h"
 #include "pass/report.h"
 #include "pass/retirement.h"
 #include "shmem/shared.h"
@@ -102,8 +103,11 @@ plan_step(void *arg)
 	subject.table_name = step->name;
 	identity_require_owner(step->policy->parent);
 	step->is_owner = true;
-	if (!report_backs_off(step->pass, &subject))
-		step->table = table_plan_make(step->policy, step->pass->now);
+	if (report_backs_off(step->pass, &subject))
+		return;
+	step->table = table_plan_make(step->policy, step->pass->now);
+	if (step->table != NULL)
+		report_leave_missing(step->pass, step->table);
 }
 
 /* That the caller may not maintain a table is nothing that is wrong with the table. */
@@ -158,8 +162,23 @@ create_everywhere(Pass *pass, List *tables)
 			report_leave_expired(pass, table);
 			table->expired = NIL;
 		}
-		create_missing(pass, table);
 	}
+	create_missing(pass, tables);
+}
+
+/* Whether it stays, or is left because all others of its table would meet an error. */
+static bool
+stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired)
+{
+	bool		result;
+
+	pass->left--;
+	if (pass->table_failed)
+		return true;
+	result = expire_stays(pass, table, expired);
+	if (pass->table_failed)
+		report_leave_expired(pass, table);
+	return result;
 }
 
 /* Leaves in each plan the expired partitions that may go. */
@@ -173,12 +192,14 @@ keep_what_stays(Pass *pass, List *tables)
 		TablePlan  *table = (TablePlan *) lfirst(cell);
 		ListCell   *inner;
 
+		report_begin_table(pass, list_length(table->expired));
 		foreach(inner, table->expired)
 		{
 			CHECK_FOR_INTERRUPTS();
-			if (expire_stays(pass, table, (ExpiredPartition *) lfirst(inner)))
+			if (stays(pass, table, (ExpiredPartition *) lfirst(inner)))
 				table->expired = foreach_delete_current(table->expired, inner);
 		}
+		report_begin_table(pass, 0);
 	}
 }
 
@@ -285,6 +306,8 @@ run_pass(Pass *pass, Oid parent)
 	sweep.tables = plan_tables(pass, step.policies);
 	sweep.all = !OidIsValid(parent);
 	create_everywhere(pass, sweep.tables);
+	foreach(cell, sweep.tables)
+		protect_table(pass, (TablePlan *) lfirst(cell));
 	keep_what_stays(pass, sweep.tables);
 	foreach(cell, sweep.tables)
 		pass->retire(pass, (TablePlan *) lfirst(cell));

@@ -24,11 +24,15 @@ typedef struct TablePlan
 	ParentInfo	info;
 	PlanPolicy	plan;
 	bool		covered;		/* there is a partition for now */
+	int			patience;		/* ms that the locks for creates are worth */
+	List	   *ties;			/* tables whose locks these need, beside its
+								 * own */
 	List	   *creates;		/* of PlanBound *, in order of time */
 	List	   *expired;		/* of ExpiredPartition *, oldest first */
 } TablePlan;
 
 extern TablePlan *table_plan_make(Policy *policy, TimestampTz now);
+extern int	table_plan_patience(const PlanPolicy *plan, CalTime now, const ParentInfo *info);
 extern bool table_plan_expires(const TablePlan *table, Oid partition);
 extern char *table_plan_new_name(const TablePlan *table, const PlanBound *bound);
 extern char *table_plan_bound_details(const TablePlan *table, const PlanBound *bound);

@@ -61,3 +61,17 @@ CREATE EVENT TRIGGER sagaz_ha_forget_dropped_tables ON sql_drop
   EXECUTE FUNCTION sagaz_ha.forget_dropped_tables();
 COMMENT ON EVENT TRIGGER sagaz_ha_forget_dropped_tables IS
   'removes what is said about tables that were dropped';
+
+-- Before the statement: afterwards nobody can tell whether there were rows. The tags
+-- are those of statements that can take a table with them.
+CREATE FUNCTION sagaz_ha.protect_partitions() RETURNS event_trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_protect_partitions';
+COMMENT ON FUNCTION sagaz_ha.protect_partitions() IS
+  'event trigger function: refuse what would lose rows of protected partitions';
+CREATE EVENT TRIGGER sagaz_ha_protect_partitions ON ddl_command_start
+  WHEN TAG IN ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION',
+               'DROP TYPE', 'DROP DOMAIN', 'DROP COLLATION', 'DROP FUNCTION', 'DROP ROUTINE',
+               'DROP LANGUAGE', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY', 'DROP ACCESS METHOD')
+  EXECUTE FUNCTION sagaz_ha.protect_partitions();
+COMMENT ON EVENT TRIGGER sagaz_ha_protect_partitions IS
+  'refuses DROP and DETACH of protected partitions that have rows';

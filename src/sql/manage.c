@@ -14,9 +14,11 @@
 #include "catalog/history.h"
 #include "catalog/hold.h"
 #include "catalog/names.h"
+#include "catalog/partition.h"
 #include "catalog/register.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
+#include "pass/protect.h"
 #include "pass/saga_tables.h"
 #include "sql/arguments.h"
 #include "storage/lmgr.h"
@@ -33,6 +35,7 @@ SAGAZ_FUNCTION(sagaz_restored_at);
 SAGAZ_FUNCTION(sagaz_reattach_partition);
 SAGAZ_FUNCTION(sagaz_hold_partition);
 SAGAZ_FUNCTION(sagaz_release_partition);
+SAGAZ_FUNCTION(sagaz_drop_partition);
 
 /* create_saga_tables(): makes the specification's tables. */
 Datum
@@ -61,7 +64,7 @@ retention_action_argument(FunctionCallInfo fcinfo, int argument)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze)
+ * storage_parameters, auto_analyze, auto_freeze, protect)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -75,6 +78,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	argument_require(fcinfo, 6, "time_zone");
 	argument_require(fcinfo, 10, "auto_analyze");
 	argument_require(fcinfo, 11, "auto_freeze");
+	argument_require(fcinfo, 12, "protect");
 
 	policy.interval = *PG_GETARG_INTERVAL_P(1);
 	policy.premake = PG_GETARG_INT32(2);
@@ -89,8 +93,11 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.storage_parameters = argument_text_list(fcinfo, 9);
 	policy.auto_analyze = PG_GETARG_BOOL(10);
 	policy.auto_freeze = PG_GETARG_BOOL(11);
+	policy.protect = PG_GETARG_BOOL(12);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
+	if (policy.protect)
+		protect_at_once(policy.parent);
 	PG_RETURN_VOID();
 }
 
@@ -189,4 +196,24 @@ sagaz_release_partition(PG_FUNCTION_ARGS)
 {
 	identity_require_primary("release_partition");
 	PG_RETURN_BOOL(hold_remove(argument_partition(fcinfo)));
+}
+
+/* drop_partition(partition): with its rows, also if it is protected. */
+Datum
+sagaz_drop_partition(PG_FUNCTION_ARGS)
+{
+	Oid			partition;
+	Oid			parent;
+
+	identity_require_primary("drop_partition");
+	partition = argument_partition(fcinfo);
+	if (!get_rel_relispartition(partition))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a partition", get_rel_name(partition)),
+				 errhint("Name one of the table's partitions; view partition_metadata lists them.")));
+	parent = get_partition_parent(partition, true);
+	identity_require_owner(parent);
+	protect_drop(argument_require_policy(parent), partition, settings_now());
+	PG_RETURN_VOID();
 }

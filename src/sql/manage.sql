@@ -28,10 +28,11 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   tablespace name DEFAULT NULL,
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
-  auto_freeze boolean DEFAULT true
+  auto_freeze boolean DEFAULT true,
+  protect boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, boolean) IS
   'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
@@ -59,6 +60,11 @@ CREATE FUNCTION sagaz_ha.hold_partition(partition regclass, reason text) RETURNS
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_hold_partition';
 COMMENT ON FUNCTION sagaz_ha.hold_partition(regclass, text) IS
   'keep a partition however old it is, until release_partition()';
+
+CREATE FUNCTION sagaz_ha.drop_partition(partition regclass) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_drop_partition';
+COMMENT ON FUNCTION sagaz_ha.drop_partition(regclass) IS
+  'drop a partition with its rows, also a protected one; not one that is held or has unfinished rows';
 
 CREATE FUNCTION sagaz_ha.release_partition(partition regclass) RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_release_partition';

@@ -25,7 +25,8 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.commit_token(),
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
-  sagaz_ha.refuse_late_write()
+  sagaz_ha.refuse_late_write(),
+  sagaz_ha.refuse_truncate()
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION

@@ -16,6 +16,7 @@ CREATE TABLE sagaz_ha.partition_policy (
   storage_parameters text[],
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
+  protect boolean NOT NULL,
   drops_held_since timestamptz,
   restored_at timestamptz
 );
@@ -43,6 +44,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.auto_analyze IS
   'whether the worker keeps the parent''s planner statistics fresh';
 COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
   'whether the worker freezes a partition once its period is over';
+COMMENT ON COLUMN sagaz_ha.partition_policy.protect IS
+  'whether DROP, DETACH and TRUNCATE of a partition with rows are refused, but for a pass and superusers';
 COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
@@ -202,3 +205,9 @@ CREATE FUNCTION sagaz_ha.refuse_late_write() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_refuse_late_write';
 COMMENT ON FUNCTION sagaz_ha.refuse_late_write() IS
   'trigger function: refuse writes to a partition that is being retired';
+
+-- The same for TRUNCATE, which fires no event trigger.
+CREATE FUNCTION sagaz_ha.refuse_truncate() RETURNS trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_refuse_truncate';
+COMMENT ON FUNCTION sagaz_ha.refuse_truncate() IS
+  'trigger function: refuse TRUNCATE of a partition that is protected and has rows';

@@ -204,9 +204,12 @@ SELECT tablename, indexname FROM pg_indexes WHERE tablename LIKE 'bare%' ORDER B
 ALTER TABLE bare DETACH PARTITION bare_y2025m01d15;
 \set VERBOSITY terse
 DROP INDEX only_here;
+-- which says of every event trigger that it fires
+ALTER EVENT TRIGGER sagaz_ha_protect_partitions DISABLE;
 SET client_min_messages = debug1;
 ALTER TABLE bare ATTACH PARTITION bare_y2025m01d15 FOR VALUES FROM ('2025-01-15 00:00:00+00') TO ('2025-01-16 00:00:00+00');
 RESET client_min_messages;
+ALTER EVENT TRIGGER sagaz_ha_protect_partitions ENABLE;
 
 -- A column added to the parent later is in the next partition, too
 ALTER TABLE bare ADD COLUMN later text DEFAULT 'x' NOT NULL;
