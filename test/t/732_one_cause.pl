@@ -69,8 +69,10 @@ $node->safe_psql('postgres', q{
 is($node->safe_psql('postgres', q{SELECT action, partition_name FROM sagaz_ha.problem}), 'KEEP|data.ev_y2026m03d13', 'an unfinished row keeps a partition');
 $node->safe_psql('postgres', q{
 	SELECT sagaz_ha.stop_managing_partitions('data.ev');
+	SET ROLE ann;
 	CREATE TABLE data.ev_y2026m03d09 PARTITION OF data.ev FOR VALUES FROM ('2026-03-09 00:00+00') TO ('2026-03-10 00:00+00');
 	CREATE TABLE data.ev_y2026m03d08 PARTITION OF data.ev FOR VALUES FROM ('2026-03-08 00:00+00') TO ('2026-03-09 00:00+00');
+	RESET ROLE;
 	SELECT sagaz_ha.manage_partitions('data.ev', '1 day', 5, '1 day', unfinished_when => 'todo');
 	ALTER TABLE data.ev RENAME COLUMN todo TO open_work});
 foreach my $pass (1, 2)
