@@ -158,7 +158,7 @@ locks_look(Oid relid, bool vacuum)
 		"   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 		"   AND l.pid IS DISTINCT FROM pg_backend_pid()"
 		"   AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')"
-		/* ANALYZE waits for the parent itself with no lock in hand */
+	/* ANALYZE waits for the parent itself with no lock in hand */
 		" WHERE $2 OR l.relation <> $1"
 		" ORDER BY stops_readers DESC LIMIT 1";
 	SqlArgs		args = {0};

@@ -333,7 +333,10 @@ protect_guard(Oid relid)
 	SqlSession	session;
 	Oid			owner;
 
-	/* dropped since it was found; Citus refuses triggers on what it distributes */
+	/*
+	 * dropped since it was found; Citus refuses triggers on what it
+	 * distributes
+	 */
 	if (!HeapTupleIsValid(tuple))
 		return;
 	if (citus_distributes(relid))
