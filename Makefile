@@ -9,7 +9,7 @@ PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -fvisibility=hidden
 # The SQL script, in the order in which its parts need each other. The built file is
 # committed: PGXN and the packages name it.
-SQL_PARTS = schema state manage maintain coverage health status \
+SQL_PARTS = schema state manage keys maintain coverage drift health status \
 	replication_state replication_standby replication_senders replication_slots replication_health \
 	promotion prometheus rights
 SQL_FILES = $(patsubst %,src/sql/%.sql,$(SQL_PARTS))

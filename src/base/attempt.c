@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "base/identity.h"
+#include "base/limit.h"
 #include "base/process.h"
 #include "base/settings.h"
 #include "miscadmin.h"
@@ -38,6 +39,7 @@ catch_error(AttemptStep step, void *arg, void (*undo) (void))
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
+		limit_after_error(error);
 
 		/*
 		 * a timeout's error leaves other interrupts pending, but not this
@@ -149,17 +151,32 @@ attempt_at_top_level(AttemptStep step, void *arg)
 	return catch_error(step, arg, AbortCurrentTransaction);
 }
 
-/* An error for people: SQLSTATE, message, detail and hint. */
+/*
+ * Whether an error's detail can quote values of rows, which not everybody who
+ * reads the history or the log may see.
+ */
+static bool
+quotes_rows(int sqlerrcode)
+{
+	int			class = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return class == ERRCODE_TO_CATEGORY(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
+		class == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
+		class == ERRCODE_TO_CATEGORY(ERRCODE_WITH_CHECK_OPTION_VIOLATION);
+}
+
+/* An error for people: SQLSTATE, message, hint, and detail unless it could quote rows. */
 char *
 attempt_error_text(const ErrorData *error)
 {
 	const char *hint = error->hint;
+	const char *detail = quotes_rows(error->sqlerrcode) ? NULL : error->detail;
 
 	/* the server can't know that it is the default partition that is checked */
 	if (hint == NULL && error->sqlerrcode == ERRCODE_CHECK_VIOLATION)
 		hint = "Move the rows of this time out of the default partition.";
 	return psprintf("%s: %s%s%s%s%s", unpack_sql_state(error->sqlerrcode),
 					error->message,
-					error->detail ? " DETAIL: " : "", error->detail ? error->detail : "",
+					detail ? " DETAIL: " : "", detail ? detail : "",
 					hint ? " HINT: " : "", hint ? hint : "");
 }

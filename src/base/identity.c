@@ -66,23 +66,32 @@ identity_restore(const Identity *saved)
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
+/* The owner of a relation; InvalidOid if it is gone. */
+Oid
+identity_owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /* The role that may read and write the extension's own tables. */
 Oid
 identity_extension_owner(void)
 {
 	Oid			schema = get_namespace_oid(SAGAZ_SCHEMA, false);
-	Oid			table = get_relname_relid("partition_policy", schema);
-	HeapTuple	tuple;
-	Oid			owner;
+	Oid			owner = identity_owner_of(get_relname_relid("partition_policy", schema));
 
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	if (!HeapTupleIsValid(tuple))
+	if (!OidIsValid(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table \"sagaz_ha.partition_policy\" does not exist"),
 				 errhint("Run CREATE EXTENSION sagaz_ha in this database.")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
 	return owner;
 }
 

@@ -16,6 +16,7 @@ typedef struct Identity
 
 extern void identity_assume(Identity *saved, Oid role);
 extern void identity_restore(const Identity *saved);
+extern Oid	identity_owner_of(Oid relid);
 extern Oid	identity_extension_owner(void);
 extern void identity_set_local(const char *name, const char *value);
 extern void identity_set_local_by_superuser(const char *name, const char *value);

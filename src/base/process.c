@@ -6,6 +6,7 @@
 
 #include <signal.h>
 
+#include "base/compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -13,6 +14,8 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/wait_event.h"
+
+bool		process_is_ours = false;
 
 /*
  * Fills in what our processes have in common. The caller adds when it starts
@@ -36,10 +39,30 @@ process_describe(BackgroundWorker *worker, const char *function, const char *typ
 void
 process_begin(void)
 {
+	process_is_ours = true;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	ConfigReloadPending = true;
 	BackgroundWorkerUnblockSignals();
+}
+
+/*
+ * Settings of ALTER DATABASE and ALTER ROLE must not stop or change maintenance:
+ * those that autovacuum overrides, too. search_path is for the statements that
+ * commit inside, and so lose the pinned one.
+ */
+void
+process_ignore_settings(void)
+{
+	/* an unavailable synchronous standby must not stop maintenance */
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	sagaz_no_transaction_timeout();
 }
 
 /* Takes over changed settings, if there are any. */

@@ -9,9 +9,13 @@
 
 #include "postmaster/bgworker.h"
 
+/* Whether this is one of our background processes. */
+extern bool process_is_ours;
+
 extern void process_describe(BackgroundWorker *worker, const char *function,
 							 const char *type);
 extern void process_begin(void);
+extern void process_ignore_settings(void);
 extern void process_reload(void);
 extern void process_nap(long timeout);
 

@@ -14,10 +14,13 @@
 #include "utils/varlena.h"
 
 bool		sagaz_enabled = true;
+bool		sagaz_retire = true;
 int			sagaz_naptime = 60;
 int			sagaz_lock_timeout = 1000;
 int			sagaz_standby_drain_timeout = 3600;
 bool		sagaz_protect = true;
+int			sagaz_condition_timeout = 30000;
+int			sagaz_before_drop_timeout = 3600;
 char	   *sagaz_stop_at = NULL;
 
 static char *databases = NULL;
@@ -58,6 +61,11 @@ settings_define(void)
 							 "Off stops passes at once.",
 							 &sagaz_enabled, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("sagaz_ha.retire",
+							 "Retires expired partitions.",
+							 "Off stops that at once, in passes by hand as well; partitions are made all the same.",
+							 &sagaz_retire, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("sagaz_ha.naptime",
 							"Time between two background passes over a database.",
 							NULL,
@@ -77,6 +85,16 @@ settings_define(void)
 							"Longest wait for a standby that is gone but holds a replication slot.",
 							NULL,
 							&sagaz_standby_drain_timeout, 3600, 0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("sagaz_ha.condition_timeout",
+							"Longest time that one look at unfinished_when may take.",
+							"0 means no limit.",
+							&sagaz_condition_timeout, 30000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("sagaz_ha.before_drop_timeout",
+							"Longest time that one call of a before_drop function may take.",
+							"0 means no limit.",
+							&sagaz_before_drop_timeout, 3600, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("sagaz_ha.protect",
 							 "Refuses what would lose rows of protected partitions.",

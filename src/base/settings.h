@@ -16,10 +16,13 @@
 #define SAGAZ_SCHEMA	"sagaz_ha"
 
 extern bool sagaz_enabled;
+extern bool sagaz_retire;
 extern int	sagaz_naptime;
 extern int	sagaz_lock_timeout;
 extern int	sagaz_standby_drain_timeout;
 extern bool sagaz_protect;
+extern int	sagaz_condition_timeout;
+extern int	sagaz_before_drop_timeout;
 extern char *sagaz_stop_at;
 
 extern void settings_define(void);

@@ -4,6 +4,7 @@
  */
 #include "base/sql.h"
 
+#include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -91,6 +92,23 @@ prepare(const char *statement, SqlArgs *args)
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", statement, SPI_result_code_string(SPI_result));
 	return plan;
+}
+
+/*
+ * Runs DDL that waits for snapshots older than its own: it waits
+ * only for those with an xmin before this one.
+ */
+void
+sql_run_before(const char *statement, TransactionId xmin)
+{
+	SnapshotData snapshot = *GetLatestSnapshot();
+
+	/* no more than a bound, below which no transaction is looked for */
+	TransactionIdRetreat(xmin);
+	if (TransactionIdPrecedes(xmin, snapshot.xmin))
+		snapshot.xmin = xmin;
+	(void) require_success(SPI_execute_snapshot(prepare(statement, NULL), NULL, NULL, &snapshot,
+												InvalidSnapshot, false, false, 0), statement);
 }
 
 /* Runs a statement; how many rows it returned or changed. */

@@ -15,7 +15,7 @@
 #include "base/identity.h"
 #include "executor/spi.h"
 
-#define SQL_MAX_ARGS	16
+#define SQL_MAX_ARGS	20
 
 typedef struct SqlSession
 {
@@ -44,6 +44,7 @@ extern void sql_arg_text(SqlArgs *args, const char *value);
 extern void sql_arg_name(SqlArgs *args, const char *value);
 
 extern void sql_run(const char *statement);
+extern void sql_run_before(const char *statement, TransactionId xmin);
 extern uint64 sql_execute(const char *statement, SqlArgs *args);
 extern uint64 sql_execute_kept(SPIPlanPtr *plan, const char *statement,
 							   SqlArgs *args);

@@ -241,8 +241,8 @@ cal_floor(const Calendar *cal, CalTime t, const CalSpan *span, CalTime *result)
 
 /*
  * The suffix of a partition's name: as much of the start as its interval
- * needs, and more where the start isn't on such a boundary. Hours are shown
- * in UTC, because a local hour can come twice.
+ * needs, and more where the start isn't on such a boundary. Hours and minutes are
+ * shown in UTC, because a local hour can come twice.
  */
 void
 cal_suffix(const Calendar *cal, CalTime start, const CalSpan *span,
@@ -268,7 +268,7 @@ cal_suffix(const Calendar *cal, CalTime start, const CalSpan *span,
 	if (hours || time != 0)
 		len += snprintf(buf + len, CAL_SUFFIX_SIZE - len, "h%02d",
 						(int) (time / CAL_HOUR));
-	if (time % CAL_HOUR != 0)
+	if (time % CAL_HOUR != 0 || span->usec % CAL_HOUR != 0)
 		len += snprintf(buf + len, CAL_SUFFIX_SIZE - len, "m%02d",
 						(int) (time % CAL_HOUR / MINUTE));
 	if (time % MINUTE != 0)

@@ -75,28 +75,47 @@ expired_steps(const Planner *planner, CalTime lower)
 }
 
 /*
+ * Where a partition was meant to begin: as its lower bound, or with the period of
+ * the calendar that begins within it just after that.
+ */
+CalTime
+plan_nominal_start(const PlanPolicy *policy, const PlanBound *bound)
+{
+	CalTime		start;
+
+	if (cal_is_finite(bound->lower) &&
+		cal_floor(&policy->cal, bound->lower + PLAN_CRACK, &policy->interval, &start) &&
+		start > bound->lower && start < bound->upper)
+		return start;
+	return bound->lower;
+}
+
+/*
  * Covers [lower, upper) as far as the target, in steps of one interval from
- * lower; the last step ends at upper. What would be expired at once is left:
- * jumped over, because a gap can be of centuries.
+ * where lower was meant to be; the first step begins at lower, and the last one
+ * ends at upper. What would be expired at once is left: jumped over, because a
+ * gap can be of centuries.
  */
 static PlanResult
 fill(Planner *planner, CalTime lower, CalTime upper)
 {
 	const PlanPolicy *policy = planner->policy;
+	const PlanBound gap = {lower, upper};
+	CalTime		anchor = plan_nominal_start(policy, &gap);
 	int64_t		n;
 	CalTime		start;
 
 	if (upper <= planner->cutoff)
 		return PLAN_OK;
-	n = expired_steps(planner, lower);
-	if (!cal_add(&policy->cal, lower, &policy->interval, n, &start))
+	n = expired_steps(planner, anchor);
+	if (n == 0 || !cal_add(&policy->cal, anchor, &policy->interval, n, &start))
 		start = lower;
 	while (start < upper && start <= planner->target)
 	{
 		PlanAction	action = {PLAN_CREATE, {start, upper}, -1};
 		CalTime		end;
 
-		if (!cal_add(&policy->cal, lower, &policy->interval, ++n, &end))
+		if (!cal_add(&policy->cal, anchor, &policy->interval, ++n, &end))
 		{
 			/* the calendar ends here, but an existing bound may end the step */
 			if (upper == CAL_INFINITY)
@@ -233,7 +252,13 @@ plan_period_at(const PlanPolicy *policy, CalTime at,
 	}
 
 	if (before >= 0)
-		anchor = parts[before].upper;
+	{
+		PlanBound	rest = {parts[before].upper, CAL_INFINITY};
+
+		anchor = plan_nominal_start(policy, &rest);
+		if (at < anchor)
+			at = anchor;
+	}
 	else if (nparts > 0 && cal_is_finite(parts[0].lower))
 		anchor = parts[0].lower;
 	else if (!cal_floor(&policy->cal, at, &policy->interval, &anchor))
@@ -241,6 +266,8 @@ plan_period_at(const PlanPolicy *policy, CalTime at,
 	if (!step_around(policy, anchor, at, period))
 		return PLAN_OUT_OF_RANGE;
 
+	if (before >= 0 && period->lower == anchor)
+		period->lower = parts[before].upper;
 	if (before >= 0 && period->lower < parts[before].upper)
 		*existing = before;
 	else if (before + 1 < nparts && period->upper > parts[before + 1].lower)
@@ -304,6 +331,33 @@ plan_covered_quarters(const PlanPolicy *policy, CalTime now,
 }
 
 /*
+ * When coverage that ends then has to be made longer: when three quarters of
+ * premake are left, so that it never falls below the half, which health warns of.
+ * False: never, or beyond the last timestamp.
+ */
+bool
+plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered, CalTime *due)
+{
+	CalTime		target;
+
+	if (!cal_is_finite(covered) ||
+		!cal_add(&policy->cal, now, &policy->interval, policy->premake, &target))
+		return false;
+	*due = covered - (target - now) / 4 * 3;
+	return cal_is_finite(*due);
+}
+
+/* Whether what would be made is a crack between two partitions, from end to end. */
+bool
+plan_is_crack(const PlanBound *bound, const PlanBound *parts, int nparts)
+{
+	int			i = find_part(bound->lower, parts, nparts);
+
+	return bound->upper - bound->lower <= PLAN_CRACK && i >= 0 && i + 1 < nparts &&
+		parts[i].upper == bound->lower && parts[i + 1].lower == bound->upper;
+}
+
+/*
  * How many gaps there are between partitions, from the retention's edge to
  * the end of what premake must cover, and the first one.
  */
@@ -329,4 +383,39 @@ plan_holes(const PlanPolicy *policy, CalTime now,
 		}
 	}
 	return holes;
+}
+
+/* Whether a day begins here, or, where partitions have hours, a period. */
+static bool
+is_boundary(const PlanPolicy *policy, CalTime t)
+{
+	CalSpan		day = {0, 1, 0};
+	const CalSpan *unit = policy->interval.usec > 0 ? &policy->interval : &day;
+	CalTime		start;
+
+	if (cal_floor(&policy->cal, t, unit, &start) && start == t)
+		return true;
+	/* hours that were begun with a day of the zone */
+	return policy->interval.usec > 0 &&
+		cal_to_local(&policy->cal, t) % policy->interval.usec == 0;
+}
+
+/*
+ * Later partitions continue from the newest one. If that ends inside of a day,
+ * they all do: bounds were written in another time zone. True, and the odd
+ * partition after which they follow the calendar again.
+ */
+bool
+plan_way_back(const PlanPolicy *policy, const PlanBound *parts, int nparts,
+			  PlanBound *odd)
+{
+	CalTime		newest = nparts > 0 ? parts[nparts - 1].upper : CAL_INFINITY;
+	CalTime		start;
+
+	if (!cal_is_finite(newest) || is_boundary(policy, newest))
+		return false;
+	odd->lower = newest;
+	return cal_floor(&policy->cal, newest, &policy->interval, &start) &&
+		cal_add(&policy->cal, start, &policy->interval, 1, &odd->upper) &&
+		odd->upper > newest;
 }

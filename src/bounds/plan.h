@@ -14,6 +14,12 @@
 /* More new partitions than this in one plan is taken for a mistake. */
 #define PLAN_MAX_CREATE		10000
 
+/*
+ * A bound that is before the next one, or the calendar's, by no more than this, in
+ * microseconds, was meant to be that one: "23:59:59.999".
+ */
+#define PLAN_CRACK			INT64_C(1000000)
+
 /* A partition's range, upper bound exclusive; infinite where unbounded. */
 typedef struct PlanBound
 {
@@ -62,11 +68,18 @@ extern PlanResult plan_period_at(const PlanPolicy *policy, CalTime at,
 								 PlanBound *period, int *existing);
 extern bool plan_has_partition(CalTime now, const PlanBound *parts, int nparts);
 extern int	plan_catch_all(const PlanBound *parts, int nparts);
+extern bool plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered,
+							  CalTime *due);
 extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 							   CalTime *until);
 extern int	plan_covered_quarters(const PlanPolicy *policy, CalTime now,
 								  const PlanBound *parts, int nparts);
+extern CalTime plan_nominal_start(const PlanPolicy *policy, const PlanBound *bound);
+extern bool plan_is_crack(const PlanBound *bound, const PlanBound *parts, int nparts);
 extern int	plan_holes(const PlanPolicy *policy, CalTime now,
 					   const PlanBound *parts, int nparts, PlanBound *first);
+
+extern bool plan_way_back(const PlanPolicy *policy, const PlanBound *parts,
+						  int nparts, PlanBound *odd);
 
 #endif							/* SAGAZ_PLAN_H */

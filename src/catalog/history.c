@@ -11,16 +11,9 @@
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
-
-/*
- * A NOTIFY payload has to be shorter than 8000 bytes, and JSON makes six of a
- * control character. The names take 1600 at most.
- */
-#define MAX_PAYLOAD_DETAILS	1000
 
 static const char *const action_names[] = {
 	[ACTION_CREATE] = "CREATE",
@@ -31,7 +24,9 @@ static const char *const action_names[] = {
 	[ACTION_ANALYZE] = "ANALYZE",
 	[ACTION_ERROR] = "ERROR",
 	[ACTION_ATTACH] = "ATTACH",
-	[ACTION_FREEZE] = "FREEZE"
+	[ACTION_FREEZE] = "FREEZE",
+	[ACTION_DRIFT] = "DRIFT",
+	[ACTION_REPAIR] = "REPAIR"
 };
 
 /* What an action is called in rows. */
@@ -41,17 +36,20 @@ history_action_name(Action action)
 	return action_names[action];
 }
 
-static void
+/* Writes the row; its id. */
+static int64
 insert_row(const Record *record, TimestampTz now)
 {
 	static const char *const statement =
 		"INSERT INTO sagaz_ha.partition_history"
 		" (recorded_at, action, parent, table_name, partition, partition_name, details)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7)";
+		" VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
 	static SPIPlanPtr plan = NULL;
 	const Subject *subject = &record->subject;
 	SqlSession	session;
 	SqlArgs		args = {0};
+	bool		isnull;
+	int64		id;
 
 	sql_begin_as_extension(&session);
 	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
@@ -63,7 +61,9 @@ insert_row(const Record *record, TimestampTz now)
 	sql_arg_text(&args, subject->partition_name);
 	sql_arg_text(&args, record->details);
 	(void) sql_execute_kept(&plan, statement, &args);
+	id = DatumGetInt64(sql_value(0, 1, &isnull));
 	sql_end(&session);
+	return id;
 }
 
 static void
@@ -76,21 +76,18 @@ append_member(StringInfo json, const char *name, const char *value)
 		appendStringInfoString(json, "null");
 }
 
+/* Everybody may listen, so only the row, which not everybody may read, has the details. */
 static void
-notify(const Record *record)
+notify(const Record *record, int64 id)
 {
 	StringInfoData json;
-	int			len = strlen(record->details);
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	append_member(&json, "action", history_action_name(record->action));
 	append_member(&json, "table", record->subject.table_name);
 	append_member(&json, "partition", record->subject.partition_name);
-	append_member(&json, "details",
-				  pnstrdup(record->details,
-						   pg_mbcliplen(record->details, len, MAX_PAYLOAD_DETAILS)));
-	appendStringInfoChar(&json, '}');
+	appendStringInfo(&json, ", \"id\": " INT64_FORMAT "}", id);
 	Async_Notify("sagaz_ha", json.data);
 }
 
@@ -98,8 +95,7 @@ notify(const Record *record)
 void
 history_add(const Record *record, TimestampTz now)
 {
-	insert_row(record, now);
-	notify(record);
+	notify(record, insert_row(record, now));
 }
 
 /*

@@ -9,7 +9,7 @@
 
 #include "datatype/timestamp.h"
 
-/* What a pass did, or found; the last two stand in the history only. */
+/* What a pass did, or found; ATTACH, FREEZE and DRIFT stand in the history only. */
 typedef enum Action
 {
 	ACTION_CREATE,
@@ -20,7 +20,9 @@ typedef enum Action
 	ACTION_ANALYZE,
 	ACTION_ERROR,
 	ACTION_ATTACH,
-	ACTION_FREEZE
+	ACTION_FREEZE,
+	ACTION_DRIFT,
+	ACTION_REPAIR
 } Action;
 
 /* What a row is about. */

@@ -1,15 +1,17 @@
 /*
  * key.h
- *		Kinds of partition key: how a value becomes a time, and a time a bound.
+ *		Partition keys as the server has them: datums, types and literals.
  *
- * Invariant: nothing else compares key types. A bound that exists is kept as the
- * datum that it is, beside the time that it stands for.
+ * Invariant: what a kind of key means is bounds/key.h's business, and which type
+ * is of which kind is said here; nothing else compares key types. A bound that
+ * exists is kept as the datum that it is, beside the time that it stands for.
  */
 #ifndef SAGAZ_CATALOG_KEY_H
 #define SAGAZ_CATALOG_KEY_H
 
 #include "postgres.h"
 
+#include "bounds/key.h"
 #include "bounds/plan.h"
 #include "datatype/timestamp.h"
 #include "nodes/parsenodes.h"
@@ -21,8 +23,7 @@ typedef struct KeyKind
 	bool		is_instant;		/* else the wall clock of the policy's time
 								 * zone */
 	bool		has_time;		/* can tell the hours of a day apart */
-	CalTime		(*to_time) (Datum value);
-	char	   *(*write) (CalTime value);
+	KeyEncoding encoding;
 } KeyKind;
 
 /* A partition's bounds as the catalog has them. */
@@ -35,8 +36,19 @@ typedef struct KeyRange
 } KeyRange;
 
 extern const KeyKind *key_kind_of(Oid type);
+extern const KeyKind *key_kind_told(Oid type, const char *encoding);
+extern const char *key_choices(Oid type);
+extern bool key_sorts_well(const KeyKind *kind, Oid collation);
+extern CalTime key_time(const KeyKind *kind, Datum value);
 extern CalTime key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value);
+extern PlanBound key_range_times(const KeyKind *kind, const KeyRange *range);
+extern bool key_is_proper(const KeyKind *kind, Datum value);
+extern const char *key_proper_name(const KeyKind *kind);
+extern Datum key_datum(const KeyKind *kind, CalTime t);
+extern void key_range_of(const KeyKind *kind, const PlanBound *bound, KeyRange *range);
+extern bool key_is_same_type(const KeyKind *kind, Oid type);
 extern char *key_literal(const KeyKind *kind, CalTime value);
+extern char *key_datum_literal(const KeyKind *kind, Datum value);
 extern char *key_for_values(const KeyKind *kind, const PlanBound *bound);
 extern char *key_for_values_of_range(const KeyKind *kind, const KeyRange *range);
 extern char *key_display(const KeyKind *kind, const PlanBound *bound);

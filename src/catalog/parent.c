@@ -16,6 +16,7 @@
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/policy.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "utils/builtins.h"
@@ -64,7 +65,6 @@ check_parent(Relation rel, ParentProblem *problem)
 {
 	const char *name = RelationGetRelationName(rel);
 	PartitionKey key;
-	const KeyKind *kind;
 
 	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return problem_is(problem, ERRCODE_WRONG_OBJECT_TYPE,
@@ -81,28 +81,61 @@ check_parent(Relation rel, ParentProblem *problem)
 		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
 						  psprintf("table \"%s\" is partitioned by %s", name,
 								   key->strategy == PARTITION_STRATEGY_LIST ? "LIST" : "HASH"),
-						  "Only PARTITION BY RANGE on one timestamptz, timestamp or date column is supported.");
+						  "Only PARTITION BY RANGE on one column is supported.");
 	if (key->partnatts != 1)
 		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
 						  psprintf("table \"%s\" is partitioned by several columns", name),
-						  "Only PARTITION BY RANGE on one timestamptz, timestamp or date column is supported.");
+						  "Only PARTITION BY RANGE on one column is supported.");
 	if (key->partattrs[0] == 0)
 		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
 						  psprintf("table \"%s\" is partitioned by an expression", name),
-						  "Only PARTITION BY RANGE on one timestamptz, timestamp or date column is supported.");
-	kind = key_kind_of(key->parttypid[0]);
-	if (kind == NULL)
-		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
-						  psprintf("table \"%s\" is partitioned by a column of type %s",
-								   name, format_type_be(key->parttypid[0])),
-						  "The partition key must be a timestamptz, timestamp or date column.");
-
-	/* an own operator class could run its author's code when bounds compare */
-	if (key->partopfamily[0] != kind->opfamily)
-		return problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
-						  psprintf("table \"%s\" is partitioned with a non-default operator class", name),
-						  "Use the default operator class for the partition key.");
+						  "Only PARTITION BY RANGE on one column is supported.");
 	return true;
+}
+
+/* The kind of the key, of which the encoding was told, or not (NULL); or NULL, and why not. */
+static const KeyKind *
+find_kind(Relation rel, const char *encoding, ParentProblem *problem)
+{
+	const char *name = RelationGetRelationName(rel);
+	PartitionKey key = RelationGetPartitionKey(rel);
+	Oid			type = key->parttypid[0];
+	const char *choices = key_choices(type);
+	const KeyKind *kind = key_kind_told(type, encoding);
+
+	if (kind == NULL && encoding != NULL && (choices != NULL || key_kind_of(type) != NULL))
+		problem_is(problem, ERRCODE_INVALID_PARAMETER_VALUE,
+				   psprintf("invalid key_encoding \"%s\" for table \"%s\", whose key is of type %s",
+							encoding, name, format_type_be(type)),
+				   choices == NULL ? "Leave it out: a key of this type needs none." :
+				   psprintf("Use %s.", choices));
+	else if (kind == NULL && choices != NULL)
+		problem_is(problem, ERRCODE_INVALID_PARAMETER_VALUE,
+				   psprintf("key_encoding must say how the key of table \"%s\", of type %s, carries its time",
+							name, format_type_be(type)),
+				   psprintf("Use %s.", choices));
+	else if (kind == NULL)
+		problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
+				   psprintf("table \"%s\" is partitioned by a column of type %s",
+							name, format_type_be(type)),
+				   "The partition key must be a timestamptz, timestamp, date, uuid, text, varchar, char or bigint column.");
+	else if (key->partopfamily[0] != kind->opfamily)
+	{
+		/* an own one could run its author's code when bounds compare */
+		kind = NULL;
+		problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
+				   psprintf("table \"%s\" is partitioned with a non-default operator class", name),
+				   "Use the default operator class for the partition key.");
+	}
+	else if (!key_sorts_well(kind, key->partcollation[0]) ||
+			 !key_sorts_well(kind, TupleDescAttr(RelationGetDescr(rel), key->partattrs[0] - 1)->attcollation))
+	{
+		kind = NULL;
+		problem_is(problem, ERRCODE_FEATURE_NOT_SUPPORTED,
+				   psprintf("the key of table \"%s\" has a collation that doesn't sort ULIDs by time", name),
+				   "Give the column COLLATE \"C\".");
+	}
+	return kind;
 }
 
 /* The parent's partition with a pending detach; there can be only one. */
@@ -130,14 +163,38 @@ find_pending(Oid parent)
 	return pending;
 }
 
-/* Enters one partition: among the others, or as the one being detached. */
-static void
-add_partition(ParentInfo *info, Oid relid, const KeyRange *range)
+/*
+ * A partition's place on the time line, after the one before it. Values closer
+ * together than the kind tells apart have the same time: where two bounds aren't
+ * the same value, a microsecond says so, and the hole is seen.
+ */
+static PlanBound
+place(const ParentInfo *info, const KeyRange *range, bool touches)
 {
-	PlanBound	bound;
+	PlanBound	bound = key_range_times(info->kind, range);
 
-	bound.lower = key_bound_time(info->kind, range->lower_kind, range->lower);
-	bound.upper = key_bound_time(info->kind, range->upper_kind, range->upper);
+	if (info->nparts > 0)
+	{
+		CalTime		end = info->bounds[info->nparts - 1].upper;
+
+		if (touches)
+			bound.lower = end;
+		else if (bound.lower <= end && cal_is_finite(end))
+			bound.lower = end + 1;
+		bound.upper = Max(bound.upper, bound.lower);
+	}
+	return bound;
+}
+
+/*
+ * Enters one partition: among the others, or as the one being detached. It may
+ * touch the one that was entered before.
+ */
+static void
+add_partition(ParentInfo *info, Oid relid, const KeyRange *range, bool touches)
+{
+	PlanBound	bound = place(info, range, touches);
+
 	if (relid == info->pending_relid)
 	{
 		info->pending_range = *range;
@@ -157,13 +214,17 @@ copy_datum(PartitionKey key, PartitionRangeDatumKind kind, Datum value)
 		datumCopy(value, key->parttypbyval[0], key->parttyplen[0]) : (Datum) 0;
 }
 
-/* Reads what maintenance has to know; false, and why, if it can't be managed. */
+/*
+ * Reads what maintenance has to know of a table whose key is encoded so; false,
+ * and why, if it can't be managed.
+ */
 bool
-parent_read(Relation rel, ParentInfo *info, ParentProblem *problem)
+parent_read_told(Relation rel, const char *encoding, ParentInfo *info, ParentProblem *problem)
 {
 	PartitionKey key;
 	PartitionDesc desc;
 	PartitionBoundInfo bounds;
+	int			previous = -1;	/* the datum that the last one ends at */
 
 	memset(info, 0, sizeof(*info));
 	if (!check_parent(rel, problem))
@@ -172,7 +233,9 @@ parent_read(Relation rel, ParentInfo *info, ParentProblem *problem)
 	info->relid = RelationGetRelid(rel);
 	info->owner = rel->rd_rel->relowner;
 	info->key_attnum = key->partattrs[0];
-	info->kind = key_kind_of(key->parttypid[0]);
+	info->kind = find_kind(rel, encoding, problem);
+	if (info->kind == NULL)
+		return false;
 	info->distributed = citus_distributes(info->relid);
 
 	desc = RelationGetPartitionDesc(rel, false);
@@ -199,9 +262,33 @@ parent_read(Relation rel, ParentInfo *info, ParentProblem *problem)
 		range.upper_kind = bounds->kind[i][0];
 		range.lower = copy_datum(key, range.lower_kind, bounds->datums[i - 1][0]);
 		range.upper = copy_datum(key, range.upper_kind, bounds->datums[i][0]);
-		add_partition(info, desc->oids[bounds->indexes[i]], &range);
+		add_partition(info, desc->oids[bounds->indexes[i]], &range, previous == i - 1);
+		if (desc->oids[bounds->indexes[i]] != info->pending_relid)
+			previous = i;
 	}
 	return true;
+}
+
+/* The same as its policy says. */
+bool
+parent_read(Relation rel, ParentInfo *info, ParentProblem *problem)
+{
+	PartitionKey key = RelationGetPartitionKey(rel);
+	char	   *encoding = NULL;
+
+	/* of most types there is nothing to be told */
+	if (key != NULL && key_choices(key->parttypid[0]) != NULL)
+		encoding = policy_key_encoding(RelationGetRelid(rel));
+	return parent_read_told(rel, encoding, info, problem);
+}
+
+static void
+refuse(const ParentProblem *problem)
+{
+	ereport(ERROR,
+			(errcode(problem->sqlstate),
+			 errmsg("%s", problem->message),
+			 errhint("%s", problem->hint)));
 }
 
 /* The same for callers that can't go on without. */
@@ -211,10 +298,17 @@ parent_require(Relation rel, ParentInfo *info)
 	ParentProblem problem;
 
 	if (!parent_read(rel, info, &problem))
-		ereport(ERROR,
-				(errcode(problem.sqlstate),
-				 errmsg("%s", problem.message),
-				 errhint("%s", problem.hint)));
+		refuse(&problem);
+}
+
+/* The same of a table whose key is encoded so. */
+void
+parent_require_told(Relation rel, const char *encoding, ParentInfo *info)
+{
+	ParentProblem problem;
+
+	if (!parent_read_told(rel, encoding, info, &problem))
+		refuse(&problem);
 }
 
 /* The same of a table that the caller hasn't opened, under this lock. */
@@ -225,6 +319,34 @@ parent_require_by_oid(Oid relid, LOCKMODE mode, ParentInfo *info)
 
 	parent_require(rel, info);
 	table_close(rel, NoLock);
+}
+
+/*
+ * The bounds of a range, where it begins or ends with a partition that exists
+ * those of that partition, whatever low bits they have.
+ */
+void
+parent_range(const ParentInfo *info, const PlanBound *bound, KeyRange *range)
+{
+	bool		ends = false;
+
+	key_range_of(info->kind, bound, range);
+	for (int i = 0; i < info->nparts; i++)
+	{
+		const KeyRange *neighbour = &info->ranges[i];
+
+		if (info->bounds[i].upper == bound->lower)
+		{
+			range->lower_kind = neighbour->upper_kind;
+			range->lower = neighbour->upper;
+		}
+		if (!ends && info->bounds[i].lower == bound->upper)
+		{
+			range->upper_kind = neighbour->lower_kind;
+			range->upper = neighbour->lower;
+			ends = true;
+		}
+	}
 }
 
 /* The index of a partition that is attached, or -1. */

@@ -39,7 +39,11 @@ typedef struct ParentProblem
 } ParentProblem;
 
 extern bool parent_read(Relation rel, ParentInfo *info, ParentProblem *problem);
+extern bool parent_read_told(Relation rel, const char *encoding, ParentInfo *info,
+							 ParentProblem *problem);
+extern void parent_range(const ParentInfo *info, const PlanBound *bound, KeyRange *range);
 extern void parent_require(Relation rel, ParentInfo *info);
+extern void parent_require_told(Relation rel, const char *encoding, ParentInfo *info);
 extern void parent_require_by_oid(Oid relid, LOCKMODE mode, ParentInfo *info);
 extern int	parent_find(const ParentInfo *info, Oid partition);
 extern char *parent_key_name(const ParentInfo *info);

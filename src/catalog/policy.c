@@ -228,8 +228,12 @@ add_policy(uint64 row, void *arg)
 		policy->storage_parameters = string_list(value);
 	policy->auto_analyze = DatumGetBool(sql_value(row, 11, &isnull));
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
-	policy->protect = DatumGetBool(sql_value(row, 15, &isnull));
+	policy->before_drop = sql_text(row, 15);
 	read_held_back(policy, row, loading->restored);
+	policy->asleep = DatumGetBool(sql_value(row, 16, &isnull));
+	policy->plain = DatumGetBool(sql_value(row, 17, &isnull));
+	policy->key_encoding = sql_text(row, 18);
+	policy->protect = DatumGetBool(sql_value(row, 19, &isnull));
 	loading->policies = lappend(loading->policies, policy);
 }
 
@@ -241,7 +245,9 @@ policy_load(Oid parent)
 		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
 		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since, p.restored_at, p.protect"
+		" p.drops_held_since, p.restored_at, p.before_drop,"
+		" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain,"
+		" p.key_encoding, p.protect"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 		" WHERE $1 = 0 OR p.parent = $1"
@@ -257,4 +263,28 @@ policy_load(Oid parent)
 	sql_each_row(&session, sql_execute_kept(&plan, query, &args), add_policy, &loading);
 	sql_end(&session);
 	return loading.policies;
+}
+
+static void
+take_text(uint64 row, void *arg)
+{
+	*(char **) arg = sql_text(row, 1);
+}
+
+/* How a managed table's key is encoded; NULL if nobody said so. */
+char *
+policy_key_encoding(Oid parent)
+{
+	static const char *const query =
+		"SELECT key_encoding FROM sagaz_ha.partition_policy WHERE parent = $1";
+	static SPIPlanPtr plan = NULL;
+	SqlSession	session;
+	SqlArgs		args = {0};
+	char	   *encoding = NULL;
+
+	sql_begin_as_extension(&session);
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_each_row(&session, sql_execute_kept(&plan, query, &args), take_text, &encoding);
+	sql_end(&session);
+	return encoding;
 }

@@ -36,13 +36,19 @@ typedef struct Policy
 	List	   *storage_parameters; /* of char *, "name=value" */
 	bool		auto_analyze;
 	bool		auto_freeze;
+	char	   *before_drop;	/* name of a function; NULL: none is asked */
+	bool		plain;			/* a new partition is a plain table, whatever
+								 * shape the newest has */
+	char	   *key_encoding;	/* NULL: the key's type says it all */
 	bool		protect;		/* partitions with rows don't go by accident */
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */
+	bool		asleep;			/* came in a restore, and may not be whole yet */
 	TimestampTz restore_to_note;	/* the row doesn't say so yet; 0: it does */
 } Policy;
 
 extern List *policy_load(Oid parent);
+extern char *policy_key_encoding(Oid parent);
 extern const char *policy_action_name(RetentionAction action);
 extern bool policy_parse_action(const char *name, RetentionAction *action);
 extern char *policy_archive_schema(const Policy *policy);

@@ -25,10 +25,11 @@
 
 static const char *const finder_names[] = {
 	[PROBLEM_OF_PASS] = "pass",
-	[PROBLEM_OF_UPKEEP] = "upkeep"
+	[PROBLEM_OF_UPKEEP] = "upkeep",
+	[PROBLEM_OF_DRIFT] = "drift"
 };
 
-static const Action lasting_actions[] = {ACTION_KEEP, ACTION_DEFER, ACTION_ERROR};
+static const Action lasting_actions[] = {ACTION_KEEP, ACTION_DEFER, ACTION_ERROR, ACTION_DRIFT};
 
 static Action
 parse_action(const char *name)
@@ -246,13 +247,13 @@ problem_try_now(Oid parent)
 	sql_end(&session);
 }
 
-/* When an error is tried again that has come so many times, by the server's clock. */
+/* When what came so many times, the last time at since, is tried again, by the server's clock. */
 TimestampTz
-problem_back_off(int times)
+problem_back_off(TimestampTz since, int times)
 {
 	int64		seconds = Min(MAX_BACK_OFF, INT64CONST(1) << Min(times - 1, 30));
 
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), seconds * 1000);
+	return TimestampTzPlusMilliseconds(since, seconds * 1000);
 }
 
 /* Whether it is too early to try again. A clock that was set back delays nothing. */

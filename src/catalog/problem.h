@@ -15,7 +15,8 @@
 typedef enum ProblemFinder
 {
 	PROBLEM_OF_PASS,
-	PROBLEM_OF_UPKEEP
+	PROBLEM_OF_UPKEEP,
+	PROBLEM_OF_DRIFT
 } ProblemFinder;
 
 /* A row as it was when it was read. */
@@ -52,7 +53,7 @@ extern bool problem_save(const ProblemReport *report, ProblemFinder finder,
 						 bool same, TimestampTz now);
 extern void problem_remove(const Problem *problem, ProblemFinder finder);
 extern void problem_try_now(Oid parent);
-extern TimestampTz problem_back_off(int times);
+extern TimestampTz problem_back_off(TimestampTz since, int times);
 extern bool problem_backs_off(const Problem *problem);
 
 #endif							/* SAGAZ_CATALOG_PROBLEM_H */

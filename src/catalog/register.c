@@ -14,7 +14,9 @@
 #include "base/compat.h"
 #include "base/restored.h"
 #include "base/sql.h"
+#include "catalog/asleep.h"
 #include "catalog/catalog.h"
+#include "catalog/hook.h"
 #include "catalog/namespace.h"
 #include "catalog/parent.h"
 #include "catalog/pg_tablespace_d.h"
@@ -36,6 +38,10 @@
 #include "utils/ruleutils.h"
 #include "utils/timestamp.h"
 
+/* Partitions beyond the current one. A day of minutes is 1,440 partitions. */
+#define MAX_PREMAKE				1000
+#define MAX_PREMAKE_OF_MINUTES	5000
+
 static void
 check_interval(const Policy *policy)
 {
@@ -48,14 +54,14 @@ check_interval(const Policy *policy)
 				 errmsg("invalid partition interval \"%s\"",
 						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i)))),
 				 errdetail("The interval must be positive and of one kind of unit."),
-				 errhint("Use hours, days, weeks, months, quarters or years, such as '6 hours', '1 day', '2 weeks' or '3 months'.")));
-	if (i->time % USECS_PER_HOUR != 0)
+				 errhint("Use minutes, hours, days, weeks, months, quarters or years, such as '15 minutes', '6 hours', '1 day', '2 weeks' or '3 months'.")));
+	if (i->time % USECS_PER_MINUTE != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid partition interval \"%s\"",
 						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(i)))),
-				 errdetail("The shortest unit is an hour."),
-				 errhint("Use a whole number of hours, such as '1 hour'.")));
+				 errdetail("The shortest unit is a minute."),
+				 errhint("Use a whole number of minutes, such as '15 minutes'.")));
 	if (i->month > 12 * 1000 || i->day > 366 * 1000 || i->time > INT64CONST(8784000) * USECS_PER_HOUR)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -183,14 +189,18 @@ check_storage(const Policy *policy)
 static void
 check_policy(const Policy *policy)
 {
+	const Interval *i = &policy->interval;
+	bool		minutes = i->month == 0 && i->day == 0 && i->time < USECS_PER_HOUR;
+	int			most = minutes ? MAX_PREMAKE_OF_MINUTES : MAX_PREMAKE;
+
 	check_interval(policy);
 	check_retention(policy);
 	check_retention_action(policy);
 	check_storage(policy);
-	if (policy->premake < 1 || policy->premake > 1000)
+	if (policy->premake < 1 || policy->premake > most)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("premake must be from 1 to 1000, not %d", policy->premake),
+				 errmsg("premake must be from 1 to %d, not %d", most, policy->premake),
 				 errhint("It is the number of partitions to have ready beyond the current one.")));
 }
 
@@ -306,8 +316,9 @@ save(const Policy *policy)
 	static const char *const statement =
 		"INSERT INTO sagaz_ha.partition_policy AS p (parent, partition_interval,"
 		" premake, retention, retention_action, archive_schema, unfinished_when,"
-		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at, protect)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at,"
+		" before_drop, plain, key_encoding, protect)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 		" ON CONFLICT (parent) DO UPDATE SET"
 		" partition_interval = EXCLUDED.partition_interval,"
 		" premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
@@ -317,7 +328,8 @@ save(const Policy *policy)
 		" time_zone = EXCLUDED.time_zone, tablespace = EXCLUDED.tablespace,"
 		" storage_parameters = EXCLUDED.storage_parameters,"
 		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze,"
-		" protect = EXCLUDED.protect";
+		" before_drop = EXCLUDED.before_drop, plain = EXCLUDED.plain,"
+		" key_encoding = EXCLUDED.key_encoding, protect = EXCLUDED.protect";
 	TimestampTz restored = restored_at();
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -339,9 +351,13 @@ save(const Policy *policy)
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->auto_freeze));
 	/* registering a table on a restored server is consent to its drops */
 	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(restored), restored == 0);
+	sql_arg_text(&args, policy->before_drop);
+	sql_arg(&args, BOOLOID, BoolGetDatum(policy->plain));
+	sql_arg_text(&args, policy->key_encoding);
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->protect));
 	(void) sql_execute(statement, &args);
 	sql_end(&session);
+	asleep_end(policy->parent);
 }
 
 /*
@@ -355,7 +371,7 @@ register_policy(Policy *policy)
 	Relation	rel = relation_open(policy->parent, AccessShareLock);
 	ParentInfo	info;
 
-	parent_require(rel, &info);
+	parent_require_told(rel, policy->key_encoding, &info);
 	check_policy(policy);
 	check_archive_schema(policy, info.owner);
 	if (!info.kind->has_time && policy->interval.time != 0)
@@ -367,17 +383,21 @@ register_policy(Policy *policy)
 				 errhint("Use an interval of days or longer.")));
 	if (policy->unfinished_when)
 		policy->unfinished_when = check_unfinished(policy->parent, policy->unfinished_when);
+	if (policy->before_drop)
+		(void) hook_require(policy->before_drop, info.owner);
 	table_close(rel, NoLock);
 	save(policy);
 }
 
-/* Fails unless a stored policy still holds: a column or a schema may be gone since. */
+/* Fails unless a stored policy still holds: a column, a schema or a function may be gone since. */
 void
 register_recheck(const Policy *policy, Oid owner)
 {
 	Identity	saved;
 
 	(void) policy_archive_schema(policy);
+	if (policy->before_drop != NULL)
+		(void) hook_require(policy->before_drop, owner);
 	if (policy->unfinished_when == NULL)
 		return;
 	identity_assume(&saved, owner);

@@ -16,7 +16,9 @@
 static const char *const phase_names[] = {
 	[RETIREMENT_ANNOUNCED] = "announced",
 	[RETIREMENT_FENCED] = "fenced",
-	[RETIREMENT_DETACHING] = "detaching"
+	[RETIREMENT_DETACHING] = "detaching",
+	[RETIREMENT_BEFORE_DROP] = "before_drop",
+	[RETIREMENT_AGREED] = "agreed"
 };
 
 /*
@@ -39,14 +41,17 @@ parse_phase(const char *name)
 	return RETIREMENT_ANNOUNCED;
 }
 
-#define COLUMNS	"r.parent, r.partition, r.phase, r.since, r.detach_is_ours"
+#define COLUMNS	"r.parent, r.partition, r.phase, r.since, r.detach_is_ours, r.calls, r.called_at"
 
 /* One row of the columns above. */
 static void
 read_row(uint64 row, Retirement *retirement)
 {
 	bool		isnull;
+	Datum		called_at = sql_value(row, 7, &isnull);
 
+	retirement->called_at = isnull ? 0 : DatumGetTimestampTz(called_at);
+	retirement->calls = DatumGetInt32(sql_value(row, 6, &isnull));
 	retirement->parent = sql_oid(row, 1);
 	retirement->partition = sql_oid(row, 2);
 	retirement->phase = parse_phase(sql_text(row, 3));
@@ -98,14 +103,17 @@ retirement_load(void)
 	return list;
 }
 
-static void
+/* How many rows it changed. */
+static uint64
 execute(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
 {
 	SqlSession	session;
+	uint64		rows;
 
 	sql_begin_as_extension(&session);
-	(void) sql_execute_latest(plan, statement, args);
+	rows = sql_execute_latest(plan, statement, args);
 	sql_end(&session);
+	return rows;
 }
 
 /* Announces that a partition is going to be retired. */
@@ -118,8 +126,8 @@ retirement_begin(Oid parent, Oid partition, TimestampTz now)
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
 	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
-	execute(&plan, "INSERT INTO sagaz_ha.retirement (partition, parent, phase, since, detach_is_ours)"
-			" VALUES ($1, $2, 'announced', $3, false)", &args);
+	(void) execute(&plan, "INSERT INTO sagaz_ha.retirement (partition, parent, phase, since, detach_is_ours)"
+				   " VALUES ($1, $2, 'announced', $3, false)", &args);
 }
 
 /* Notes that the partition takes no more writes. */
@@ -130,8 +138,8 @@ retirement_note_fence(Oid partition)
 	SqlArgs		args = {0};
 
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
-	execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'fenced'"
-			" WHERE partition = $1 AND phase = 'announced'", &args);
+	(void) execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'fenced'"
+				   " WHERE partition = $1 AND phase = 'announced'", &args);
 }
 
 /*
@@ -145,8 +153,8 @@ retirement_note_detach(Oid partition)
 	SqlArgs		args = {0};
 
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
-	execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'detaching', detach_is_ours = true"
-			" WHERE partition = $1", &args);
+	(void) execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'detaching', detach_is_ours = true"
+				   " WHERE partition = $1", &args);
 }
 
 /*
@@ -164,12 +172,54 @@ retirement_note_wait(Oid parent, Oid partition, const char *waits_for, Timestamp
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
 	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
 	sql_arg_text(&args, waits_for);
-	execute(&plan, "INSERT INTO sagaz_ha.retirement AS r"
-			" (partition, parent, phase, since, detach_is_ours, waits_for)"
-			" SELECT $1, $2, 'detaching', $3, false, $4"
-			"  WHERE NOT EXISTS (SELECT FROM sagaz_ha.retirement AS same"
-			"                     WHERE same.partition = $1 AND same.waits_for = $4)"
-			" ON CONFLICT (partition) DO UPDATE SET waits_for = EXCLUDED.waits_for", &args);
+	(void) execute(&plan, "INSERT INTO sagaz_ha.retirement AS r"
+				   " (partition, parent, phase, since, detach_is_ours, waits_for)"
+				   " SELECT $1, $2, 'detaching', $3, false, $4"
+				   "  WHERE NOT EXISTS (SELECT FROM sagaz_ha.retirement AS same"
+				   "                     WHERE same.partition = $1 AND same.waits_for = $4)"
+				   " ON CONFLICT (partition) DO UPDATE SET waits_for = EXCLUDED.waits_for", &args);
+}
+
+/* Notes that the partition is detached, and that its policy's function has to agree. */
+void
+retirement_note_before_drop(Oid parent, Oid partition, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now));
+	(void) execute(&plan, "INSERT INTO sagaz_ha.retirement AS r"
+				   " (partition, parent, phase, since, detach_is_ours)"
+				   " VALUES ($1, $2, 'before_drop', $3, true)"
+				   " ON CONFLICT (partition) DO UPDATE"
+				   " SET phase = EXCLUDED.phase, detach_is_ours = true, waits_for = NULL", &args);
+}
+
+/* Notes that the function is going to be called. */
+void
+retirement_note_call(Oid partition, TimestampTz at)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at));
+	(void) execute(&plan, "UPDATE sagaz_ha.retirement SET calls = calls + 1, called_at = $2"
+				   " WHERE partition = $1", &args);
+}
+
+/* Notes that it has returned true; false if it isn't waited for any more. */
+bool
+retirement_note_agreed(Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
+	return execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'agreed'"
+				   " WHERE partition = $1 AND phase = 'before_drop'", &args) > 0;
 }
 
 /* Forgets a retirement: the partition is gone, or stays. */
@@ -180,5 +230,5 @@ retirement_end(Oid partition)
 	SqlArgs		args = {0};
 
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
-	execute(&plan, "DELETE FROM sagaz_ha.retirement WHERE partition = $1", &args);
+	(void) execute(&plan, "DELETE FROM sagaz_ha.retirement WHERE partition = $1", &args);
 }

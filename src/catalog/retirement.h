@@ -14,7 +14,10 @@ typedef enum RetirementPhase
 {
 	RETIREMENT_ANNOUNCED,
 	RETIREMENT_FENCED,			/* a trigger refuses writes */
-	RETIREMENT_DETACHING		/* a detach is pending, ours or another */
+	RETIREMENT_DETACHING,		/* a detach is pending, ours or another */
+	RETIREMENT_BEFORE_DROP,		/* detached; the policy's function has to
+								 * agree */
+	RETIREMENT_AGREED			/* it has */
 } RetirementPhase;
 
 typedef struct Retirement
@@ -24,6 +27,8 @@ typedef struct Retirement
 	RetirementPhase phase;
 	TimestampTz since;
 	bool		detach_is_ours; /* our own detach has begun */
+	int			calls;			/* of the function */
+	TimestampTz called_at;		/* by the server's clock; 0: not yet */
 } Retirement;
 
 extern bool retirement_is_ours(const Retirement *retirement);
@@ -34,6 +39,9 @@ extern void retirement_note_fence(Oid partition);
 extern void retirement_note_detach(Oid partition);
 extern void retirement_note_wait(Oid parent, Oid partition, const char *waits_for,
 								 TimestampTz now);
+extern void retirement_note_before_drop(Oid parent, Oid partition, TimestampTz now);
+extern void retirement_note_call(Oid partition, TimestampTz at);
+extern bool retirement_note_agreed(Oid partition);
 extern void retirement_end(Oid partition);
 
 #endif							/* SAGAZ_CATALOG_RETIREMENT_H */

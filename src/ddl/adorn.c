@@ -11,12 +11,6 @@
 #include "base/sql.h"
 #include "catalog/pg_type.h"
 
-/*
- * Privileges: default privileges may have given more to the partition than
- * the parent gives, so what differs is taken away first. Who may read the
- * parent through row security only must not read partitions around it: a
- * partition with row security and no policy shows nothing but to its owner.
- */
 static const char *const adornments =
 "SELECT format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s',"
 "              $2::regclass, attname, attstattarget)"
@@ -37,15 +31,39 @@ static const char *const adornments =
 "          FROM pg_statistic_ext WHERE stxrelid = $1) AS p"
 "  JOIN (SELECT stxnamespace, stxname, row_number() OVER (ORDER BY oid) AS n"
 "          FROM pg_statistic_ext WHERE stxrelid = $2) AS c USING (n)"
-" WHERE p.stxstattarget >= 0"
+" WHERE p.stxstattarget >= 0";
+
+/*
+ * Privileges: default privileges may have given more to the partition than
+ * the parent gives, so what differs is taken away first. Who may read the
+ * parent through row security only must not read partitions around it, so the
+ * policies come with it, and they name the partition where they named the parent.
+ */
+static const char *const rights =
+"SELECT format('ALTER TABLE %s %s ROW LEVEL SECURITY', $2::regclass,"
+"              CASE WHEN p.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END)"
+"  FROM pg_class AS p, pg_class AS c"
+" WHERE p.oid = $1 AND c.oid = $2 AND p.relrowsecurity <> c.relrowsecurity"
 " UNION ALL "
-"SELECT format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', $2::regclass)"
-"  FROM pg_class WHERE oid = $1 AND relrowsecurity"
+"SELECT format('DROP POLICY %I ON %s', polname, $2::regclass) FROM pg_policy WHERE polrelid = $2"
+" UNION ALL "
+"SELECT format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', p.polname, $2::regclass,"
+"              CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,"
+"              CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT'"
+"                            WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,"
+"              (SELECT string_agg(CASE o WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(o)) END, ', ')"
+"                 FROM unnest(p.polroles) AS o),"
+"              ' USING (' || sagaz_ha._expression(p.polqual, $1, c.relname) || ')',"
+"              ' WITH CHECK (' || sagaz_ha._expression(p.polwithcheck, $1, c.relname) || ')')"
+"  FROM pg_policy AS p, pg_class AS c WHERE p.polrelid = $1 AND c.oid = $2"
 " UNION ALL "
 "SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $2::regclass,"
 "              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)"
-"  FROM pg_class, aclexplode(relacl)"
-" WHERE oid = $2 AND grantee <> relowner"
+"  FROM (SELECT relowner, relacl FROM pg_class WHERE oid = $2"
+"        UNION ALL"
+"        SELECT relowner, attacl FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid"
+"         WHERE attrelid = $2 AND NOT attisdropped) AS c (owner, acl), aclexplode(acl)"
+" WHERE grantee <> owner"
 " UNION ALL "
 "SELECT format('GRANT %s ON TABLE %s TO %s%s', string_agg(privilege_type, ', '), $2::regclass,"
 "              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,"
@@ -60,11 +78,20 @@ static const char *const adornments =
 "  FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid, aclexplode(attacl)"
 " WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND grantee <> relowner";
 
-/* An index to identify rows by is known only once the partition is attached. */
-static const char *const replica_identity =
+/*
+ * An index to identify rows by is known only once the partition is attached; and
+ * the check of its foreign keys must not meet row security of its owner.
+ */
+static const char *const when_attached =
+"SELECT format('ALTER TABLE %s %s ROW LEVEL SECURITY', $2::regclass,"
+"              CASE WHEN p.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END)"
+"  FROM pg_class AS p, pg_class AS c"
+" WHERE p.oid = $1 AND c.oid = $2 AND p.relforcerowsecurity <> c.relforcerowsecurity"
+" UNION ALL "
 "SELECT format('ALTER TABLE %s REPLICA IDENTITY %s', $2::regclass,"
-"              CASE relreplident WHEN 'f' THEN 'FULL' ELSE 'NOTHING' END)"
-"  FROM pg_class WHERE oid = $1 AND relreplident IN ('f', 'n')"
+"              CASE p.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE 'DEFAULT' END)"
+"  FROM pg_class AS p, pg_class AS c WHERE p.oid = $1 AND c.oid = $2"
+"   AND p.relreplident <> 'i' AND c.relreplident <> p.relreplident"
 " UNION ALL "
 "SELECT format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', $2::regclass, c.relname)"
 "  FROM pg_index AS p"
@@ -96,13 +123,23 @@ adorn_partition(Oid parent, Oid partition)
 	static SPIPlanPtr plan = NULL;
 
 	run_written(&plan, adornments, parent, partition);
+	adorn_rights(parent, partition);
+}
+
+/* Gives a partition its table's privileges and row security, and no others. */
+void
+adorn_rights(Oid parent, Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+
+	run_written(&plan, rights, parent, partition);
 }
 
 /* Gives a new partition what it can have only once it is attached. */
 void
-adorn_replica_identity(Oid parent, Oid partition)
+adorn_attached(Oid parent, Oid partition)
 {
 	static SPIPlanPtr plan = NULL;
 
-	run_written(&plan, replica_identity, parent, partition);
+	run_written(&plan, when_attached, parent, partition);
 }

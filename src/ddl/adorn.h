@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 extern void adorn_partition(Oid parent, Oid partition);
-extern void adorn_replica_identity(Oid parent, Oid partition);
+extern void adorn_rights(Oid parent, Oid partition);
+extern void adorn_attached(Oid parent, Oid partition);
 
 #endif							/* SAGAZ_ADORN_H */

@@ -25,45 +25,59 @@ typedef struct BoundSearch
 {
 	const KeyKind *kind;
 	AttrNumber	attnum;
-	PlanBound	bound;
+	KeyRange	range;
 	bool		has_lower;
 	bool		has_upper;
 } BoundSearch;
+
+/* A varchar is compared as text. */
+static Node *
+without_relabel(Node *node)
+{
+	return IsA(node, RelabelType) ? (Node *) ((RelabelType *) node)->arg : node;
+}
+
+static void
+take_bound(BoundSearch *search, int strategy, const Const *value)
+{
+	if (value->constisnull || !key_is_same_type(search->kind, value->consttype))
+		return;
+	if (strategy == BTGreaterEqualStrategyNumber)
+	{
+		search->range.lower = value->constvalue;
+		search->has_lower = true;
+	}
+	else if (strategy == BTLessStrategyNumber)
+	{
+		search->range.upper = value->constvalue;
+		search->has_upper = true;
+	}
+}
 
 static bool
 find_bounds(Node *node, void *context)
 {
 	BoundSearch *search = (BoundSearch *) context;
 	OpExpr	   *op = (OpExpr *) node;
-	Const	   *value;
-	int			strategy;
+	Node	   *left;
+	Node	   *right;
 
 	if (node == NULL)
 		return false;
-	if (!IsA(node, OpExpr) || list_length(op->args) != 2 ||
-		!IsA(linitial(op->args), Var) || !IsA(lsecond(op->args), Const) ||
-		((Var *) linitial(op->args))->varattno != search->attnum)
+	if (!IsA(node, OpExpr) || list_length(op->args) != 2)
 		return expression_tree_walker(node, find_bounds, context);
-	value = lsecond_node(Const, op->args);
-	strategy = get_op_opfamily_strategy(op->opno, search->kind->opfamily);
-	if (value->constisnull || value->consttype != search->kind->type)
-		return false;
-	if (strategy == BTGreaterEqualStrategyNumber)
-	{
-		search->bound.lower = search->kind->to_time(value->constvalue);
-		search->has_lower = true;
-	}
-	else if (strategy == BTLessStrategyNumber)
-	{
-		search->bound.upper = search->kind->to_time(value->constvalue);
-		search->has_upper = true;
-	}
+	left = without_relabel((Node *) linitial(op->args));
+	right = without_relabel((Node *) lsecond(op->args));
+	if (!IsA(left, Var) || !IsA(right, Const) || ((Var *) left)->varattno != search->attnum)
+		return expression_tree_walker(node, find_bounds, context);
+	take_bound(search, get_op_opfamily_strategy(op->opno, search->kind->opfamily),
+			   (const Const *) right);
 	return false;
 }
 
 /* The bounds that a table's CHECK constraints imply; false if none do. */
 bool
-bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, PlanBound *bound)
+bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, KeyRange *range)
 {
 	Relation	constraints = table_open(ConstraintRelationId, AccessShareLock);
 	AttrNumber	attnum = get_attnum(partition, key_name);
@@ -78,7 +92,7 @@ bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, Plan
 							  NULL, 1, &key);
 	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		BoundSearch search = {kind, attnum, {CAL_MINUS_INFINITY, CAL_INFINITY}};
+		BoundSearch search = {kind, attnum};
 		bool		isnull;
 		Datum		bin = heap_getattr(tuple, Anum_pg_constraint_conbin,
 									   RelationGetDescr(constraints), &isnull);
@@ -87,7 +101,8 @@ bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, Plan
 			continue;
 		(void) find_bounds(stringToNode(TextDatumGetCString(bin)), &search);
 		found = search.has_lower && search.has_upper;
-		*bound = search.bound;
+		*range = search.range;
+		range->lower_kind = range->upper_kind = PARTITION_RANGE_DATUM_VALUE;
 	}
 	systable_endscan(scan);
 	table_close(constraints, AccessShareLock);
@@ -96,13 +111,13 @@ bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, Plan
 
 /* CONSTRAINT … CHECK (…), for a statement. */
 char *
-bounds_check_clause(const char *key_name, const KeyKind *kind, const PlanBound *bound)
+bounds_check_clause(const char *key_name, const KeyKind *kind, const KeyRange *range)
 {
 	const char *column = quote_identifier(key_name);
 
 	return psprintf("CONSTRAINT sagaz_ha_bounds CHECK (%s IS NOT NULL AND %s >= %s AND %s < %s)",
-					column, column, key_literal(kind, bound->lower),
-					column, key_literal(kind, bound->upper));
+					column, column, key_datum_literal(kind, range->lower),
+					column, key_datum_literal(kind, range->upper));
 }
 
 /*
@@ -112,14 +127,15 @@ bounds_check_clause(const char *key_name, const KeyKind *kind, const PlanBound *
  */
 void
 bounds_check_remember(Oid partition, const char *key_name, const KeyKind *kind,
-					  const PlanBound *bound)
+					  const KeyRange *range)
 {
-	PlanBound	known;
+	KeyRange	known;
 
-	if (!cal_is_finite(bound->lower) || !cal_is_finite(bound->upper) ||
+	if (range->lower_kind != PARTITION_RANGE_DATUM_VALUE ||
+		range->upper_kind != PARTITION_RANGE_DATUM_VALUE ||
 		get_rel_relkind(partition) != RELKIND_RELATION ||
 		bounds_check_find(partition, key_name, kind, &known))
 		return;
 	sql_run(psprintf("ALTER TABLE %s ADD %s NOT VALID", names_qualified(partition),
-					 bounds_check_clause(key_name, kind, bound)));
+					 bounds_check_clause(key_name, kind, range)));
 }

@@ -10,10 +10,10 @@
 #include "catalog/key.h"
 
 extern char *bounds_check_clause(const char *key_name, const KeyKind *kind,
-								 const PlanBound *bound);
+								 const KeyRange *range);
 extern bool bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind,
-							  PlanBound *bound);
+							  KeyRange *range);
 extern void bounds_check_remember(Oid partition, const char *key_name, const KeyKind *kind,
-								  const PlanBound *bound);
+								  const KeyRange *range);
 
 #endif							/* SAGAZ_DDL_BOUNDS_CHECK_H */

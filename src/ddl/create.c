@@ -20,6 +20,7 @@
 #include "ddl/bounds_check.h"
 #include "ddl/locks.h"
 #include "ddl/protect.h"
+#include "ddl/shape.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -51,13 +52,16 @@ range_is_free(const ParentInfo *info, const PlanBound *bound, const char *name)
 	return true;
 }
 
-static void
-append_storage(StringInfo sql, const Policy *policy, Relation parent)
+static char *
+storage_clauses(const Policy *policy, Relation parent)
 {
+	StringInfoData clauses;
+	StringInfo	sql = &clauses;
 	const char *separator = " WITH (";
 	const char *tablespace = policy->tablespace;
 	ListCell   *cell;
 
+	initStringInfo(sql);
 	if (OidIsValid(parent->rd_rel->relam))
 		appendStringInfo(sql, " USING %s",
 						 quote_identifier(get_am_name(parent->rd_rel->relam)));
@@ -84,6 +88,7 @@ append_storage(StringInfo sql, const Policy *policy, Relation parent)
 		tablespace = get_tablespace_name(parent->rd_rel->reltablespace);
 	if (tablespace != NULL)
 		appendStringInfo(sql, " TABLESPACE %s", quote_identifier(tablespace));
+	return sql->data;
 }
 
 /* Attaching a partition looks for its rows in a default one. */
@@ -95,17 +100,16 @@ default_of(const ParentInfo *info)
 
 /* CREATE TABLE, of the table by itself. */
 static char *
-standalone_statement(const Policy *policy, Relation parent, const ParentInfo *info,
-					 const PlanBound *bound, const char *qualified_name)
+standalone_statement(Relation parent, const ParentInfo *info, const KeyRange *range,
+					 const char *qualified_name, const char *rest)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY, %s)",
+	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY, %s)%s",
 					 parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED " : "",
 					 qualified_name, names_qualified(info->relid),
-					 bounds_check_clause(parent_key_name(info), info->kind, bound));
-	append_storage(&sql, policy, parent);
+					 bounds_check_clause(parent_key_name(info), info->kind, range), rest);
 	return sql.data;
 }
 
@@ -145,6 +149,45 @@ end_vacuums(const ParentInfo *info)
 	locks_end_vacuums(parent_tied_tables(info->relid), false);
 }
 
+/* What a partition's table is made of. */
+typedef struct Making
+{
+	const Policy *policy;
+	const ParentInfo *info;
+	const PlanBound *bound;
+	Oid			schema;
+	const char *name;
+	const char *statement;
+	Oid			model;			/* the partition whose shape it gets, or
+								 * InvalidOid */
+	const char *storage;
+} Making;
+
+/* Makes it. The parent is locked, and this is its owner. */
+static Oid
+make_table(const Making *making, int patience)
+{
+	const ParentInfo *info = making->info;
+	Oid			created;
+
+	Assert(sagaz_has_lock(info->relid, ShareUpdateExclusiveLock));
+	if (info->distributed)
+		citus_prepare_nodes();
+	require_place(info, making->schema, making->name);
+	end_vacuums(info);
+	if (patience == 0)
+	{
+		locks_probe(parent_tied_tables(info->relid), ShareRowExclusiveLock);
+		locks_probe(default_of(info), AccessExclusiveLock);
+	}
+	sql_run(making->statement);
+	created = get_relname_relid(making->name, making->schema);
+	adorn_partition(info->relid, created);
+	if (OidIsValid(making->model))
+		shape_fill(making->policy, info, making->model, created, making->bound, making->storage);
+	return created;
+}
+
 /*
  * Makes a table for a new partition, not attached yet; false if the partition is
  * there already. Without patience it is first looked whether it could be attached.
@@ -153,13 +196,12 @@ bool
 create_table(const Policy *policy, const PlanBound *bound, int patience, NewPartition *new)
 {
 	SqlSession	session;
-	Identity	saved;
+	Identity	caller;
 	Relation	parent;
 	ParentInfo	info;
 	PlanPolicy	plan;
-	Oid			schema;
-	char	   *name;
-	char	   *statement;
+	KeyRange	range;
+	Making		making = {policy, &info, bound};
 
 	new->bound = *bound;
 	new->relid = InvalidOid;
@@ -167,31 +209,39 @@ create_table(const Policy *policy, const PlanBound *bound, int patience, NewPart
 	parent = locks_open_parent(policy->parent, ShareUpdateExclusiveLock);
 	parent_require(parent, &info);
 	policy_plan(policy, info.kind, &plan);
-	schema = RelationGetNamespace(parent);
-	name = names_new_partition(parent, &plan.cal, bound->lower, &plan.interval);
-	statement = standalone_statement(policy, parent, &info, bound,
-									 quote_qualified_identifier(get_namespace_name(schema), name));
+	identity_assume(&caller, info.owner);
+	parent_range(&info, bound, &range);
+	making.schema = RelationGetNamespace(parent);
+	making.name = names_new_partition(parent, &plan.cal, plan_nominal_start(&plan, bound),
+									  &plan.interval);
+	making.model = shape_model(policy, &info);
+	making.storage = storage_clauses(policy, parent);
+	making.statement = standalone_statement(parent, &info, &range,
+											quote_qualified_identifier(get_namespace_name(making.schema),
+																	   making.name),
+											OidIsValid(making.model) ? shape_key(making.model) :
+											making.storage);
+	new->has_shape = OidIsValid(making.model);
 	/* ALTER TABLE refuses a table that this session has open */
 	table_close(parent, NoLock);
-	if (range_is_free(&info, bound, name))
-	{
-		identity_assume(&saved, info.owner);
-		if (info.distributed)
-			citus_prepare_nodes();
-		require_place(&info, schema, name);
-		end_vacuums(&info);
-		if (patience == 0)
-		{
-			locks_probe(parent_tied_tables(info.relid), ShareRowExclusiveLock);
-			locks_probe(default_of(&info), AccessExclusiveLock);
-		}
-		sql_run(statement);
-		new->relid = get_relname_relid(name, schema);
-		adorn_partition(info.relid, new->relid);
-		identity_restore(&saved);
-	}
+	if (range_is_free(&info, bound, making.name))
+		new->relid = make_table(&making, patience);
+	identity_restore(&caller);
 	sql_end(&session);
 	return OidIsValid(new->relid);
+}
+
+/* Has TRUNCATE refused of it, or of all that it consists of. */
+static void
+guard(const NewPartition *new)
+{
+	ListCell   *cell;
+
+	if (!new->has_shape)
+		protect_guard(new->relid);
+	else
+		foreach(cell, protect_unguarded(new->relid))
+			protect_guard(lfirst_oid(cell));
 }
 
 /* Attaches it, with locks that are waited for so many ms, all together. */
@@ -202,6 +252,7 @@ create_attach(const Policy *policy, const NewPartition *new, int patience)
 	SqlSession	session;
 	Identity	saved;
 	ParentInfo	info;
+	KeyRange	range;
 
 	sql_begin(&session, GetUserId());
 	Assert(sagaz_has_lock(policy->parent, ShareUpdateExclusiveLock));
@@ -212,11 +263,14 @@ create_attach(const Policy *policy, const NewPartition *new, int patience)
 	locks_take_until(parent_tied_tables(info.relid), ShareRowExclusiveLock, until);
 	/* last, because readers notice it as well */
 	locks_take_until(default_of(&info), AccessExclusiveLock, until);
+	parent_range(&info, &new->bound, &range);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info.relid),
-					 names_qualified(new->relid), key_for_values(info.kind, &new->bound)));
-	adorn_replica_identity(info.relid, new->relid);
+					 names_qualified(new->relid), key_for_values_of_range(info.kind, &range)));
+	adorn_attached(info.relid, new->relid);
+	if (new->has_shape)
+		shape_finish(new->relid);
 	if (policy->protect)
-		protect_guard(new->relid);
+		guard(new);
 	identity_restore(&saved);
 	sql_end(&session);
 }

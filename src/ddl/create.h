@@ -12,6 +12,7 @@ typedef struct NewPartition
 {
 	PlanBound	bound;
 	Oid			relid;
+	bool		has_shape;		/* it has partitions itself */
 } NewPartition;
 
 extern bool create_table(const Policy *policy, const PlanBound *bound, int patience,

@@ -21,6 +21,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+/* Processes that call a before_drop function, for as long as that takes. */
+#define CALL_TYPE	"sagaz_ha before_drop"
+
 /* name, feedback xmin, its age in transactions, whether it is connected */
 static const char *const standbys_query =
 "SELECT coalesce(nullif(application_name, ''), client_addr::text, pid::text),"
@@ -68,6 +71,7 @@ find_session(TransactionId detached, DrainBlocker *blocker)
 		"   AND (age(backend_xmin) >= age($1::text::xid)"
 		"        OR xact_start < clock_timestamp() - interval '1 second')"
 		"   AND query !~ '^autovacuum:'"
+		"   AND backend_type <> '" CALL_TYPE "'"
 		" ORDER BY age(backend_xmin) DESC LIMIT 1";
 	SqlArgs		args = {0};
 
@@ -146,6 +150,24 @@ drain_find_blocker(Oid partition, TimestampTz since, TimestampTz now, DrainBlock
 		find_standby(detached, patient, blocker);
 	if (blocker->name == NULL)
 		find_session(detached, blocker);
+}
+
+/*
+ * The oldest xmin of the processes here that call a before_drop function, which no
+ * drain waits for; InvalidTransactionId: there is none. Inside SPI.
+ */
+TransactionId
+drain_oldest_call(void)
+{
+	static const char *const query =
+		"SELECT backend_xmin FROM pg_stat_activity"
+		" WHERE datname = current_database() AND backend_xmin IS NOT NULL"
+		"   AND backend_type = '" CALL_TYPE "'"
+		" ORDER BY age(backend_xmin) DESC LIMIT 1";
+	bool		isnull;
+
+	return sql_execute(query, NULL) == 0 ? InvalidTransactionId :
+		DatumGetTransactionId(sql_value(0, 1, &isnull));
 }
 
 /* Whether a standby would notice an AccessExclusive lock that is replayed. */

@@ -19,6 +19,7 @@ typedef struct DrainBlocker
 
 extern void drain_find_blocker(Oid partition, TimestampTz since, TimestampTz now,
 							   DrainBlocker *blocker);
+extern TransactionId drain_oldest_call(void);
 extern bool drain_has_standbys(void);
 extern bool drain_is_followed(void);
 

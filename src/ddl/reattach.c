@@ -24,7 +24,7 @@
 
 /* Locks parent and partition, and finds the bounds. */
 static void
-prepare(Oid partition, Oid parent, ParentInfo *info, PlanBound *bound)
+prepare(Oid partition, Oid parent, ParentInfo *info, KeyRange *range)
 {
 	Relation	rel = locks_open_parent(parent, ShareUpdateExclusiveLock);
 
@@ -37,7 +37,7 @@ prepare(Oid partition, Oid parent, ParentInfo *info, PlanBound *bound)
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);
 	table_close(rel, NoLock);
-	if (!bounds_check_find(partition, parent_key_name(info), info->kind, bound))
+	if (!bounds_check_find(partition, parent_key_name(info), info->kind, range))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the bounds of table \"%s\" are not known", get_rel_name(partition)),
@@ -53,11 +53,13 @@ reattach_partition(Oid partition, Oid parent)
 	SqlSession	session;
 	Identity	caller;
 	ParentInfo	info;
+	KeyRange	range;
 	PlanBound	bound;
 	char	   *display;
 
 	sql_begin(&session, GetUserId());
-	prepare(partition, parent, &info, &bound);
+	prepare(partition, parent, &info, &range);
+	bound = key_range_times(info.kind, &range);
 	identity_assume(&caller, info.owner);
 	if (info.distributed)
 		citus_prepare_nodes();
@@ -65,7 +67,7 @@ reattach_partition(Oid partition, Oid parent)
 		sql_run(psprintf("ALTER TABLE %s SET SCHEMA %s", names_qualified(partition),
 						 quote_identifier(get_namespace_name(schema))));
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(parent),
-					 names_qualified(partition), key_for_values(info.kind, &bound)));
+					 names_qualified(partition), key_for_values_of_range(info.kind, &range)));
 	sql_run(psprintf("COMMENT ON TABLE %s IS NULL", names_qualified(partition)));
 	fence_lower(partition);
 	identity_restore(&caller);

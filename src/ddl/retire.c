@@ -26,6 +26,7 @@
 #include "ddl/fence.h"
 #include "ddl/locks.h"
 #include "ddl/protect.h"
+#include "ddl/publications.h"
 #include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -35,6 +36,13 @@
 
 /* Longest wait of FINALIZE, in ms: it holds the partition, and is retried. */
 #define FINALIZE_LOCK_TIMEOUT	"50"
+
+/* Whether the partition is a table by itself for a while, or for good. */
+static bool
+stays_a_table(const Policy *policy)
+{
+	return policy->action != RETENTION_DROP || policy->before_drop != NULL;
+}
 
 /*
  * Ends the autovacuums of all that retiring a partition at once locks, before the
@@ -49,20 +57,14 @@ end_vacuums(const Policy *policy, const ParentInfo *info, Oid partition)
 	if (OidIsValid(info->default_relid))
 		locks_end_vacuums(list_make1_oid(info->default_relid), false);
 	locks_end_vacuums(referencing, false);
-	if (policy->action != RETENTION_DROP || referencing != NIL)
+	if (stays_a_table(policy) || referencing != NIL)
 		locks_end_vacuums(parent_referenced_tables(info->relid), false);
 }
 
-/* Takes all that retiring this partition needs, or fails at once. */
+/* Takes the partition for its retirement, or fails at once. */
 static void
-lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
-					List *referencing)
+lock_partition(const ParentInfo *info, Oid partition)
 {
-	if (OidIsValid(info->default_relid))
-		locks_take_at_once(info->default_relid, AccessExclusiveLock);
-	locks_take_all_at_once(referencing, AccessExclusiveLock);
-	if (policy->action != RETENTION_DROP || referencing != NIL)
-		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
 	locks_take_partition_at_once(partition);
 	/* its other nodes take writes as well, and lock it only if they are told */
 	if (info->distributed)
@@ -71,6 +73,17 @@ lock_for_retirement(const Policy *policy, const ParentInfo *info, Oid partition,
 		sql_run(psprintf("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT",
 						 names_qualified(partition)));
 	}
+}
+
+/* Takes what retiring a partition needs beside itself, or fails at once. */
+static void
+lock_for_retirement(const Policy *policy, const ParentInfo *info, List *referencing)
+{
+	if (OidIsValid(info->default_relid))
+		locks_take_at_once(info->default_relid, AccessExclusiveLock);
+	locks_take_all_at_once(referencing, AccessExclusiveLock);
+	if (stays_a_table(policy) || referencing != NIL)
+		locks_take_all_at_once(parent_referenced_tables(info->relid), AccessExclusiveLock);
 }
 
 static char *
@@ -133,6 +146,45 @@ comment_detached(Oid parent, const char *bounds, const char *keyword,
 												 key_display_time(now)))));
 }
 
+/* A table that is no partition any more says what it was, and isn't published as one. */
+static void
+make_standalone(const Policy *policy, Oid partition, const char *bounds, const char *keyword,
+				const char *qualified, TimestampTz now)
+{
+	comment_detached(policy->parent, bounds, keyword, qualified, now);
+	publications_leave(partition);
+	times_note_detach(policy->parent, partition, now);
+}
+
+/* Whether the policy's function has still to agree that the partition goes. */
+static bool
+has_to_agree(const Policy *policy, Oid partition)
+{
+	Retirement	retirement;
+
+	return policy->before_drop != NULL &&
+		!(retirement_find(partition, &retirement) && retirement.phase == RETIREMENT_AGREED);
+}
+
+/*
+ * Leaves a partition that is detached already to the policy's function. It takes no
+ * writes from now on, which the function might not see.
+ */
+static void
+hand_over(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
+		  MemoryContext context, RetireResult *result)
+{
+	make_standalone(policy, partition, bounds, table_keyword(partition),
+					names_qualified(partition), now);
+	/* Citus refuses triggers */
+	if (!citus_distributes(partition))
+		fence_raise(GetUserId(), partition);
+	retirement_note_before_drop(policy->parent, partition, now);
+	result->outcome = RETIRE_HAS_TO_AGREE;
+	result->details = MemoryContextStrdup(context, psprintf("waiting for before_drop function %s",
+															policy->before_drop));
+}
+
 /*
  * Ends a partition that is detached already, as the policy wants. As the table's
  * owner. The result's texts are in the given context.
@@ -151,6 +203,11 @@ end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const Pla
 	MemoryContext old;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
+	if (has_to_agree(policy, partition))
+	{
+		hand_over(policy, partition, bounds, now, context, result);
+		return;
+	}
 	protect_let_through();
 	retirement_end(partition);
 	if (policy->action == RETENTION_DROP)
@@ -160,10 +217,13 @@ end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const Pla
 	}
 	else
 	{
-		comment_detached(policy->parent, bounds, keyword, qualified, now);
+		/* else that was done when it was left to the function */
+		if (policy->before_drop == NULL)
+			make_standalone(policy, partition, bounds, keyword, qualified, now);
+		else if (policy->unfinished_when == NULL)
+			fence_lower(partition);
 		if (policy->action == RETENTION_ARCHIVE)
 			archive_move(partition, archive, bound ? key_name(bound) : "archived");
-		times_note_detach(policy->parent, partition, now);
 		result->outcome = RETIRE_DETACHED;
 	}
 	/* NULL when it is dropped */
@@ -197,10 +257,10 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	protect_let_through();
-	if (policy->action != RETENTION_DROP)
-		bounds_check_remember(partition, parent_key_name(info), info->kind, bound);
+	if (stays_a_table(policy))
+		bounds_check_remember(partition, parent_key_name(info), info->kind, &info->ranges[index]);
 	/* a foreign key depends on the partition as long as it is attached */
-	if (policy->action != RETENTION_DROP || referencing != NIL)
+	if (stays_a_table(policy) || referencing != NIL)
 		sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s",
 						 names_qualified(info->relid), names_qualified(partition)));
 	end_detached(policy, info->kind, partition, bound, now, context, result);
@@ -228,12 +288,20 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 		char	   *reason;
 
 		identity_assume(&caller, info.owner);
-		lock_for_retirement(policy, &info, partition, referencing);
+
+		/*
+		 * the owner's condition can take long: not with a lock on another
+		 * table
+		 */
+		lock_partition(&info, partition);
 		reason = retire_kept_reason(policy, info.owner, partition);
 		if (reason != NULL)
 			keep(reason, session.caller, result);
 		else
+		{
+			lock_for_retirement(policy, &info, referencing);
 			detach_and_end(policy, &info, index, referencing, now, session.caller, result);
+		}
 		identity_restore(&caller);
 	}
 	sql_end(&session);
@@ -245,14 +313,36 @@ run_step(void *arg)
 	sql_run((const char *) arg);
 }
 
+typedef struct FinalizeStatement
+{
+	const char *sql;
+	TransactionId oldest_call;
+} FinalizeStatement;
+
+/*
+ * FINALIZE waits for older snapshots. Whose they are was looked at; those of
+ * before_drop functions last, and are left out: what they have no lock on goes as
+ * it does with a plain DETACH.
+ */
+static void
+finalize_step(void *arg)
+{
+	FinalizeStatement *statement = (FinalizeStatement *) arg;
+
+	if (TransactionIdIsValid(statement->oldest_call))
+		sql_run_before(statement->sql, statement->oldest_call);
+	else
+		sql_run(statement->sql);
+}
+
 /*
  * Runs what fails if a table and its partition aren't alike: one whose detach is
  * pending isn't altered with its table. Returns that error, undone, or NULL.
  */
 static ErrorData *
-run_unless_different(char *sql)
+run_unless_different(AttemptStep step, void *arg)
 {
-	ErrorData  *error = attempt_in_subtransaction_untimed(run_step, sql);
+	ErrorData  *error = attempt_in_subtransaction_untimed(step, arg);
 
 	/* the server calls it internal that a constraint isn't there */
 	if (error != NULL && error->sqlerrcode != ERRCODE_DATATYPE_MISMATCH &&
@@ -262,19 +352,25 @@ run_unless_different(char *sql)
 }
 
 static ErrorData *
-finalize(const ParentInfo *info, Oid partition)
+finalize(const ParentInfo *info, Oid partition, TransactionId oldest_call)
 {
+	FinalizeStatement statement = {
+		psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
+				 names_qualified(info->relid), names_qualified(partition)),
+		oldest_call
+	};
+
 	/* it also waits for snapshots that do see the detach, and these may last */
 	identity_set_local("lock_timeout", FINALIZE_LOCK_TIMEOUT);
-	return run_unless_different(psprintf("ALTER TABLE %s DETACH PARTITION %s FINALIZE",
-										 names_qualified(info->relid), names_qualified(partition)));
+	return run_unless_different(finalize_step, &statement);
 }
 
 static ErrorData *
 attach_again(const ParentInfo *info, Oid partition)
 {
 	ErrorData  *different =
-		run_unless_different(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
+		run_unless_different(run_step,
+							 psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
 									  names_qualified(info->relid), names_qualified(partition),
 									  key_for_values_of_range(info->kind, &info->pending_range)));
 
@@ -290,7 +386,7 @@ attach_again(const ParentInfo *info, Oid partition)
 static bool
 may_drop_pending(const Policy *policy, const ParentInfo *info)
 {
-	return policy->action == RETENTION_DROP && !drain_is_followed() &&
+	return !stays_a_table(policy) && !drain_is_followed() &&
 		ConditionalLockRelationOid(info->relid, AccessExclusiveLock) &&
 		(!OidIsValid(info->default_relid) ||
 		 ConditionalLockRelationOid(info->default_relid, AccessExclusiveLock));
@@ -313,15 +409,16 @@ stop_as_different(Oid partition, const ErrorData *different)
  * attached again or finalized, because the table was changed, is an error.
  */
 static void
-finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours, TimestampTz now,
-				 MemoryContext context, RetireResult *result)
+finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours,
+				 TransactionId oldest_call, TimestampTz now, MemoryContext context,
+				 RetireResult *result)
 {
 	Oid			partition = info->pending_relid;
 	ErrorData  *different;
 	char	   *reason;
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
-	different = finalize(info, partition);
+	different = finalize(info, partition, oldest_call);
 	reason = ours ? kept_reason_of_detached(policy, info->owner, partition) : NULL;
 	if (different == NULL && reason != NULL)
 		different = attach_again(info, partition);
@@ -375,10 +472,13 @@ retire_finalize(const Policy *policy, Oid partition, bool ours, TimestampTz sinc
 		}
 		else
 		{
+			/* the table's owner may not see it */
+			TransactionId oldest_call = drain_oldest_call();
+
 			locks_end_vacuums_of_partition(partition, true);
 			locks_take_partition_at_once(partition);
 			identity_assume(&caller, info.owner);
-			finalize_and_end(policy, &info, ours, now, session.caller, result);
+			finalize_and_end(policy, &info, ours, oldest_call, now, session.caller, result);
 			identity_restore(&caller);
 		}
 	}
@@ -399,6 +499,7 @@ retire_take_back(const Policy *policy, Oid partition, TimestampTz since, Timesta
 	ParentInfo	info;
 	DrainBlocker blocker;
 	ErrorData  *different;
+	TransactionId oldest_call;
 
 	sql_begin(&session, GetUserId());
 	table_close(locks_open_parent(policy->parent, ShareUpdateExclusiveLock), NoLock);
@@ -412,10 +513,11 @@ retire_take_back(const Policy *policy, Oid partition, TimestampTz since, Timesta
 					 errmsg("waiting for %s", blocker.details)));
 		locks_end_vacuums_of_partition(partition, true);
 		locks_take_partition_at_once(partition);
+		oldest_call = drain_oldest_call();
 		identity_assume(&caller, info.owner);
 		if (!event_triggers)
 			sagaz_no_event_triggers();
-		different = finalize(&info, partition);
+		different = finalize(&info, partition, oldest_call);
 		if (different == NULL)
 			different = attach_again(&info, partition);
 		if (different != NULL)
@@ -432,20 +534,28 @@ retire_take_back(const Policy *policy, Oid partition, TimestampTz since, Timesta
  * looked for all the same.
  */
 void
-retire_detached(const Policy *policy, Oid owner, Oid partition, TimestampTz now,
+retire_detached(const Policy *policy, const ParentInfo *info, Oid partition, TimestampTz now,
 				RetireResult *result)
 {
 	SqlSession	session;
+	KeyRange	range;
+	PlanBound	bound;
+	PlanBound  *known = NULL;
 	char	   *reason;
 
 	result->outcome = RETIRE_GONE;
-	sql_begin(&session, owner);
+	sql_begin(&session, info->owner);
 	locks_end_vacuums_of_partition(partition, true);
 	locks_take_partition_at_once(partition);
-	reason = kept_reason_of_detached(policy, owner, partition);
+	reason = kept_reason_of_detached(policy, info->owner, partition);
+	if (bounds_check_find(partition, parent_key_name(info), info->kind, &range))
+	{
+		bound = key_range_times(info->kind, &range);
+		known = &bound;
+	}
 	if (reason != NULL)
 		keep(reason, session.caller, result);
 	else
-		end_detached(policy, NULL, partition, NULL, now, session.caller, result);
+		end_detached(policy, info->kind, partition, known, now, session.caller, result);
 	sql_end(&session);
 }

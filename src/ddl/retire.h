@@ -5,6 +5,7 @@
 #ifndef SAGAZ_DDL_RETIRE_H
 #define SAGAZ_DDL_RETIRE_H
 
+#include "catalog/parent.h"
 #include "catalog/policy.h"
 
 typedef enum RetireOutcome
@@ -13,6 +14,7 @@ typedef enum RetireOutcome
 	RETIRE_DROPPED,
 	RETIRE_DETACHED,
 	RETIRE_KEPT,
+	RETIRE_HAS_TO_AGREE,		/* detached; the policy's function is asked */
 	RETIRE_WAITS				/* for remaining readers */
 } RetireOutcome;
 
@@ -31,7 +33,7 @@ extern void retire_finalize(const Policy *policy, Oid partition, bool ours,
 							TimestampTz since, TimestampTz now, RetireResult *result);
 extern void retire_take_back(const Policy *policy, Oid partition, TimestampTz since,
 							 TimestampTz now, bool event_triggers);
-extern void retire_detached(const Policy *policy, Oid owner, Oid partition,
+extern void retire_detached(const Policy *policy, const ParentInfo *info, Oid partition,
 							TimestampTz now, RetireResult *result);
 
 #endif							/* SAGAZ_DDL_RETIRE_H */

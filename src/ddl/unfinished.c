@@ -4,29 +4,58 @@
  *
  * Invariant: the condition runs as the table's owner, and sees rows as of right
  * now: an older snapshot, as REPEATABLE READ has, could miss the row that
- * matters.
+ * matters. One look takes no longer than sagaz_ha.condition_timeout.
  */
 #include "ddl/unfinished.h"
 
+#include "base/limit.h"
+#include "base/settings.h"
 #include "base/sql.h"
 #include "catalog/names.h"
 #include "utils/builtins.h"
+
+/* A partition whose condition could not be cancelled, and ended the worker before this one. */
+static Oid	stuck = InvalidOid;
+
+/* The next look at this partition fails, so that it backs off. */
+void
+unfinished_note_stuck(Oid partition)
+{
+	stuck = partition;
+}
+
+static void
+refuse_stuck(Oid partition)
+{
+	if (!OidIsValid(stuck) || stuck != partition)
+		return;
+	stuck = InvalidOid;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("unfinished_when took longer than sagaz_ha.condition_timeout, and could not be cancelled"),
+			 errdetail("The background worker that looked was ended."),
+			 errhint("No function in it may catch query_canceled.")));
+}
 
 /* Counts them; 0 when the policy doesn't say which rows are unfinished. */
 int64
 unfinished_count(const Policy *policy, Oid owner, Oid partition)
 {
+	TimeLimit	limit = {"unfinished_when", "sagaz_ha.condition_timeout", sagaz_condition_timeout, partition};
 	SqlSession	session;
 	int64		count;
 	bool		isnull;
 
 	if (policy->unfinished_when == NULL)
 		return 0;
+	refuse_stuck(partition);
 	sql_begin(&session, owner);
 	/* what current_date and the like mean must not depend on the session */
 	identity_set_local("timezone", policy->time_zone);
+	limit_begin(&limit);
 	(void) sql_execute_latest(NULL, psprintf("SELECT count(*) FROM %s WHERE %s",
 											 names_qualified(partition), policy->unfinished_when), NULL);
+	limit_end();
 	count = DatumGetInt64(sql_value(0, 1, &isnull));
 	sql_end(&session);
 	return count;

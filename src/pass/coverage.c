@@ -15,6 +15,7 @@
 #include "catalog/citus.h"
 #include "catalog/names.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/register.h"
 #include "ddl/drain.h"
 #include "ddl/locks.h"
@@ -60,6 +61,23 @@ total_bytes(Oid relid)
 	return fcinfo->isnull ? 0 : DatumGetInt64(size);
 }
 
+/* The partition itself, or if it is partitioned, what has its rows. */
+static List *
+tables_with_rows(Oid relid)
+{
+	List	   *leaves = NIL;
+	ListCell   *cell;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return list_make1_oid(relid);
+	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(cell)) != RELKIND_PARTITIONED_TABLE)
+			leaves = lappend_oid(leaves, lfirst_oid(cell));
+	}
+	return leaves;
+}
+
 typedef struct Listing
 {
 	bool		sizes;
@@ -72,16 +90,26 @@ static void
 list_partition(const Listing *listing, const ParentInfo *info, PartitionStats *stats,
 			   Oid relid, const char *state)
 {
+	ListCell   *cell;
+
 	stats->relid = relid;
 	stats->name = names_display(relid);
 	stats->state = state;
 	if (stats->name == NULL)
 		return;
-	stats->total_bytes = -1;
-	if (listing->sizes)
-		stats->total_bytes = info->distributed ? citus_total_bytes(relid, info->owner) : total_bytes(relid);
+	stats->total_bytes = listing->sizes ? 0 : -1;
+	stats->estimated_rows = 0;
+	foreach(cell, tables_with_rows(relid))
+	{
+		Oid			table = lfirst_oid(cell);
+
+		if (listing->sizes)
+			stats->total_bytes += info->distributed ? citus_total_bytes(table, info->owner) : total_bytes(table);
+		stats->estimated_rows += estimate_rows(table);
+	}
 	/* of a distributed table this server has neither rows nor statistics */
-	stats->estimated_rows = info->distributed ? -1 : estimate_rows(relid);
+	if (info->distributed)
+		stats->estimated_rows = -1;
 	listing->emit(stats, listing->arg);
 }
 

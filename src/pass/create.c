@@ -11,6 +11,7 @@
 #include "catalog/names.h"
 #include "catalog/times.h"
 #include "ddl/create.h"
+#include "ddl/widen.h"
 #include "miscadmin.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
@@ -28,6 +29,7 @@ typedef struct TableStep
 	int			left;			/* how many are missing beside the first of
 								 * these */
 	bool		backs_off;		/* with an error that all would meet */
+	bool		are_cracks;		/* holes that a neighbour should close */
 } TableStep;
 
 typedef struct CreateStep
@@ -36,6 +38,21 @@ typedef struct CreateStep
 	List	   *tables;			/* of TableStep * */
 	int			patience;
 } CreateStep;
+
+/* Whether a hole was closed by widening a partition. */
+static bool
+close_crack(Pass *pass, const TablePlan *table, const PlanBound *bound)
+{
+	Oid			widened = widen_over_hole(table->policy, bound);
+	Subject		subject;
+
+	if (!OidIsValid(widened))
+		return false;
+	subject = report_partition(table, widened, names_display(widened));
+	report_done(pass, &subject, ACTION_ATTACH,
+				psprintf("widened over the hole of %s", table_plan_bound_details(table, bound)));
+	return true;
+}
 
 /* Makes a table's missing partitions, but for attaching them. */
 static void
@@ -61,6 +78,8 @@ make_tables(Pass *pass, TableStep *step, int patience)
 		if (step->tried == NIL)
 			step->left = left;
 		step->tried = lappend(step->tried, name);
+		if (step->are_cracks && close_crack(pass, step->table, bound))
+			continue;
 		if (create_table(step->table->policy, bound, patience, new))
 			step->made = lappend(step->made, new);
 	}
@@ -158,16 +177,17 @@ name_of(const TableStep *step, int n)
 
 /* One partition after the other, until one fails as all others of the table would. */
 static void
-create_each(Pass *pass, const TablePlan *table)
+create_each(Pass *pass, const TablePlan *table, List *bounds, bool are_cracks)
 {
-	int			total = list_length(table->creates);
+	int			total = list_length(bounds);
 	int			done = 0;
 	ListCell   *cell;
 
-	progress_phase("creating", table->table_name);
-	foreach(cell, table->creates)
+	if (bounds != NIL)
+		progress_phase("creating", table->table_name);
+	foreach(cell, bounds)
 	{
-		TableStep	step = {table, list_make1(lfirst(cell))};
+		TableStep	step = {table, list_make1(lfirst(cell)),.are_cracks = are_cracks};
 		ErrorData  *error;
 		Subject		subject;
 		bool		end;
@@ -251,7 +271,11 @@ create_group(Pass *pass, List *tables, int patience)
 			 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 		create_some(pass, (TableStep *) linitial(steps), error);
 	else
-		create_each(pass, (TablePlan *) linitial(tables));
+	{
+		TablePlan  *table = (TablePlan *) linitial(tables);
+
+		create_each(pass, table, table->creates, false);
+	}
 }
 
 static bool
@@ -295,14 +319,9 @@ tied_together(TablePlan *table, List **rest)
 	return group;
 }
 
-/*
- * Makes what is missing. A worker makes each partition in a transaction of its
- * own, unless that needs locks that others notice: then once, for all of them.
- * The foreground keeps locks until its transaction ends; and the end of a
- * subtransaction looks at every lock and every new file.
- */
-void
-create_missing(Pass *pass, List *tables)
+/* All tables' missing partitions, those of tables that are tied to each other together. */
+static void
+create_partitions(Pass *pass, List *tables)
 {
 	List	   *rest = NIL;
 	ListCell   *cell;
@@ -324,17 +343,39 @@ create_missing(Pass *pass, List *tables)
 		foreach(cell, group)
 			patience = Max(patience, ((TablePlan *) lfirst(cell))->patience);
 		if (pass->background && table->ties == NIL)
-			create_each(pass, table);
+			create_each(pass, table, table->creates, false);
 		else
 			create_group(pass, group, patience);
 	}
 }
 
+/*
+ * Makes what is missing, and then closes what cracks there are. A worker makes
+ * each partition in a transaction of its own, unless that needs locks that others
+ * notice: then once, for all of them. The foreground keeps locks until its
+ * transaction ends; and the end of a subtransaction looks at every lock and every
+ * new file.
+ */
+void
+create_missing(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	create_partitions(pass, tables);
+	foreach(cell, tables)
+	{
+		TablePlan  *table = (TablePlan *) lfirst(cell);
+
+		create_each(pass, table, table->cracks, true);
+	}
+}
+
 static char *
-period_name(const Policy *policy, const PlanPolicy *plan, CalTime start)
+period_name(const Policy *policy, const PlanPolicy *plan, const PlanBound *period)
 {
 	Relation	parent = table_open(policy->parent, AccessShareLock);
-	char	   *name = names_new_partition(parent, &plan->cal, start, &plan->interval);
+	char	   *name = names_new_partition(parent, &plan->cal, plan_nominal_start(plan, period),
+										   &plan->interval);
 
 	table_close(parent, NoLock);
 	return name;
@@ -347,7 +388,7 @@ refuse_overlap(const Policy *policy, const ParentInfo *info, const PlanPolicy *p
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 			 errmsg("partition \"%s\" would overlap partition %s",
-					period_name(policy, plan, period->lower),
+					period_name(policy, plan, period),
 					names_display(info->relids[existing])),
 			 errdetail("The new partition's range is %s, the existing one's %s.",
 					   key_display(info->kind, period),
@@ -381,7 +422,7 @@ create_at(Policy *policy, const ParentInfo *info, CalTime at, TimestampTz now)
 	now_of_key = policy_key_time(policy, info->kind, now);
 	created = create_partition(policy, &period, table_plan_patience(&plan, now_of_key, info));
 	if (!OidIsValid(created))
-		return period_name(policy, &plan, period.lower);
+		return period_name(policy, &plan, &period);
 	times_note_creation(policy->parent, created, now);
 	record.subject.table_name = names_display(policy->parent);
 	record.subject.partition = created;

@@ -7,6 +7,8 @@
  */
 #include "pass/expire.h"
 
+#include "base/settings.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "catalog/register.h"
 #include "catalog/retirement.h"
@@ -22,6 +24,8 @@
 #define HELD_END		"; sagaz_ha.resume_drops() lets them go on"
 #define HELD_CLOCK		HELD "no partition was there for the current time, so the clock may be wrong, or maintenance was off for long" HELD_END
 #define HELD_RESTORED	HELD "the server was started from a backup, which may be for the rows that have expired" HELD_END
+
+#define RETIRE_OFF		"expired partitions stay, because sagaz_ha.retire is off"
 
 typedef struct StayStep
 {
@@ -51,6 +55,7 @@ static void
 stay_step(void *arg)
 {
 	StayStep   *step = (StayStep *) arg;
+	const Policy *policy = step->table->policy;
 	Subject		subject;
 
 	step->name = names_display(step->partition);
@@ -61,7 +66,10 @@ stay_step(void *arg)
 	step->pass->table_failed = report_table_backs_off(step->pass, &subject, false);
 	if (step->backs_off)
 		return;
-	step->reason = retire_kept_reason(step->table->policy, step->table->info.owner, step->partition);
+	/* one that can't be called would have it detached, and not let go */
+	if (policy->before_drop != NULL)
+		(void) hook_require(policy->before_drop, step->table->info.owner);
+	step->reason = retire_kept_reason(policy, step->table->info.owner, step->partition);
 	if (step->reason == NULL)
 		return;
 	let_write(step->pass, step->partition);
@@ -117,6 +125,9 @@ expire_report(Pass *pass, const Subject *subject, const RetireResult *result)
 			break;
 		case RETIRE_KEPT:
 			report_keep(pass, subject, result->details);
+			break;
+		case RETIRE_HAS_TO_AGREE:
+			report_announced(pass, subject, result->details);
 			break;
 		case RETIRE_GONE:
 		case RETIRE_WAITS:
@@ -203,6 +214,14 @@ expire_foreground(Pass *pass, TablePlan *table)
 		report_leave_expired(pass, table);
 		return;
 	}
+	if (table->expired != NIL && table->policy->before_drop != NULL)
+	{
+		report_defer(pass, &subject, shared_is_served(MyDatabaseId) ?
+					 "drops are left to the worker, which calls before_drop" :
+					 "drops need the background worker, which calls before_drop: add sagaz_ha to shared_preload_libraries");
+		report_leave_expired(pass, table);
+		return;
+	}
 	report_begin_table(pass, list_length(table->expired));
 	foreach(cell, table->expired)
 	{
@@ -239,6 +258,8 @@ hold_back_step(void *arg)
 		policy->drops_held_back = register_hold_back_drops(policy, now);
 	if (policy->drops_held_back && step->table->expired != NIL)
 		report_defer(step->pass, &subject, policy->restored ? HELD_RESTORED : HELD_CLOCK);
+	else if (!sagaz_retire && step->table->expired != NIL)
+		report_defer(step->pass, &subject, RETIRE_OFF);
 }
 
 /*
@@ -259,5 +280,35 @@ expire_drops_are_held_back(Pass *pass, const TablePlan *table)
 	error = pass->attempt(hold_back_step, &step);
 	if (error != NULL)
 		report_failure(pass, &subject, error);
-	return error != NULL || table->policy->drops_held_back;
+	return error != NULL || table->policy->drops_held_back || !sagaz_retire;
+}
+
+typedef struct MayGoStep
+{
+	const TablePlan *table;
+	bool		may_go;
+} MayGoStep;
+
+/* A table that was maintained and isn't covered is looked at by a creating pass first. */
+static void
+may_go_step(void *arg)
+{
+	MayGoStep  *step = (MayGoStep *) arg;
+	Oid			parent = step->table->policy->parent;
+	List	   *policies = policy_load(parent);
+
+	step->may_go = policies != NIL && !((Policy *) linitial(policies))->drops_held_back &&
+		(step->table->covered || !times_any_created(parent));
+}
+
+/* Whether the worker that retires may do so with this table, as of after its plan. */
+bool
+expire_may_go_on(Pass *pass, TablePlan *table)
+{
+	MayGoStep	step = {table};
+
+	if (sagaz_retire && pass->attempt(may_go_step, &step) != NULL)
+		pass->deferred = true;
+	table->policy->drops_held_back = !step.may_go;
+	return step.may_go;
 }

@@ -14,5 +14,6 @@ extern void expire_at_once(Pass *pass, const TablePlan *table, const ExpiredPart
 extern void expire_foreground(Pass *pass, TablePlan *table);
 extern void expire_report(Pass *pass, const Subject *subject, const RetireResult *result);
 extern bool expire_drops_are_held_back(Pass *pass, const TablePlan *table);
+extern bool expire_may_go_on(Pass *pass, TablePlan *table);
 
 #endif							/* SAGAZ_PASS_EXPIRE_H */

@@ -8,6 +8,7 @@
  */
 #include "pass/leftovers.h"
 
+#include "base/settings.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "ddl/fence.h"
@@ -15,6 +16,7 @@
 #include "miscadmin.h"
 #include "pass/expire.h"
 #include "pass/report.h"
+#include "shmem/progress.h"
 #include "utils/lsyscache.h"
 
 typedef struct LeftoversStep
@@ -64,13 +66,22 @@ end_standalone(LeftoverStep *step, const Policy *policy, const ParentInfo *info)
 		return;
 	}
 	step->standalone = true;
-	retire_detached(policy, info->owner, retirement->partition, step->pass->now, &result);
+	retire_detached(policy, info, retirement->partition, step->pass->now, &result);
 	expire_report(step->pass, &subject, &result);
+	stop_point("end:before_commit");
 	if (result.outcome == RETIRE_KEPT)
 	{
 		fence_lower(retirement->partition);
 		retirement_end(retirement->partition);
 	}
+}
+
+/* Whether it is the policy's function that has to be called, which is another step. */
+static bool
+waits_for_function(const Retirement *retirement, const Policy *policy)
+{
+	return retirement->phase == RETIREMENT_BEFORE_DROP && policy->before_drop != NULL &&
+		!get_rel_relispartition(retirement->partition);
 }
 
 static void
@@ -95,6 +106,12 @@ leftover_step(void *arg)
 	subject.partition_name = step->name;
 	if (step->table_name != NULL && report_backs_off(step->pass, &subject))
 		return;
+	if (step->table_name != NULL && policies != NIL &&
+		waits_for_function(retirement, (Policy *) linitial(policies)))
+	{
+		report_leave(step->pass, &subject);
+		return;
+	}
 	if (policies == NIL)
 	{
 		give_up(step, ACTION_KEEP, "its table is not managed any more");
@@ -104,7 +121,7 @@ leftover_step(void *arg)
 	table = table_plan_make(policy, step->pass->now);
 	if (table == NULL || table->info.pending_relid == partition)
 		return;
-	if (policy->drops_held_back)
+	if (policy->drops_held_back || !sagaz_retire)
 	{
 		if (parent_find(&table->info, partition) >= 0)
 			fence_lower(partition);
@@ -112,6 +129,9 @@ leftover_step(void *arg)
 	}
 	if (parent_find(&table->info, partition) < 0)
 		end_standalone(step, policy, &table->info);
+	/* attached again by hand */
+	else if (retirement->phase >= RETIREMENT_BEFORE_DROP)
+		give_up(step, ACTION_KEEP, "attached again");
 	/* attached: fine as long as it is still expired */
 	else if (!table_plan_expires(table, partition))
 		give_up(step, ACTION_KEEP, "not expired any more");

@@ -2,8 +2,9 @@
  * pass.h
  *		One pass of maintenance while it runs.
  *
- * Foreground and worker differ in what surrounds a step, a subtransaction or a
- * transaction, and in the way of retiring.
+ * Foreground and background differ in what surrounds a step, a subtransaction or
+ * a transaction, and in the way of retiring. The background has a process for
+ * each half, so that no retirement holds up a creation.
  */
 #ifndef SAGAZ_PASS_PASS_H
 #define SAGAZ_PASS_PASS_H
@@ -21,7 +22,9 @@ typedef struct Pass
 {
 	TimestampTz now;
 	AttemptRunner attempt;
-	void		(*retire) (struct Pass *pass, TablePlan *table);
+	bool		creates;		/* the half that makes partitions */
+	void		(*retire) (struct Pass *pass, TablePlan *table);	/* the other; NULL: not
+																	 * in this process */
 	PassEmit	emit;			/* NULL: only the history is told */
 	void	   *arg;
 	bool		background;
@@ -30,11 +33,14 @@ typedef struct Pass
 	List	   *problems;		/* of Problem *, as the pass found them */
 	long		defer_nap;		/* ms after which an unavailable lock is tried
 								 * again */
+	bool		found_expired;	/* there is work for the other half */
 	int			left;			/* how many partitions of the table come yet */
 	bool		table_failed;	/* they would all meet an error that was met */
 	bool		waiting;		/* a partition is draining */
 	bool		deferred;		/* a lock was unavailable */
 	TimestampTz next_try;		/* the earliest of errors' next tries; 0: none */
+	int			creation_due;	/* in ms, when coverage has to be made longer;
+								 * 0: in a day or more */
 } Pass;
 
 #endif							/* SAGAZ_PASS_PASS_H */

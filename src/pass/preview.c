@@ -7,6 +7,8 @@
  */
 #include "pass/preview.h"
 
+#include "base/settings.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "ddl/retire.h"
 #include "pass/table_plan.h"
@@ -43,6 +45,8 @@ look_step(void *arg)
 	LookStep   *step = (LookStep *) arg;
 
 	step->name = names_display(step->partition);
+	if (step->name != NULL && step->table->policy->before_drop != NULL)
+		(void) hook_require(step->table->policy->before_drop, step->table->info.owner);
 	if (step->name != NULL)
 		step->reason = retire_kept_reason(step->table->policy, step->table->info.owner,
 										  step->partition);
@@ -71,12 +75,24 @@ preview_expired(const TablePlan *table, const ExpiredPartition *expired, Record 
 	}
 	else
 	{
-		record->action = policy->drops_held_back ? ACTION_DEFER : retire;
+		record->action = policy->drops_held_back || !sagaz_retire ? ACTION_DEFER : retire;
 		record->details = table_plan_bound_details(table, &expired->bound);
 	}
-	if (error == NULL && step.reason == NULL && policy->drops_held_back)
-		record->details = psprintf("%s is held back until sagaz_ha.resume_drops(): %s",
-								   history_action_name(retire), record->details);
+	if (error == NULL && step.reason == NULL && record->action == ACTION_DEFER)
+		record->details = psprintf("%s is held back until %s: %s", history_action_name(retire),
+								   policy->drops_held_back ? "sagaz_ha.resume_drops()" :
+								   "sagaz_ha.retire is on",
+								   record->details);
+}
+
+/* The partition that would be widened, unless it has too many rows. */
+static char *
+partition_before(const ParentInfo *info, const PlanBound *hole)
+{
+	for (int i = 0; i < info->nparts; i++)
+		if (info->bounds[i].upper == hole->lower)
+			return names_display(info->relids[i]);
+	return NULL;
 }
 
 static void
@@ -103,6 +119,16 @@ preview_table(Policy *policy, TimestampTz at, PassEmit emit, void *arg)
 		record.action = ACTION_CREATE;
 		record.subject.partition_name = table_plan_new_name(step.table, bound);
 		record.details = table_plan_bound_details(step.table, bound);
+		emit(&record, arg);
+	}
+	foreach(cell, step.table->cracks)
+	{
+		const PlanBound *bound = (const PlanBound *) lfirst(cell);
+
+		record.action = ACTION_ATTACH;
+		record.subject.partition_name = partition_before(&step.table->info, bound);
+		record.details = psprintf("widened over the hole of %s",
+								  table_plan_bound_details(step.table, bound));
 		emit(&record, arg);
 	}
 	foreach(cell, step.table->expired)

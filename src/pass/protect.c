@@ -27,6 +27,13 @@ typedef struct GuardStep
 	char	   *name;			/* NULL: it is gone */
 } GuardStep;
 
+/* Without an OID: a problem that has one belongs to the process that retires. */
+static Subject
+guard_subject(const TablePlan *table, const char *name)
+{
+	return report_partition(table, InvalidOid, name);
+}
+
 static void
 guard_step(void *arg)
 {
@@ -36,7 +43,7 @@ guard_step(void *arg)
 	step->name = names_display(step->partition);
 	if (step->name == NULL)
 		return;
-	subject = report_partition(step->table, step->partition, step->name);
+	subject = guard_subject(step->table, step->name);
 	if (!report_backs_off(step->pass, &subject))
 		protect_guard(step->partition);
 }
@@ -79,7 +86,7 @@ protect_table(Pass *pass, const TablePlan *table)
 		error = pass->attempt(guard_step, &step);
 		if (error == NULL)
 			continue;
-		subject = report_partition(table, step.partition, step.name);
+		subject = guard_subject(table, step.name);
 		report_failure(pass, &subject, error);
 	}
 }
@@ -140,7 +147,10 @@ drop_when_available(DropStep *step)
 	}
 }
 
-/* Drops a partition with its rows, whatever the policy wants of expired ones. */
+/*
+ * Drops a partition with its rows, whatever the policy wants of expired ones; a
+ * function that is to be asked before is not, as it needs a process of its own.
+ */
 void
 protect_drop(const Policy *policy, Oid partition, TimestampTz now)
 {
@@ -151,6 +161,7 @@ protect_drop(const Policy *policy, Oid partition, TimestampTz now)
 
 	dropping.action = RETENTION_DROP;
 	dropping.archive_schema = NULL;
+	dropping.before_drop = NULL;
 	drop_when_available(&step);
 	if (step.result.outcome == RETIRE_KEPT)
 		ereport(ERROR,

@@ -127,7 +127,7 @@ report_lasting(Pass *pass, const Record *record, int sqlerrcode, bool is_try)
 		report.times = known->unchanged ? known->times + 1 : 1;
 	if (pass->background && record->action == ACTION_ERROR)
 	{
-		report.next_try = problem_back_off(report.times);
+		report.next_try = problem_back_off(GetCurrentTimestamp(), report.times);
 		if (pass->next_try == 0 || report.next_try < pass->next_try)
 			pass->next_try = report.next_try;
 	}
@@ -160,6 +160,15 @@ report_defer(Pass *pass, const Subject *subject, const char *details)
 	report_lasting(pass, &record, 0, false);
 }
 
+/* A partition differs from its table. */
+void
+report_drift(Pass *pass, const Subject *subject, const char *details)
+{
+	Record		record = {*subject, ACTION_DRIFT, details};
+
+	report_lasting(pass, &record, 0, false);
+}
+
 /*
  * A retirement that has failed and is tried again is that error until it is done:
  * or else each try would be news, and none would be the next of the last one.
@@ -185,7 +194,7 @@ report_waits(Pass *pass, const Subject *subject, const char *details)
 		report_lasting(pass, &record, 0, false);
 }
 
-/* A retirement begins: that is news, though something may have deferred it before. */
+/* A retirement begins, or comes to its last step: that is news, though something deferred it before. */
 void
 report_announced(Pass *pass, const Subject *subject, const char *details)
 {
@@ -352,6 +361,23 @@ report_table_backs_off(Pass *pass, const Subject *subject, bool creating)
 {
 	return report_backs_off(pass, subject) &&
 		is_of_table(problem_find(pass->problems, subject)->sqlerrcode, creating);
+}
+
+/* What is known of a subject stays: it isn't looked at now. */
+void
+report_leave(Pass *pass, const Subject *subject)
+{
+	(void) meet(pass, subject);
+}
+
+/* What was wrong with a subject is over, and nothing else is to be recorded. */
+void
+report_solved(Pass *pass, const Subject *subject)
+{
+	Problem    *known = meet(pass, subject);
+
+	if (known != NULL)
+		problem_remove(known, pass->finder);
 }
 
 /* What is known of expired partitions stays: the pass has not come to them. */

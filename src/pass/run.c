@@ -2,17 +2,20 @@
  * run.c
  *		Running a pass: policies, plan, creations, retirements.
  *
- * Invariant: every creation of every table comes before the first drop of any,
- * and what keeps a partition is looked at before the first lock that a writer
- * could notice. Each action is a transaction or a subtransaction: what fails is
- * reported, and the rest goes on.
+ * Invariant: every creation of every table comes before the first drop of any, or
+ * in the background is another process's, which waits for no retirement. What
+ * keeps a partition is looked at before the first lock that a writer could notice.
+ * Each action is a transaction or a subtransaction: what fails is reported, and the
+ * rest goes on.
  */
 #include "pass/run.h"
 
 #include "base/identity.h"
+#include "catalog/asleep.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "miscadmin.h"
+#include "pass/before_drop.h"
 #include "pass/create.h"
 #include "pass/expire.h"
 #include "pass/leftovers.h"
@@ -28,22 +31,24 @@ run_init_foreground(Pass *pass, TimestampTz now, PassEmit emit, void *arg)
 	memset(pass, 0, sizeof(*pass));
 	pass->now = now;
 	pass->attempt = attempt_in_subtransaction;
+	pass->creates = true;
 	pass->retire = expire_foreground;
 	pass->emit = emit;
 	pass->arg = arg;
 	pass->finder = PROBLEM_OF_PASS;
 }
 
-/* A worker's pass, or its upkeep; an unavailable lock is tried again after defer_nap ms. */
+/* A worker's work; an unavailable lock is tried again after defer_nap ms. */
 void
-run_init_background(Pass *pass, TimestampTz now, ProblemFinder finder, long defer_nap)
+run_init_background(Pass *pass, TimestampTz now, WorkerKind kind, long defer_nap)
 {
 	memset(pass, 0, sizeof(*pass));
 	pass->now = now;
 	pass->attempt = attempt_in_transaction;
-	pass->retire = retirement_go_on;
+	pass->creates = kind == WORKER_PASS;
+	pass->retire = kind == WORKER_RETIREMENT ? retirement_go_on : NULL;
 	pass->background = true;
-	pass->finder = finder;
+	pass->finder = kind == WORKER_UPKEEP ? PROBLEM_OF_UPKEEP : PROBLEM_OF_PASS;
 	pass->defer_nap = defer_nap;
 }
 
@@ -91,6 +96,32 @@ typedef struct PlanStep
 	TablePlan  *table;			/* NULL: nothing to be done */
 } PlanStep;
 
+/*
+ * Whether a table that came in a restore is left alone. By hand it is enough that
+ * it is whole now; the worker looks twice.
+ */
+static bool
+sleeps_on(Pass *pass, const Policy *policy, const Subject *subject)
+{
+	char	   *reason;
+
+	if (!policy->asleep)
+		return false;
+	reason = asleep_reason(policy->parent);
+	if (pass->background ? asleep_is_stable(policy->parent) : reason == NULL)
+	{
+		asleep_end(policy->parent);
+		return false;
+	}
+	report_defer(pass, subject, psprintf("it was restored, and maintenance has not begun: %s",
+										 reason ? reason : "it is looked at once more"));
+	if (reason == NULL)
+		pass->waiting = true;
+	else
+		pass->deferred = true;
+	return true;
+}
+
 static void
 plan_step(void *arg)
 {
@@ -103,7 +134,8 @@ plan_step(void *arg)
 	subject.table_name = step->name;
 	identity_require_owner(step->policy->parent);
 	step->is_owner = true;
-	if (report_backs_off(step->pass, &subject))
+	if (sleeps_on(step->pass, step->policy, &subject) ||
+		report_backs_off(step->pass, &subject))
 		return;
 	step->table = table_plan_make(step->policy, step->pass->now);
 	if (step->table != NULL)
@@ -142,7 +174,8 @@ plan_tables(Pass *pass, List *policies)
 		subject.table_name = step.name ? step.name : psprintf("%u", step.policy->parent);
 		if (step.name != NULL && !step.is_owner)
 			tell_not_owner(pass, &step, error);
-		else
+		/* one that retires leaves it to the one that creates to say so */
+		else if (pass->creates)
 			report_failure(pass, &subject, error);
 	}
 	return tables;
@@ -166,6 +199,16 @@ create_everywhere(Pass *pass, List *tables)
 	create_missing(pass, tables);
 }
 
+/* Guards the new partitions of protected tables, and those that were in use before. */
+static void
+protect_everywhere(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+		protect_table(pass, (TablePlan *) lfirst(cell));
+}
+
 /* Whether it stays, or is left because all others of its table would meet an error. */
 static bool
 stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired)
@@ -181,7 +224,32 @@ stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired)
 	return result;
 }
 
-/* Leaves in each plan the expired partitions that may go. */
+/* Notes when the first of the tables has to be looked at, however long naptime is. */
+static void
+note_creation_due(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		const TablePlan *table = (const TablePlan *) lfirst(cell);
+		CalTime		now = policy_key_time(table->policy, table->info.kind, pass->now);
+		CalTime		due;
+
+		if (!plan_creation_due(&table->plan, now, table_plan_covered_until(table, now), &due) ||
+			due - now >= CAL_DAY)
+			continue;
+		due = Max((due - now) / 1000, 1000);
+		if (pass->creation_due == 0 || due < pass->creation_due)
+			pass->creation_due = (int) due;
+	}
+}
+
+/*
+ * Leaves in each plan the expired partitions that may go. Whether drops are held
+ * back is asked after the plan was made: where they are because the clock jumped,
+ * that was written before the partitions that a plan finds for the new time.
+ */
 static void
 keep_what_stays(Pass *pass, List *tables)
 {
@@ -192,6 +260,11 @@ keep_what_stays(Pass *pass, List *tables)
 		TablePlan  *table = (TablePlan *) lfirst(cell);
 		ListCell   *inner;
 
+		if (!pass->creates && !expire_may_go_on(pass, table))
+		{
+			report_leave_expired(pass, table);
+			table->expired = NIL;
+		}
 		report_begin_table(pass, list_length(table->expired));
 		foreach(inner, table->expired)
 		{
@@ -229,6 +302,13 @@ has_policy(List *policies, Oid parent)
 	return false;
 }
 
+/* Whether the problem is one that this process would have met: each half has its own. */
+static bool
+is_of_this_half(const Pass *pass, const Problem *problem)
+{
+	return OidIsValid(problem->partition) ? pass->retire != NULL : pass->creates;
+}
+
 /*
  * Whether a problem that this pass hasn't met is solved: it would have been met
  * if it were there. A pending detach, and what the worker is retiring, is nothing
@@ -240,7 +320,7 @@ is_solved(const Pass *pass, const Problem *problem, List *policies, List *tables
 	const TablePlan *table = find_table(tables, problem->parent);
 	Retirement	retirement;
 
-	if (problem->seen)
+	if (problem->seen || !is_of_this_half(pass, problem))
 		return false;
 	/* a saga table that could not be made: only a pass by hand makes it */
 	if (!OidIsValid(problem->parent))
@@ -287,6 +367,58 @@ sweep_step(void *arg)
 		shared_wake_database_at_commit();
 }
 
+typedef struct FindExpiredStep
+{
+	Pass	   *pass;
+	List	   *tables;
+} FindExpiredStep;
+
+/* Whether the other half has anything to do: to retire, to end, or to find solved. */
+static void
+find_expired_step(void *arg)
+{
+	FindExpiredStep *step = (FindExpiredStep *) arg;
+	Pass	   *pass = step->pass;
+	ListCell   *cell;
+
+	pass->found_expired = retirement_load() != NIL;
+	foreach(cell, step->tables)
+	{
+		const TablePlan *table = (const TablePlan *) lfirst(cell);
+
+		if (table->expired != NIL || OidIsValid(table->info.pending_relid))
+			pass->found_expired = true;
+	}
+	foreach(cell, pass->problems)
+	{
+		if (OidIsValid(((Problem *) lfirst(cell))->partition))
+			pass->found_expired = true;
+	}
+}
+
+static void
+find_expired(Pass *pass, List *tables)
+{
+	FindExpiredStep step = {pass, tables};
+	ErrorData  *error = pass->attempt(find_expired_step, &step);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+/* Retires what is expired and doesn't stay. */
+static void
+retire_everywhere(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	keep_what_stays(pass, tables);
+	foreach(cell, tables)
+		pass->retire(pass, (TablePlan *) lfirst(cell));
+	if (pass->background)
+		before_drop_ask(pass);
+}
+
 /* A pass over one table, or over all. */
 void
 run_pass(Pass *pass, Oid parent)
@@ -294,10 +426,9 @@ run_pass(Pass *pass, Oid parent)
 	LoadStep	step = {pass, parent};
 	SweepStep	sweep = {pass};
 	ErrorData  *error;
-	ListCell   *cell;
 
 	run_load_problems(pass);
-	if (pass->background)
+	if (pass->background && pass->retire != NULL)
 		leftovers_end(pass);
 	error = pass->attempt(load_policies_step, &step);
 	if (error != NULL)
@@ -305,12 +436,16 @@ run_pass(Pass *pass, Oid parent)
 	sweep.policies = step.policies;
 	sweep.tables = plan_tables(pass, step.policies);
 	sweep.all = !OidIsValid(parent);
-	create_everywhere(pass, sweep.tables);
-	foreach(cell, sweep.tables)
-		protect_table(pass, (TablePlan *) lfirst(cell));
-	keep_what_stays(pass, sweep.tables);
-	foreach(cell, sweep.tables)
-		pass->retire(pass, (TablePlan *) lfirst(cell));
+	if (pass->creates)
+	{
+		note_creation_due(pass, sweep.tables);
+		create_everywhere(pass, sweep.tables);
+		protect_everywhere(pass, sweep.tables);
+	}
+	if (pass->retire != NULL)
+		retire_everywhere(pass, sweep.tables);
+	else
+		find_expired(pass, sweep.tables);
 	if (pass->problems == NIL)
 		return;
 	error = pass->attempt(sweep_step, &sweep);

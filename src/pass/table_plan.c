@@ -20,7 +20,12 @@ add_action(const PlanAction *action, void *arg)
 		PlanBound  *bound = (PlanBound *) palloc(sizeof(PlanBound));
 
 		*bound = action->bound;
-		table->creates = lappend(table->creates, bound);
+		/* a date's crack would be a day */
+		if (table->info.kind->has_time &&
+			plan_is_crack(bound, table->info.bounds, table->info.nparts))
+			table->cracks = lappend(table->cracks, bound);
+		else
+			table->creates = lappend(table->creates, bound);
 	}
 	else
 	{
@@ -86,7 +91,7 @@ table_plan_make(Policy *policy, TimestampTz now)
 			break;
 	}
 	table_close(rel, NoLock);
-	if (table->creates != NIL)
+	if (table->creates != NIL || table->cracks != NIL)
 	{
 		table->patience = table_plan_patience(&table->plan, now, &table->info);
 		table->ties = parent_tied_tables(policy->parent);
@@ -94,6 +99,39 @@ table_plan_make(Policy *policy, TimestampTz now)
 			table->ties = lappend_oid(table->ties, table->info.default_relid);
 	}
 	return table;
+}
+
+/* Until when the plan's creations, or else the partitions, take it from here. */
+static CalTime
+extend(const TablePlan *table, CalTime until)
+{
+	ListCell   *cell;
+
+	for (int i = 0; i < table->info.nparts; i++)
+		if (table->info.bounds[i].lower <= until && table->info.bounds[i].upper > until)
+			until = table->info.bounds[i].upper;
+	foreach(cell, list_concat_copy(table->cracks, table->creates))
+	{
+		const PlanBound *bound = (const PlanBound *) lfirst(cell);
+
+		if (bound->lower <= until && bound->upper > until)
+			until = bound->upper;
+	}
+	return until;
+}
+
+/* Until when inserts succeed once all that the plan wants is there. */
+CalTime
+table_plan_covered_until(const TablePlan *table, CalTime now)
+{
+	CalTime		until = extend(table, now);
+
+	for (CalTime before = now; before < until && cal_is_finite(until);)
+	{
+		before = until;
+		until = extend(table, until);
+	}
+	return until;
 }
 
 /* Whether a partition is among those that are expired. */
@@ -116,7 +154,8 @@ table_plan_new_name(const TablePlan *table, const PlanBound *bound)
 {
 	Relation	parent = table_open(table->policy->parent, AccessShareLock);
 	char	   *name = names_display_in(RelationGetNamespace(parent),
-										names_new_partition(parent, &table->plan.cal, bound->lower,
+										names_new_partition(parent, &table->plan.cal,
+															plan_nominal_start(&table->plan, bound),
 															&table->plan.interval));
 
 	table_close(parent, NoLock);

@@ -28,11 +28,14 @@ typedef struct TablePlan
 	List	   *ties;			/* tables whose locks these need, beside its
 								 * own */
 	List	   *creates;		/* of PlanBound *, in order of time */
+	List	   *cracks;			/* of PlanBound *: holes to be closed by
+								 * widening a partition */
 	List	   *expired;		/* of ExpiredPartition *, oldest first */
 } TablePlan;
 
 extern TablePlan *table_plan_make(Policy *policy, TimestampTz now);
 extern int	table_plan_patience(const PlanPolicy *plan, CalTime now, const ParentInfo *info);
+extern CalTime table_plan_covered_until(const TablePlan *table, CalTime now);
 extern bool table_plan_expires(const TablePlan *table, Oid partition);
 extern char *table_plan_new_name(const TablePlan *table, const PlanBound *bound);
 extern char *table_plan_bound_details(const TablePlan *table, const PlanBound *bound);

@@ -25,6 +25,7 @@
 #include "ddl/locks.h"
 #include "ddl/toplevel.h"
 #include "miscadmin.h"
+#include "pass/repair.h"
 #include "pass/report.h"
 #include "pass/run.h"
 #include "postmaster/autovacuum.h"
@@ -71,6 +72,7 @@ static const char *const analyze_query =
 "           sum(pg_stat_get_live_tuples(i.inhrelid)) AS live"
 "      FROM pg_inherits AS i WHERE i.inhparent = p.parent) AS parts"
 " WHERE p.auto_analyze AND parts.live > 0"
+"   AND NOT EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent)"
 "   AND (pg_stat_get_last_analyze_time(p.parent) IS NULL"
 "        OR parts.analyzed > pg_stat_get_last_analyze_time(p.parent) + interval '1 hour')";
 
@@ -86,6 +88,7 @@ static const char *const freeze_query =
 "                            AND l.relation = m.partition AND l.mode = 'AccessExclusiveLock'"
 "                            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
 "            THEN false ELSE pg_relation_size(m.partition) > 0 END"
+"   AND NOT EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = m.parent)"
 "   AND NOT EXISTS (SELECT FROM sagaz_ha.partition_times AS t"
 "                    WHERE t.partition = m.partition AND t.frozen_at IS NOT NULL)"
 " ORDER BY m.partition_start LIMIT $1";
@@ -272,6 +275,7 @@ upkeep_run(Pass *pass)
 	int			done = 0;
 	ListCell   *cell;
 
+	repair_in_background(pass->now, pass->defer_nap);
 	run_load_problems(pass);
 	error = pass->attempt(prune_step, &list);
 	if (error == NULL)

@@ -21,6 +21,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process/call_start.h"
 #include "process/databases.h"
 #include "process/worker_start.h"
 #include "shmem/proxy_lock.h"
@@ -33,6 +34,16 @@
 
 /* So many workers of a kind run at a time; a stuck database stops no other. */
 #define MAX_WORKERS			3
+
+/*
+ * Background worker slots that others need: this launcher, the sampler, the
+ * server's own for subscriptions, and one for a pass, which nothing may hold up.
+ */
+#define OTHER_SLOTS			4
+#define SHARED_SLOTS		Max(max_worker_processes - OTHER_SLOTS, 1)
+
+/* So many of the others may call before_drop functions, each for as long as it likes. */
+#define CALL_SLOTS			Max(SHARED_SLOTS / 2, 1)
 
 /* A database without the extension is looked at again after this, in s. */
 #define NO_EXTENSION_NAP	3600
@@ -113,8 +124,8 @@ enter_database(const Database *database)
 		memset(state, 0, sizeof(*state));
 		memset(jobs[state - shared_state->databases], 0, sizeof(jobs[0]));
 		state->database = database->oid;
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			state->work[kind].wanted = true;
+		state->work[WORKER_RETIREMENT].due = DT_NOEND;
+		shared_want_all(state);
 	}
 	namestrcpy(&state->name, NameStr(database->name));
 }
@@ -129,6 +140,11 @@ forget_database(int index)
 	DatabaseState *state = &shared_state->databases[index];
 
 	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
+	if (call_start_is_in(state->database))
+	{
+		shared_state->rescan = true;
+		return;
+	}
 	for (int kind = 0; kind < WORKER_KINDS; kind++)
 		if (state->work[kind].pid != 0 || jobs[index][kind].handle != NULL)
 		{
@@ -180,10 +196,13 @@ scan_databases(void)
 
 /* When the next worker of a kind is due after one has ended. */
 static TimestampTz
-next_due(const DatabaseState *database, const WorkState *work, const Job *job)
+next_due(const DatabaseState *database, WorkerKind kind, const Job *job)
 {
+	const WorkState *work = &database->work[kind];
 	int64		delay = sagaz_naptime * INT64CONST(1000);
 
+	if (kind == WORKER_RETIREMENT && job->failures == 0 && work->soon == 0)
+		return DT_NOEND;
 	if (job->failures > 0)
 		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures - 1, 16)) * INT64CONST(1000);
 	else if (!database->has_extension)
@@ -212,7 +231,7 @@ reap(int index, WorkerKind kind)
 	/* it cleared its pid itself; one there now is a killed launcher's worker */
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	job->failures = work->finished ? 0 : job->failures + 1;
-	work->due = next_due(database, work, job);
+	work->due = next_due(database, kind, job);
 	/* a wish that came while it ran stays, but doesn't end the back-off */
 	if (!work->finished)
 		work->wanted = false;
@@ -240,13 +259,37 @@ is_reserved(DatabaseState *database)
 	return database->reserved_by != 0;
 }
 
-/* A worker can start: upkeep, when a pass has found the extension. */
+/* A worker can start: all but a pass when one has found the extension. */
 static bool
 is_startable(const DatabaseState *database, int index, WorkerKind kind)
 {
 	/* a pid without a handle: a killed launcher's worker */
 	return jobs[index][kind].handle == NULL && database->work[kind].pid == 0 &&
-		(kind != WORKER_UPKEEP || database->has_extension);
+		(kind == WORKER_PASS || database->has_extension);
+}
+
+/*
+ * How many more processes may run that can take long, besides a retirement: they
+ * leave a slot for that, and all of them one for a pass.
+ */
+static int
+room_for_long(const int *running, int calls)
+{
+	int			retiring = Max(running[WORKER_RETIREMENT], SHARED_SLOTS > 1 ? 1 : 0);
+
+	return SHARED_SLOTS - retiring - running[WORKER_UPKEEP] - calls;
+}
+
+/* Whether one more worker of a kind may run. */
+static bool
+has_room(const int *running, int calls, WorkerKind kind)
+{
+	if (running[kind] >= MAX_WORKERS)
+		return false;
+	if (kind == WORKER_UPKEEP)
+		return room_for_long(running, calls) > 0;
+	return kind == WORKER_PASS ||
+		running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] + calls < SHARED_SLOTS;
 }
 
 /*
@@ -254,7 +297,7 @@ is_startable(const DatabaseState *database, int index, WorkerKind kind)
  * more run. False: there is none. *wake becomes the earliest of what is due later.
  */
 static bool
-take_due(const int *running, TimestampTz now, TimestampTz *wake, int *index, WorkerKind *kind)
+take_due(const int *running, int calls, TimestampTz now, TimestampTz *wake, int *index, WorkerKind *kind)
 {
 	bool		found = false;
 
@@ -273,7 +316,7 @@ take_due(const int *running, TimestampTz now, TimestampTz *wake, int *index, Wor
 				continue;
 			if (!work->wanted && work->due > now)
 				*wake = Min(*wake, work->due);
-			else if (running[k] < MAX_WORKERS)
+			else if (has_room(running, calls, k))
 			{
 				work->finished = false;
 				work->soon = 0;
@@ -314,24 +357,27 @@ note_no_slot(int index, WorkerKind kind, bool report)
 
 /* Starts what is due; when the next will be. */
 static TimestampTz
-start_workers(int *running)
+start_workers(int *running, int calls)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz wake = TimestampTzPlusMilliseconds(now, MAX_NAP);
 	int			index;
 	WorkerKind	kind;
 
-	while (sagaz_enabled && take_due(running, now, &wake, &index, &kind))
+	while (sagaz_enabled && take_due(running, calls, now, &wake, &index, &kind))
 	{
 		if (!worker_start(shared_state->databases[index].database, kind,
 						  &jobs[index][kind].handle))
 		{
-			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_UPKEEP] == 0);
+			note_no_slot(index, kind, running[WORKER_PASS] + running[WORKER_RETIREMENT] + running[WORKER_UPKEEP] == 0);
 			/* again when a worker ends, which sets our latch, or soon */
 			return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 		}
 		running[kind]++;
 	}
+	if (sagaz_enabled && sagaz_retire &&
+		!call_start_wanted(calls, Min(CALL_SLOTS, calls + room_for_long(running, calls))))
+		return Min(wake, TimestampTzPlusMilliseconds(now, NO_SLOT_NAP));
 	return wake;
 }
 
@@ -341,26 +387,23 @@ want_all(void)
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->rescan = true;
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			shared_state->databases[i].work[kind].wanted = true;
+		shared_want_all(&shared_state->databases[i]);
 	LWLockRelease(shared_state->lock);
 }
 
-/* Ends this launcher's workers by their handles, a killed one's by their pids. */
+/* Ends the workers of a kind: this launcher's by their handles, a killed one's by their pids. */
 static void
-end_all_workers(void)
+end_workers(WorkerKind kind)
 {
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			if (jobs[i][kind].handle != NULL)
-				TerminateBackgroundWorker(jobs[i][kind].handle);
+		if (jobs[i][kind].handle != NULL)
+			TerminateBackgroundWorker(jobs[i][kind].handle);
 
 	/* under the lock, a pid is that of a worker that hasn't exited */
 	LWLockAcquire(shared_state->lock, LW_SHARED);
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			if (jobs[i][kind].handle == NULL && shared_state->databases[i].work[kind].pid != 0)
-				(void) kill(shared_state->databases[i].work[kind].pid, SIGTERM);
+		if (jobs[i][kind].handle == NULL && shared_state->databases[i].work[kind].pid != 0)
+			(void) kill(shared_state->databases[i].work[kind].pid, SIGTERM);
 	LWLockRelease(shared_state->lock);
 }
 
@@ -370,10 +413,17 @@ take_over_settings(void)
 {
 	process_reload();
 	want_all();
-	if (!sagaz_enabled)
-		end_all_workers();
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+		if (!sagaz_enabled || (kind == WORKER_RETIREMENT && !sagaz_retire))
+			end_workers(kind);
+	if (!sagaz_enabled || !sagaz_retire)
+		call_start_end_all();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->enabled = sagaz_enabled;
+	if (sagaz_retire)
+		shared_state->retire_off_since = 0;
+	else if (shared_state->retire_off_since == 0)
+		shared_state->retire_off_since = GetCurrentTimestamp();
 	LWLockRelease(shared_state->lock);
 }
 
@@ -389,6 +439,7 @@ run_once(void)
 	static TimestampTz next_scan = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	int			running[WORKER_KINDS];
+	int			calls;
 
 	/* the clock was set back: what is due would wait for the old time */
 	if (now < previous)
@@ -397,12 +448,13 @@ run_once(void)
 	if (ConfigReloadPending)
 		take_over_settings();
 	reap_all(running);
+	calls = call_start_reap();
 	if (!proxy_lock_serve() && sagaz_enabled && (shared_state->rescan || now >= next_scan))
 	{
 		scan_databases();
 		next_scan = TimestampTzPlusMilliseconds(now, sagaz_naptime * INT64CONST(1000));
 	}
-	return Min(start_workers(running), Max(next_scan, now + USECS_PER_SEC));
+	return Min(start_workers(running, calls), Max(next_scan, now + USECS_PER_SEC));
 }
 
 /* The launcher's entry point. */

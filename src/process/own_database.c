@@ -18,6 +18,7 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
+#include "shmem/calls.h"
 #include "shmem/shared.h"
 #include "tcop/utility.h"
 
@@ -69,7 +70,7 @@ needed_database(Node *statement)
 static bool
 end_workers(const DatabaseState *state)
 {
-	bool		gone = true;
+	bool		gone = calls_end_in(state->database);
 
 	Assert(LWLockHeldByMe(shared_state->lock));
 	for (int kind = 0; kind < WORKER_KINDS; kind++)

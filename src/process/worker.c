@@ -10,9 +10,11 @@
 
 #include "base/attempt.h"
 #include "base/compat.h"
+#include "base/limit.h"
 #include "base/process.h"
 #include "base/settings.h"
 #include "commands/extension.h"
+#include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "pass/run.h"
 #include "pass/upkeep.h"
@@ -45,6 +47,7 @@ leave(int code, Datum arg)
 	proxy_lock_release();
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->pid = 0;
+	my_work->stuck = limit_given_up();
 	my_work->phase[0] = '\0';
 	my_work->table[0] = '\0';
 	/* the postmaster tells the launcher that started us, but no later one */
@@ -93,7 +96,7 @@ clock_step(void *arg)
 	*(TimestampTz *) arg = settings_now();
 }
 
-/* How soon, in ms, the next pass is due; 0: after naptime. */
+/* How soon, in ms, what couldn't be done is tried again; 0: there is nothing. */
 static int
 next_pass(const Pass *pass)
 {
@@ -114,9 +117,21 @@ next_pass(const Pass *pass)
 	return soon;
 }
 
-/* One pass, or upkeep; how soon, in ms, the next is due; 0: after naptime. */
+/* A pass that found something to retire has that begin. */
+static void
+want_retirement(void)
+{
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	shared_want_retirement(my_database->database);
+	LWLockRelease(shared_state->lock);
+}
+
+/*
+ * The work of a kind; how soon, in ms, the next is due because something couldn't
+ * be done, and, in *creation_due, for new partitions. 0: after naptime.
+ */
 static int
-run(WorkerKind kind)
+run(WorkerKind kind, int *creation_due)
 {
 	Pass		pass;
 	TimestampTz now;
@@ -124,15 +139,17 @@ run(WorkerKind kind)
 
 	if (error != NULL)
 		ReThrowError(error);
-	run_init_background(&pass, now,
-						kind == WORKER_UPKEEP ? PROBLEM_OF_UPKEEP : PROBLEM_OF_PASS,
-						WAITING_NAP << Min(my_work->deferrals, 10));
+	run_init_background(&pass, now, kind, WAITING_NAP << Min(my_work->deferrals, 10));
 	if (kind == WORKER_UPKEEP)
 	{
 		upkeep_run(&pass);
 		return 0;
 	}
+	unfinished_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
+	*creation_due = pass.creation_due;
+	if (pass.found_expired)
+		want_retirement();
 	return next_pass(&pass);
 }
 
@@ -146,36 +163,17 @@ note_extension(bool has_extension)
 }
 
 static void
-note_end(int soon)
+note_end(int soon, int creation_due)
 {
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->finished = true;
-	my_work->soon = soon;
+	my_work->soon = soon == 0 || (creation_due != 0 && creation_due < soon) ? creation_due : soon;
 	my_work->last = GetCurrentTimestamp();
 	my_work->last_duration = Max(my_work->last - my_work->started, 0);
 	my_work->passes++;
 	if (soon == 0)
 		my_work->waiting_for[0] = '\0';
 	LWLockRelease(shared_state->lock);
-}
-
-/*
- * Settings of ALTER DATABASE and ALTER ROLE must not stop or change maintenance:
- * those that autovacuum overrides, too. search_path is for the statements that
- * commit inside, and so lose the pinned one.
- */
-static void
-ignore_settings(void)
-{
-	/* an unavailable synchronous standby must not stop maintenance */
-	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("search_path", "", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	sagaz_no_transaction_timeout();
 }
 
 /* A worker's entry point; the argument is its WorkerKind. */
@@ -186,6 +184,7 @@ sagaz_worker_main(Datum arg)
 	Oid			database;
 	bool		has_extension = false;
 	int			soon = 0;
+	int			creation_due = 0;
 	ErrorData  *error;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
@@ -194,7 +193,7 @@ sagaz_worker_main(Datum arg)
 	process_begin();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_SESSION);
-	ignore_settings();
+	process_ignore_settings();
 	CurrentMemoryContext = AllocSetContextCreate(TopMemoryContext, "sagaz_ha worker",
 												 ALLOCSET_DEFAULT_SIZES);
 
@@ -203,8 +202,8 @@ sagaz_worker_main(Datum arg)
 		ReThrowError(error);
 	note_extension(has_extension);
 	if (has_extension)
-		soon = run(kind);
-	note_end(soon);
+		soon = run(kind, &creation_due);
+	note_end(soon, creation_due);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
 	proc_exit(0);

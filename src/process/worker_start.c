@@ -13,6 +13,7 @@
 
 static const char *const types[] = {
 	[WORKER_PASS] = "sagaz_ha worker",
+	[WORKER_RETIREMENT] = "sagaz_ha retirement",
 	[WORKER_UPKEEP] = "sagaz_ha upkeep"
 };
 

@@ -128,6 +128,36 @@ shared_launcher_is_younger_than(int seconds)
 	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), seconds * 1000);
 }
 
+/* Whether this database's partitions were compared since then, and after so many changes. */
+bool
+shared_was_compared(int64 changes, TimestampTz since)
+{
+	DatabaseState *state;
+	bool		was;
+
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	state = shared_find_database(MyDatabaseId);
+	was = state != NULL && state->compared == changes && state->compared_at >= since;
+	LWLockRelease(shared_state->lock);
+	return was;
+}
+
+/* They have been now. */
+void
+shared_note_comparison(int64 changes)
+{
+	DatabaseState *state;
+
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	state = shared_find_database(MyDatabaseId);
+	if (state != NULL)
+	{
+		state->compared = changes;
+		state->compared_at = GetCurrentTimestamp();
+	}
+	LWLockRelease(shared_state->lock);
+}
+
 /* Wakes the launcher. Under the lock: the latch is gone with the launcher. */
 void
 shared_wake_launcher(void)
@@ -135,6 +165,27 @@ shared_wake_launcher(void)
 	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
 	if (shared_state->launcher_latch != NULL)
 		SetLatch(shared_state->launcher_latch);
+}
+
+/* Has all work done in a database. Retirement follows a pass. Under the lock. */
+void
+shared_want_all(DatabaseState *database)
+{
+	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+		if (kind != WORKER_RETIREMENT)
+			database->work[kind].wanted = true;
+}
+
+/* Has expired partitions looked at in a database. Under the lock. */
+void
+shared_want_retirement(Oid database)
+{
+	DatabaseState *state = shared_find_database(database);
+
+	if (state != NULL)
+		state->work[WORKER_RETIREMENT].wanted = true;
+	shared_wake_launcher();
 }
 
 /* Asks for all work in a database; the launcher looks for one it doesn't know. */
@@ -148,8 +199,7 @@ wake_database(Oid database)
 	if (state != NULL)
 	{
 		state->has_extension = true;
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			state->work[kind].wanted = true;
+		shared_want_all(state);
 	}
 	else
 		shared_state->rescan = true;

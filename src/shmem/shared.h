@@ -19,11 +19,14 @@
 
 #define SHARED_MAX_DATABASES	1024
 #define SHARED_MAX_PROXY_LOCKS	16
+#define SHARED_MAX_CALLS		16
 #define SHARED_TEXT				192
 
 typedef enum WorkerKind
 {
-	WORKER_PASS,				/* makes and retires partitions */
+	WORKER_PASS,				/* makes partitions */
+	WORKER_RETIREMENT,			/* retires them; wanted by a pass that found
+								 * some */
 	WORKER_UPKEEP,				/* analyzes and freezes, which can take long */
 	WORKER_KINDS
 } WorkerKind;
@@ -52,6 +55,8 @@ typedef struct WorkState
 	int			total;
 	char		waiting_for[SHARED_TEXT];
 	char		last_error[SHARED_TEXT];
+	Oid			stuck;			/* partition whose owner's code could not be
+								 * cancelled, and ended the last worker */
 } WorkState;
 
 typedef struct DatabaseState
@@ -59,6 +64,9 @@ typedef struct DatabaseState
 	Oid			database;		/* InvalidOid: a free entry */
 	NameData	name;
 	bool		has_extension;
+	int64		compared;		/* drift_changes() at the last comparison of
+								 * partitions with their tables */
+	TimestampTz compared_at;	/* 0: not since the start */
 	pid_t		reserved_by;	/* backend that keeps workers out, or 0 */
 	WorkState	work[WORKER_KINDS];
 } DatabaseState;
@@ -82,6 +90,24 @@ typedef struct ProxyLock
 	Oid			relation;
 } ProxyLock;
 
+/* States of a call of a before_drop function. */
+typedef enum CallState
+{
+	CALL_FREE,
+	CALL_WANTED,
+	CALL_STARTED,				/* a process was registered for it */
+	CALL_OVER
+} CallState;
+
+typedef struct Call
+{
+	CallState	state;
+	Oid			database;
+	Oid			parent;
+	Oid			partition;
+	WorkState	work;			/* its pid is 0 until the process is there */
+} Call;
+
 typedef struct SharedState
 {
 	LWLock	   *lock;			/* protects all that follows */
@@ -89,8 +115,10 @@ typedef struct SharedState
 	Latch	   *launcher_latch;
 	TimestampTz launcher_since; /* when it began, or when it ended */
 	bool		enabled;		/* the launcher's sagaz_ha.enabled */
+	TimestampTz retire_off_since;	/* by sagaz_ha.retire; 0: it is on */
 	bool		rescan;			/* look for databases now */
 	ProxyLock	proxy_locks[SHARED_MAX_PROXY_LOCKS];
+	Call		calls[SHARED_MAX_CALLS];
 	DatabaseState databases[SHARED_MAX_DATABASES];
 } SharedState;
 
@@ -101,7 +129,11 @@ extern DatabaseState *shared_find_database(Oid database);
 extern bool shared_is_served(Oid database);
 extern bool shared_launcher_is_younger_than(int seconds);
 extern void shared_wake_launcher(void);
+extern void shared_want_retirement(Oid database);
+extern void shared_want_all(DatabaseState *database);
 extern void shared_wake_database_at_commit(void);
+extern bool shared_was_compared(int64 changes, TimestampTz since);
+extern void shared_note_comparison(int64 changes);
 extern bool shared_copy_database(int index, DatabaseState *copy);
 
 #endif							/* SAGAZ_SHARED_H */

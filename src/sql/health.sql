@@ -59,6 +59,16 @@ BEGIN
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
+  SELECT k.table_name, 'keys', CASE WHEN k.others > 0 THEN 'warning' ELSE 'ok' END,
+         k.others::text,
+         CASE WHEN k.sampled = 0 THEN 'no rows'
+              ELSE format('%s of a sample of %s rows of partition %s have a key that is no %s%s',
+                          k.others, k.sampled, k.partition_name, k.wanted,
+                          CASE WHEN k.others > 0
+                               THEN ': it carries no time, so its row is in the partition of a random time'
+                               ELSE '' END) END
+    FROM sagaz_ha._key_samples() AS k
+  UNION ALL
   SELECT c.table_name, 'pending_detach',
          CASE WHEN c.pending_detach IS NOT NULL THEN 'warning' ELSE 'ok' END,
          c.pending_detach::text,
@@ -109,6 +119,84 @@ BEGIN
                    THEN r.at ELSE p.drops_held_since END AS since
             FROM sagaz_ha.partition_policy AS p
            CROSS JOIN sagaz_ha._restored_at() AS r (at)) AS p ON p.parent = c.parent
+  UNION ALL
+  SELECT c.table_name, 'before_drop',
+         CASE WHEN r.refused > 0 THEN 'warning' ELSE 'ok' END,
+         coalesce(r.waiting, 0)::text, coalesce(r.details, 'no partition waits for a function')
+    FROM coverage AS c
+    LEFT JOIN (SELECT r.parent, count(*) AS waiting, count(*) FILTER (WHERE r.calls > 0) AS refused,
+                      string_agg(format('%s: detached%s', r.name,
+                        CASE WHEN r.calls > 0 THEN format(
+                          '; the function was called %s times, last at %s, and hasn''t returned true', r.calls, r.called_at)
+                        ELSE '; the function is called next' END), '; ' ORDER BY r.since, r.name) AS details
+                 FROM (SELECT t.*, coalesce((SELECT min(p.partition_name) FROM sagaz_ha.problem AS p
+                                              WHERE p.partition = t.partition), t.partition::text) AS name
+                         FROM sagaz_ha.retirement AS t WHERE t.phase = 'before_drop') AS r
+                GROUP BY r.parent) AS r ON r.parent = c.parent
+  UNION ALL
+  SELECT c.table_name, 'publications',
+         CASE WHEN d.tables > 0 THEN 'warning' ELSE 'ok' END,
+         coalesce(d.tables, 0)::text,
+         coalesce(d.details || ': detached, and published all the same', 'no detached partition is published')
+    FROM coverage AS c
+    LEFT JOIN (SELECT s.parent, count(*) AS tables,
+                      string_agg(format('%s (%s)', s.partition, s.publications), ', ' ORDER BY s.partition) AS details
+                 FROM (SELECT t.parent, t.partition::text AS partition,
+                              string_agg(quote_ident(p.pubname)
+                                || CASE WHEN p.puballtables THEN ' FOR ALL TABLES' ELSE ' FOR TABLES IN SCHEMA' END,
+                                ', ' ORDER BY p.pubname) AS publications
+                         FROM sagaz_ha.partition_times AS t
+                         JOIN pg_class AS r ON r.oid = t.partition AND NOT r.relispartition
+                           AND r.relkind IN ('r', 'p') AND r.relpersistence = 'p'
+                         JOIN pg_publication AS p ON p.puballtables
+                           OR EXISTS (SELECT FROM pg_publication_namespace AS n
+                                       WHERE n.pnpubid = p.oid AND n.pnnspid = r.relnamespace)
+                        WHERE t.detached_at IS NOT NULL GROUP BY t.parent, t.partition) AS s
+                GROUP BY s.parent) AS d ON d.parent = c.parent
+  UNION ALL
+  SELECT c.table_name, 'drift',
+         CASE WHEN d.index THEN 'critical' WHEN d.partitions > 0 THEN 'warning' ELSE 'ok' END,
+         d.partitions::text,
+         CASE WHEN d.partitions > 0
+           THEN d.first || CASE WHEN d.partitions > 1 THEN format(' (and %s more)', d.partitions - 1) ELSE '' END
+                || '; sagaz_ha.repair_partitions() mends what it can'
+           ELSE 'no partition differs from the table' END
+    FROM coverage AS c
+   CROSS JOIN LATERAL (
+     SELECT count(*) AS partitions, bool_or(p.index) AS index, (array_agg(p.text ORDER BY NOT p.index, p.text))[1] AS first
+       FROM (SELECT bool_or(d.kind = 'index') AS index,
+                    format('%s: %s', d.partition, string_agg(d.details, ', ' ORDER BY d.kind, d.details)) AS text
+               FROM sagaz_ha._drift(c.parent) AS d GROUP BY d.partition) AS p) AS d
+  UNION ALL
+  SELECT c.table_name, 'bounds',
+         CASE WHEN g.partition_start IS NOT NULL THEN 'warning' ELSE 'ok' END,
+         g.partition_start::text,
+         CASE WHEN g.partition_start IS NULL THEN format('partitions begin when days do in time zone %s', p.time_zone)
+           ELSE format('partitions begin at %s of time zone %s, inside of a day, and so will all later ones: '
+                       'the bounds were written in another zone. The way back is one odd partition, '
+                       'FOR VALUES FROM (%L) TO (%L): sagaz_ha.repair_partitions() makes it',
+                       to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone,
+                       g.partition_start, g.partition_end) END
+    FROM coverage AS c
+    JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
+    LEFT JOIN LATERAL sagaz_ha._off_grid(c.parent) AS g ON true
+   WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+  UNION ALL
+  SELECT c.table_name, 'restored',
+         CASE WHEN a.parent IS NULL THEN 'ok'
+              WHEN a.since < clock_timestamp() - interval '1 hour' THEN 'critical' ELSE 'warning' END,
+         a.since::text,
+         CASE WHEN a.parent IS NULL THEN 'maintenance has begun'
+           ELSE 'the policy came in a restore, and maintenance begins when the table is whole'
+                || coalesce(': ' || (SELECT n.reason FROM sagaz_ha._not_whole(c.parent) AS n), '')
+                || '; sagaz_ha.maintain_partitions() begins now' END
+    FROM coverage AS c LEFT JOIN sagaz_ha.asleep AS a ON a.parent = c.parent
+  UNION ALL
+  SELECT NULL, 'retirement',
+         CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'ok' ELSE 'warning' END,
+         current_setting('sagaz_ha.retire'),
+         CASE current_setting('sagaz_ha.retire') WHEN 'on' THEN 'expired partitions are retired'
+           ELSE 'sagaz_ha.retire is off: expired partitions stay, and partitions are made all the same' END
   UNION ALL
   SELECT NULL, 'standbys',
          CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END,

@@ -13,11 +13,14 @@
 #include "base/identity.h"
 #include "base/rows.h"
 #include "base/settings.h"
+#include "catalog/asleep.h"
+#include "catalog/drift.h"
 #include "catalog/dropped.h"
 #include "catalog/parent.h"
 #include "funcapi.h"
 #include "pass/create.h"
 #include "pass/preview.h"
+#include "pass/repair.h"
 #include "pass/report.h"
 #include "pass/run.h"
 #include "pass/saga_tables.h"
@@ -29,6 +32,9 @@
 SAGAZ_FUNCTION(sagaz_clock);
 SAGAZ_FUNCTION(sagaz_maintain_partitions);
 SAGAZ_FUNCTION(sagaz_maintain_all_partitions);
+SAGAZ_FUNCTION(sagaz_repair_partitions);
+SAGAZ_FUNCTION(sagaz_expression);
+SAGAZ_FUNCTION(sagaz_off_grid);
 SAGAZ_FUNCTION(sagaz_plan_partition_maintenance);
 SAGAZ_FUNCTION(sagaz_create_partition);
 SAGAZ_FUNCTION(sagaz_create_saga_executions_partition);
@@ -66,8 +72,54 @@ sagaz_maintain_partitions(PG_FUNCTION_ARGS)
 
 	(void) argument_require_policy(relid);
 	InitMaterializedSRF(fcinfo, 0);
+	asleep_end(relid);
 	run_init_foreground(&pass, settings_now(), add_record, fcinfo);
 	run_pass(&pass, relid);
+	repair_look_by_hand(pass.now, relid);
+	return (Datum) 0;
+}
+
+/* repair_partitions(parent): what differs from the table is mended. */
+Datum
+sagaz_repair_partitions(PG_FUNCTION_ARGS)
+{
+	Oid			relid = argument_table(fcinfo, "repair_partitions");
+	Policy	   *policy = argument_require_policy(relid);
+
+	InitMaterializedSRF(fcinfo, 0);
+	repair_by_hand(policy, settings_now(), add_record, fcinfo);
+	return (Datum) 0;
+}
+
+/* _expression(tree, relation, alias): as pg_get_expr(), but with another name. */
+Datum
+sagaz_expression(PG_FUNCTION_ARGS)
+{
+	char	   *written = drift_expression(text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_OID(1),
+										   NameStr(*PG_GETARG_NAME(2)));
+
+	if (written == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(written));
+}
+
+/* _off_grid(parent): from when on partitions begin inside of a day, and the way back. */
+Datum
+sagaz_off_grid(PG_FUNCTION_ARGS)
+{
+	List	   *policies = policy_load(PG_GETARG_OID(0));
+	Policy	   *policy = policies != NIL ? (Policy *) linitial(policies) : NULL;
+	ParentInfo	info;
+	PlanBound	odd;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (policy == NULL || !repair_way_back(policy, &info, &odd))
+		return (Datum) 0;
+	values[0] = TimestampTzGetDatum(policy_instant(policy, info.kind, odd.lower));
+	values[1] = TimestampTzGetDatum(policy_instant(policy, info.kind, odd.upper));
+	rows_add(fcinfo, values, nulls);
 	return (Datum) 0;
 }
 
@@ -107,6 +159,7 @@ sagaz_maintain_all_partitions(PG_FUNCTION_ARGS)
 		create_saga_tables(&pass);
 	}
 	run_pass(&pass, InvalidOid);
+	repair_look_by_hand(pass.now, InvalidOid);
 	return (Datum) 0;
 }
 

@@ -13,11 +13,14 @@
 #include "base/settings.h"
 #include "catalog/history.h"
 #include "catalog/hold.h"
+#include "catalog/hook.h"
 #include "catalog/names.h"
 #include "catalog/partition.h"
 #include "catalog/register.h"
+#include "catalog/retirement.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
+#include "pass/key_sample.h"
 #include "pass/protect.h"
 #include "pass/saga_tables.h"
 #include "sql/arguments.h"
@@ -64,7 +67,8 @@ retention_action_argument(FunctionCallInfo fcinfo, int argument)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze, protect)
+ * storage_parameters, auto_analyze, auto_freeze, before_drop, plain, key_encoding,
+ * protect)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -78,6 +82,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	argument_require(fcinfo, 6, "time_zone");
 	argument_require(fcinfo, 10, "auto_analyze");
 	argument_require(fcinfo, 11, "auto_freeze");
+	argument_require(fcinfo, 13, "plain");
 	argument_require(fcinfo, 12, "protect");
 
 	policy.interval = *PG_GETARG_INTERVAL_P(1);
@@ -93,9 +98,14 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	policy.storage_parameters = argument_text_list(fcinfo, 9);
 	policy.auto_analyze = PG_GETARG_BOOL(10);
 	policy.auto_freeze = PG_GETARG_BOOL(11);
+	if (!PG_ARGISNULL(12))
+		policy.before_drop = hook_name(PG_GETARG_OID(12));
+	policy.plain = PG_GETARG_BOOL(13);
+	policy.key_encoding = argument_text(fcinfo, 14);
 	policy.protect = PG_GETARG_BOOL(12);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
+	key_sample_warn(policy.parent);
 	if (policy.protect)
 		protect_at_once(policy.parent);
 	PG_RETURN_VOID();
@@ -161,6 +171,7 @@ sagaz_reattach_partition(PG_FUNCTION_ARGS)
 	record.subject.partition = partition;
 	record.details = psprintf("rows from %s", reattach_partition(partition, parent));
 	record.subject.partition_name = names_display(partition);
+	retirement_end(partition);
 	hold_add(partition, "brought back by reattach_partition()", now);
 	history_add(&record, now);
 	PG_RETURN_VOID();

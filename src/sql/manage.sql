@@ -29,11 +29,14 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   storage_parameters text[] DEFAULT NULL,
   auto_analyze boolean DEFAULT true,
   auto_freeze boolean DEFAULT true,
+  before_drop regprocedure DEFAULT NULL,
+  plain boolean DEFAULT false,
+  key_encoding text DEFAULT NULL,
   protect boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, boolean) IS
-  'register a table partitioned by range on one timestamptz, timestamp or date column, or replace its policy';
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean) IS
+  'register a table partitioned by range on one column that carries a time, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_stop_managing_partitions';

@@ -26,7 +26,15 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.has_replayed(text),
   sagaz_ha.wait_for_replay(text, interval),
   sagaz_ha.refuse_late_write(),
-  sagaz_ha.refuse_truncate()
+  sagaz_ha.refuse_truncate(),
+  -- no more than pg_get_expr(); the owner of a table copies its policies with it
+  sagaz_ha._expression(pg_node_tree, oid, name),
+  sagaz_ha.uuidv7_at(timestamptz),
+  sagaz_ha.ulid_at(timestamptz),
+  sagaz_ha.unix_seconds_at(timestamptz),
+  sagaz_ha.unix_milliseconds_at(timestamptz),
+  sagaz_ha.unix_microseconds_at(timestamptz),
+  sagaz_ha.snowflake_at(timestamptz, text)
 TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -37,6 +45,12 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._expired_state(regclass),
   sagaz_ha._problem_version(regclass, regclass),
   sagaz_ha.coverage(),
+  sagaz_ha._partition_tree(regclass),
+  sagaz_ha._drift(regclass),
+  sagaz_ha._drift_indexes(regclass),
+  sagaz_ha._not_whole(regclass),
+  sagaz_ha._off_grid(regclass),
+  sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),
   sagaz_ha._thresholds(),

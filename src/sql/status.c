@@ -10,6 +10,7 @@
 #include "base/rows.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "shmem/calls.h"
 #include "shmem/shared.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -34,12 +35,28 @@ nonempty_or_null(const char *value, bool *isnull)
 	return rows_text(shown[0] == '\0' ? NULL : shown, isnull);
 }
 
+/* A process that isn't a database's; its pid is 0 when there is none. */
 static void
-add_launcher(FunctionCallInfo fcinfo)
+add_process(FunctionCallInfo fcinfo, const char *process, pid_t pid, const char *phase,
+			TimestampTz since)
 {
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
 	bool		nulls[MAINTENANCE_STATUS_COLS];
+
+	memset(nulls, true, sizeof(nulls));
+	values[0] = rows_text(process, &nulls[0]);
+	values[1] = Int32GetDatum(pid);
+	nulls[1] = pid == 0;
+	values[3] = rows_text(phase, &nulls[3]);
+	values[5] = rows_time(since, &nulls[5]);
+	rows_add(fcinfo, values, nulls);
+}
+
+static void
+add_launcher(FunctionCallInfo fcinfo)
+{
 	TimestampTz since;
+	TimestampTz off_since;
 	bool		enabled;
 	pid_t		pid;
 
@@ -47,29 +64,65 @@ add_launcher(FunctionCallInfo fcinfo)
 	pid = shared_state->launcher_pid;
 	enabled = shared_state->enabled;
 	since = shared_state->launcher_since;
+	off_since = shared_state->retire_off_since;
 	LWLockRelease(shared_state->lock);
-	memset(nulls, true, sizeof(nulls));
-	values[0] = rows_text("launcher", &nulls[0]);
-	values[1] = Int32GetDatum(pid);
-	nulls[1] = pid == 0;
-	values[3] = rows_text(pid == 0 ? "not running" : enabled ? "running" : "disabled", &nulls[3]);
-	values[5] = rows_time(since, &nulls[5]);
-	rows_add(fcinfo, values, nulls);
+	add_process(fcinfo, "launcher", pid, pid == 0 ? "not running" : enabled ? "running" : "disabled",
+				since);
+	if (off_since != 0)
+		add_process(fcinfo, "retirement", 0, "disabled", off_since);
+}
+
+/* Which of two processes, of which each has half of a pass, is shown. */
+static const WorkState *
+choose_half(const WorkState *creating, const WorkState *retiring)
+{
+	if (retiring->pid != 0)
+		return retiring;
+	if (creating->pid == 0 && creating->waiting_for[0] == '\0' && retiring->waiting_for[0] != '\0')
+		return retiring;
+	return creating;
+}
+
+/*
+ * Both halves of a pass as one: what the one does that is at work, what is waited
+ * for, and the sum of what has been done.
+ */
+static WorkState
+both_halves(const DatabaseState *database)
+{
+	const WorkState *creating = &database->work[WORKER_PASS];
+	const WorkState *retiring = &database->work[WORKER_RETIREMENT];
+	WorkState	both = *choose_half(creating, retiring);
+
+	if (both.waiting_for[0] == '\0' && retiring->pid == 0)
+		strlcpy(both.waiting_for, retiring->waiting_for, SHARED_TEXT);
+	strlcpy(both.last_error, retiring->last_error[0] != '\0' && retiring->last >= creating->last ?
+			retiring->last_error : creating->last_error, SHARED_TEXT);
+	if (both.last_error[0] == '\0')
+		strlcpy(both.last_error, retiring->last_error, SHARED_TEXT);
+	both.wanted = creating->wanted || retiring->wanted;
+	both.due = Min(creating->due, retiring->due);
+	both.last = Max(creating->last, retiring->last);
+	both.last_duration = creating->last_duration;
+	both.passes = creating->passes + retiring->passes;
+	both.actions = creating->actions + retiring->actions;
+	both.errors = creating->errors + retiring->errors;
+	return both;
 }
 
 static void
-add_work(FunctionCallInfo fcinfo, const DatabaseState *database, WorkerKind kind)
+add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
+		 const WorkState *work)
 {
-	const WorkState *work = &database->work[kind];
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
 	bool		nulls[MAINTENANCE_STATUS_COLS] = {0};
 
-	values[0] = CStringGetTextDatum(kind == WORKER_PASS ? "worker" : "upkeep");
+	values[0] = CStringGetTextDatum(process);
 	values[1] = Int32GetDatum(work->pid);
 	nulls[1] = work->pid == 0;
-	values[2] = nonempty_or_null(NameStr(database->name), &nulls[2]);
-	values[3] = work->pid == 0 ? CStringGetTextDatum("idle") :
-		CStringGetTextDatum(work->phase[0] == '\0' ? "starting" : work->phase);
+	values[2] = nonempty_or_null(NameStr(*database), &nulls[2]);
+	values[3] = CStringGetTextDatum(work->pid == 0 ? "idle" :
+									work->phase[0] == '\0' ? "starting" : work->phase);
 	values[4] = nonempty_or_null(work->table, &nulls[4]);
 	values[5] = rows_time(work->since, &nulls[5]);
 	values[6] = Int32GetDatum(work->done);
@@ -87,6 +140,23 @@ add_work(FunctionCallInfo fcinfo, const DatabaseState *database, WorkerKind kind
 	rows_add(fcinfo, values, nulls);
 }
 
+/* The calls of before_drop functions; one without a process waits for a free slot. */
+static void
+add_calls(FunctionCallInfo fcinfo)
+{
+	for (int i = 0; i < SHARED_MAX_CALLS; i++)
+	{
+		Call		call;
+		NameData	database;
+
+		if (!calls_copy(i, &call, &database))
+			continue;
+		if (call.work.pid == 0)
+			strlcpy(call.work.waiting_for, "a free background worker slot", SHARED_TEXT);
+		add_work(fcinfo, &database, "before_drop", &call.work);
+	}
+}
+
 /* maintenance_status(): launcher and workers. */
 Datum
 sagaz_maintenance_status(PG_FUNCTION_ARGS)
@@ -101,12 +171,15 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
 	{
 		DatabaseState database;
+		WorkState	both;
 
 		/* a copy: rows can go to disk, and no process has to wait for that */
 		if (!shared_copy_database(i, &database) || !database.has_extension)
 			continue;
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			add_work(fcinfo, &database, kind);
+		both = both_halves(&database);
+		add_work(fcinfo, &database.name, "worker", &both);
+		add_work(fcinfo, &database.name, "upkeep", &database.work[WORKER_UPKEEP]);
 	}
+	add_calls(fcinfo);
 	return (Datum) 0;
 }

@@ -6,10 +6,13 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "base/compat.h"
+#include "catalog/asleep.h"
 #include "catalog/dropped.h"
 #include "catalog/partition.h"
 #include "catalog/policy.h"
+#include "catalog/retirement.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
 #include "ddl/protect.h"
@@ -20,6 +23,7 @@
 #include "utils/timestamp.h"
 
 SAGAZ_FUNCTION(sagaz_forget_dropped_tables);
+SAGAZ_FUNCTION(sagaz_policy_arrived);
 SAGAZ_FUNCTION(sagaz_policy_changed);
 SAGAZ_FUNCTION(sagaz_protect_partitions);
 SAGAZ_FUNCTION(sagaz_refuse_late_write);
@@ -76,6 +80,37 @@ sagaz_policy_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* Row trigger on partition_policy: manage_partitions() takes it back at once. */
+Datum
+sagaz_policy_arrived(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("policy_arrived() is a trigger function of partition_policy")));
+	/* the first column is the table */
+	asleep_begin(DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, 1,
+											   RelationGetDescr(trigger->tg_relation), &isnull)));
+	return PointerGetDatum(NULL);
+}
+
+/* The table that a partition is, or was before it waited for a function; else InvalidOid. */
+static Oid
+parent_of(Relation rel)
+{
+	Retirement	retirement;
+
+	if (rel->rd_rel->relispartition)
+		return get_partition_parent(RelationGetRelid(rel), true);
+	if (retirement_find(RelationGetRelid(rel), &retirement) &&
+		get_rel_name(retirement.parent) != NULL)
+		return retirement.parent;
+	return InvalidOid;
+}
+
 /* The fence: refuses writes to a partition that is being retired. */
 Datum
 sagaz_refuse_late_write(PG_FUNCTION_ARGS)
@@ -91,8 +126,7 @@ sagaz_refuse_late_write(PG_FUNCTION_ARGS)
 				 errmsg("refuse_late_write() is a trigger function"),
 				 errhint("Maintenance puts it on partitions that it retires.")));
 	rel = ((TriggerData *) fcinfo->context)->tg_relation;
-	parent = rel->rd_rel->relispartition ?
-		get_partition_parent(RelationGetRelid(rel), true) : InvalidOid;
+	parent = parent_of(rel);
 	policies = OidIsValid(parent) ? policy_load(parent) : NIL;
 	if (policies != NIL)
 		retention = ((Policy *) linitial(policies))->retention;

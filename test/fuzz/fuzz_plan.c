@@ -62,8 +62,8 @@ take_span(Input *input)
 		case 1:
 			return (CalSpan) {0, (int32_t) count, 0};
 		default:
-			/* the shortest interval that a policy may have is an hour */
-			return (CalSpan) {0, 0, count * CAL_HOUR};
+			/* the shortest interval that a policy may have is a minute */
+			return (CalSpan) {0, 0, count * (how % 2 == 0 ? MINUTE : CAL_HOUR)};
 	}
 }
 

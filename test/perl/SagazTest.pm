@@ -223,7 +223,8 @@ sub stop_maintenance
 	configure($node, 'sagaz_ha.enabled' => 'off');
 	$node->poll_query_until('postgres', q{
 		SELECT EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE process = 'launcher' AND phase = 'disabled')
-			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type IN ('sagaz_ha worker', 'sagaz_ha upkeep'))})
+			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type IN ('sagaz_ha worker', 'sagaz_ha retirement',
+				'sagaz_ha before_drop', 'sagaz_ha upkeep'))})
 	  or die 'maintenance goes on';
 	return;
 }

@@ -37,10 +37,12 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   -- ours: changing
   ('sagaz_ha', 'create_saga_tables', '', 'void', 'volatile', 'owner'),
-  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, protect boolean DEFAULT false',
+  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text, protect boolean DEFAULT false',
    'void', 'volatile', 'owner'),
   ('sagaz_ha', 'stop_managing_partitions', 'parent regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'maintain_partitions', 'parent regclass, OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
+   'SETOF record', 'volatile', 'owner'),
+  ('sagaz_ha', 'repair_partitions', 'parent regclass, OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
    'SETOF record', 'volatile', 'owner'),
   ('sagaz_ha', 'create_partition', 'parent regclass, at timestamp with time zone', 'text', 'volatile', 'owner'),
   ('sagaz_ha', 'resume_drops', 'parent regclass', 'boolean', 'volatile', 'owner'),
@@ -49,6 +51,17 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'drop_partition', 'partition regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'reattach_partition', 'partition regclass, parent regclass DEFAULT NULL::regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'policy_changed', '', 'trigger', 'volatile', 'owner'),
+  ('sagaz_ha', 'policy_arrived', '', 'trigger', 'volatile', 'owner'),
+  -- as pg_get_expr(); the owner of a table copies its policies
+  ('sagaz_ha', '_expression', 'tree pg_node_tree, relation oid, alias name', 'text', 'stable', 'public'),
+  ('sagaz_ha', '_partition_tree', 'parent regclass, OUT partition oid, OUT tab oid', 'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_drift', 'parent regclass, OUT partition regclass, OUT kind text, OUT details text, OUT statement text',
+   'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_drift_indexes', 'parent regclass, OUT partition oid, OUT relkind "char", OUT partition_owner oid, OUT bytes numeric, OUT tab oid, OUT tab_owner oid, OUT tab_index oid, OUT is_unique boolean, OUT tail text, OUT contype "char", OUT constraint_definition text, OUT deferral text, OUT attached oid, OUT found oid, OUT found_valid boolean, OUT found_constraint boolean',
+   'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_off_grid', 'parent regclass, OUT partition_start timestamp with time zone, OUT partition_end timestamp with time zone',
+   'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_not_whole', 'parent regclass, OUT reason text, OUT version text', 'record', 'volatile', 'pg_monitor'),
   -- the owner of a table makes the trigger, and the function does nothing but refuse
   ('sagaz_ha', 'refuse_late_write', '', 'trigger', 'volatile', 'public'),
   ('sagaz_ha', 'refuse_truncate', '', 'trigger', 'volatile', 'public'),
@@ -111,6 +124,14 @@ INSERT INTO contract VALUES
    'double precision', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_wal_state', '',
    'sagaz_ha._wal_state', 'volatile', 'pg_monitor'),
+  ('sagaz_ha', 'uuidv7_at', 'at timestamp with time zone', 'uuid', 'immutable', 'public'),
+  ('sagaz_ha', 'ulid_at', 'at timestamp with time zone', 'text', 'immutable', 'public'),
+  ('sagaz_ha', 'unix_seconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', 'unix_milliseconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', 'unix_microseconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', 'snowflake_at', 'at timestamp with time zone, encoding text DEFAULT ''snowflake''::text', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', '_key_samples', 'OUT table_name text, OUT partition_name text, OUT wanted text, OUT sampled integer, OUT others integer',
+   'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'commit_token', '',
    'text', 'volatile', 'public'),
   ('sagaz_ha', 'has_replayed', 'token text',
@@ -189,9 +210,9 @@ SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l O
                 'functions that are parsed when called have a pinned search_path');
 SELECT is_empty('SELECT schema, name FROM functions AS f JOIN pg_language AS l ON l.oid = f.prolang WHERE l.lanname NOT IN (''c'', ''sql'', ''plpgsql'')',
                 'C, SQL and PL/pgSQL functions only');
-SELECT is_empty('SELECT schema, name FROM functions WHERE proparallel = ''s'' AND name NOT LIKE ''\_%''',
-                'no function claims to be parallel safe, but helpers that only compute');
-SELECT is_empty('SELECT schema, name FROM functions WHERE proisstrict AND name NOT LIKE ''\_%'' AND name NOT IN (''lsn_timestamp'', ''has_replayed'')',
+SELECT is_empty('SELECT schema, name FROM functions WHERE proparallel = ''s'' AND name NOT LIKE ''\_%'' AND volatility <> ''immutable''',
+                'no function claims to be parallel safe, but those that only compute');
+SELECT is_empty('SELECT schema, name FROM functions WHERE proisstrict AND name NOT LIKE ''\_%'' AND name NOT IN (''lsn_timestamp'', ''has_replayed'') AND volatility <> ''immutable''',
                 'no function is strict, but where nothing is known of no position: a NULL is an error or is handled');
 SELECT is_empty($$SELECT f.schema, f.name, a.name FROM functions AS f, unnest(f.proargnames) AS a (name)
                    WHERE a.name = '' $$, 'named arguments have names');
@@ -221,7 +242,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 
 -- Tables, view, schema, event trigger
 --
-SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,protect,drops_held_since,restored_at}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,plain,protect,drops_held_since,restored_at,before_drop,key_encoding}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
 SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for}'::name[]);
 SELECT columns_are('sagaz_ha', 'problem', '{id,table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
@@ -246,7 +267,7 @@ SELECT is(extconfig, ARRAY['sagaz_ha.partition_policy', 'sagaz_ha.partition_hold
 SELECT is(extcondition, ARRAY['', ''], 'all of them') FROM pg_extension WHERE extname = 'sagaz_ha';
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_policy), 0::bigint, 'CREATE EXTENSION makes no policy: a restore would collide');
 SELECT is((SELECT count(*) FROM sagaz_ha.partition_history), 0::bigint, 'nor history');
-SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_hold,retirement,problem,partition_times,partition_history}'::name[]) AS t;
+SELECT table_privs_are('sagaz_ha', t, 'pg_monitor', '{SELECT}'::name[]) FROM unnest('{partition_policy,partition_hold,retirement,problem,asleep,partition_times,partition_history}'::name[]) AS t;
 SELECT table_privs_are('public', 'partition_metadata', 'pg_monitor', '{SELECT}'::name[]);
 SELECT is_empty($$SELECT c.oid::regclass FROM members AS m JOIN pg_class AS c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid,
                          aclexplode(c.relacl) AS a WHERE a.grantee = 0$$, 'PUBLIC may do nothing with tables and views');

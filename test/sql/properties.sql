@@ -79,7 +79,8 @@ SELECT relname, pg_get_userbyid(relowner) AS owner, relpersistence, relreplident
        (SELECT reloptions FROM pg_class AS t WHERE t.oid = c.reltoastrelid) AS toast_options,
        (SELECT array_agg(a ORDER BY a::text COLLATE "C") FROM unnest(relacl) AS a
          WHERE a::text NOT LIKE 'regress_owner=%') AS acl
-  FROM pg_class AS c WHERE oid IN ('app.t'::regclass, 'app.t_y2025m01d15'::regclass);
+  FROM pg_class AS c WHERE oid IN ('app.t'::regclass, 'app.t_y2025m01d15'::regclass)
+ ORDER BY relname;
 \x off
 SELECT attname, atttypid::regtype, attnotnull, attgenerated, nullif(attstattarget, -1) AS statistics,
        (SELECT o FROM unnest(attoptions) AS o WHERE o LIKE 'n_dist%') AS options, attstorage,

@@ -15,7 +15,7 @@ my $state = q{
 SET timezone = 'UTC'; SET datestyle = 'ISO';
 SELECT 'policy', p.parent::text, p.partition_interval, p.premake, p.retention, p.retention_action,
        p.archive_schema::text, p.unfinished_when, p.time_zone, p.tablespace, p.storage_parameters,
-       p.auto_analyze, p.auto_freeze
+       p.auto_analyze, p.auto_freeze, p.key_encoding, p.before_drop, to_regprocedure(p.before_drop)
   FROM sagaz_ha.partition_policy AS p ORDER BY 2;
 SELECT 'hold', h.partition::text, h.reason FROM sagaz_ha.partition_hold AS h ORDER BY 2;
 SELECT 'partition', i.inhparent::regclass::text, c.oid::regclass::text, pg_get_expr(c.relpartbound, c.oid),
@@ -42,10 +42,20 @@ sub fill
 		  SELECT md5(i::text)::uuid, 't', '{}', '2025-01-15 00:00:00+00'::timestamptz + i * interval '1 hour'
 		    FROM generate_series(1, 100) AS i;
 		CREATE TABLE app."Odd ""Table""" (at timestamptz NOT NULL, todo boolean) PARTITION BY RANGE (at);
+		CREATE FUNCTION app."Archive it"(regclass) RETURNS boolean LANGUAGE sql AS 'SELECT true';
 		SELECT sagaz_ha.manage_partitions('app."Odd ""Table"""', '1 month', 2, '3 months', 'archive', 'todo OR at IS NULL',
-			'Europe/Berlin', '"The Archive"', 'pg_default', '{fillfactor=70,toast.autovacuum_enabled=off}', false, false);
+			'Europe/Berlin', '"The Archive"', 'pg_default', '{fillfactor=70,toast.autovacuum_enabled=off}', false, false,
+			'app."Archive it"(regclass)');
 		SELECT count(*) FROM maintain_all_partitions();
 		INSERT INTO app."Odd ""Table""" VALUES ('2025-02-15 10:00:00+00', true);
+		-- keys that carry their time, and a partition of somebody else with low bits
+		CREATE TABLE app.by_uuid (id uuid PRIMARY KEY) PARTITION BY RANGE (id);
+		CREATE TABLE app.others PARTITION OF app.by_uuid
+		  FOR VALUES FROM ('01946742-8400-7abc-8000-000000000001') TO ('01947000-0000-7abc-8000-000000000001');
+		CREATE TABLE app.by_number (id bigint PRIMARY KEY) PARTITION BY RANGE (id);
+		SELECT sagaz_ha.manage_partitions('app.by_uuid', '1 month', 2);
+		SELECT sagaz_ha.manage_partitions('app.by_number', '1 month', 2, key_encoding => 'snowflake discord');
+		SELECT count(*) FROM maintain_all_partitions();
 		-- an old partition that was detached, and brought back
 		CREATE TABLE saga_audit_log_y2023m05 PARTITION OF saga_audit_log
 		  FOR VALUES FROM ('2023-05-01 00:00+00') TO ('2023-06-01 00:00+00');

@@ -181,9 +181,11 @@ is($heard{'KEEP heard'}, 2, 'each kept partition is notified once');
 is($heard{'DROP heard'}, 2, 'each dropped partition is notified');
 is($heard{'ERROR broken'}, 1, 'an error is notified once');
 my ($error) = grep { $_->{action} eq 'ERROR' } @payloads;
-like($error->{details}, qr/^42P07: the name of partition "broken_y2026m03d12" is already taken/,
-	'with its SQLSTATE and message');
-is_deeply([ sort keys %$error ], [qw(action details partition table)], 'in JSON with fixed members');
+is_deeply([ sort keys %$error ], [qw(action id partition table)],
+	'in JSON with fixed members, and without details: everybody may listen');
+like($node->safe_psql('one', "SELECT details FROM sagaz_ha.partition_history WHERE id = $error->{id}"),
+	qr/^42P07: the name of partition "broken_y2026m03d12" is already taken/,
+	'which names the row of the history that has its SQLSTATE and message');
 $listener->quit;
 
 is( $node->safe_psql('postgres', q{

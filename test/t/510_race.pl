@@ -27,8 +27,15 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION sagaz_ha;
 	CREATE TABLE outbox (id bigint GENERATED ALWAYS AS IDENTITY, created_at timestamptz NOT NULL,
 		status text NOT NULL, PRIMARY KEY (created_at, id)) PARTITION BY RANGE (created_at);
+	-- asked before a partition is dropped
+	CREATE TABLE archived (id bigint, status text);
+	CREATE FUNCTION archive(partition regclass) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+		EXECUTE format('INSERT INTO public.archived SELECT id, status FROM %s', partition);
+		RETURN true;
+	END $$;
 	SELECT sagaz_ha.manage_partitions('outbox', '1 day', 1, '3 days',
-		unfinished_when => $$status = 'PENDING'$$);
+		unfinished_when => $$status = 'PENDING'$$, before_drop => 'archive(regclass)'::regprocedure);
 
 	-- written in the transaction that wrote or finished the row
 	CREATE TABLE acknowledged (id bigint PRIMARY KEY, created_at timestamptz);
@@ -185,6 +192,12 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM sagaz_ha.partition_histor
 
 $node->safe_psql('postgres', q{UPDATE outbox SET status = 'PUBLISHED' WHERE status = 'PENDING'});
 is_partitions($node, 'postgres', 'outbox', -3, 1, 'when all is finished, all is retired');
+$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM sagaz_ha.retirement') or die 'not all is dropped';
+is($node->safe_psql('postgres', q{SELECT count(*) FROM archived WHERE status = 'PENDING'}), '0',
+	'the function before the drop has seen no unfinished row');
+is($node->safe_psql('postgres', q{SELECT count(*) - count(DISTINCT id) FROM archived}), '0', 'nor one twice');
+is($node->safe_psql('postgres', q{SELECT count(*) >= 20 * (SELECT count(*) FROM sagaz_ha.partition_history
+	WHERE table_name = 'outbox' AND action = 'DROP') FROM archived}), 't', 'and it has seen each partition that was dropped');
 is_consistent($node, 'postgres', 'outbox', 'history and catalogs agree');
 
 # -------- behind the fence

@@ -213,6 +213,8 @@ reader($standby, 'reader_standby_short', 1);
 my @kills = (
 	[ 'primary', 'sagaz_ha worker', 'TERM' ],
 	[ 'primary', 'sagaz_ha worker', 'KILL' ],
+	[ 'primary', 'sagaz_ha retirement', 'TERM' ],
+	[ 'primary', 'sagaz_ha retirement', 'KILL' ],
 	[ 'primary', 'sagaz_ha upkeep', 'TERM' ],
 	[ 'primary', 'sagaz_ha upkeep', 'KILL' ],
 	[ 'primary', 'sagaz_ha launcher', 'TERM' ],

@@ -1,0 +1,481 @@
+/*
+ * repair.c
+ *		Looking for partitions that differ from their table, and mending them.
+ *
+ * Invariant: what differs is a row of sagaz_ha.problem. The worker mends by itself
+ * only what nobody notices: it builds indexes concurrently, and attaches them. All
+ * else waits for repair_partitions().
+ */
+#include "pass/repair.h"
+
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/identity.h"
+#include "catalog/citus.h"
+#include "catalog/drift.h"
+#include "catalog/names.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/times.h"
+#include "ddl/create.h"
+#include "ddl/repair.h"
+#include "ddl/toplevel.h"
+#include "miscadmin.h"
+#include "pass/report.h"
+#include "pass/run.h"
+#include "shmem/progress.h"
+#include "shmem/shared.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+/*
+ * CREATE INDEX CONCURRENTLY waits for every transaction that uses the partition.
+ * Nobody waits behind that, so it may be long; it ends, so that other work is done.
+ */
+#define BUILD_LOCK_TIMEOUT	"10min"
+
+/* Should a change be missed: partitions are compared this often all the same. */
+#define NET	USECS_PER_HOUR
+
+/* Partitions of partitions of partitions: nobody has more. */
+#define MAX_LEVELS	5
+
+typedef struct RepairStep
+{
+	Pass	   *pass;
+	Oid			parent;
+	List	   *found;			/* of Drift * or DriftIndex * */
+	const Drift *drift;
+	const DriftIndex *index;
+	Subject		subject;
+	bool		skip;			/* there is nothing that the worker may do */
+	char	   *statement;		/* what it does next; NULL: attach */
+} RepairStep;
+
+static Subject
+subject_of(Oid parent, Oid partition)
+{
+	Subject		subject = {parent, names_display(parent)};
+
+	/* what the table as a whole lacks */
+	if (partition != parent)
+	{
+		subject.partition = partition;
+		subject.partition_name = names_display(partition);
+	}
+	return subject;
+}
+
+/* Compares one table with its partitions. */
+static void
+look_step(void *arg)
+{
+	RepairStep *step = (RepairStep *) arg;
+	ListCell   *cell;
+
+	step->subject = subject_of(step->parent, step->parent);
+	if (step->subject.table_name == NULL ||
+		!sagaz_owns_relation(step->parent, GetUserId()))
+		return;
+	foreach(cell, drift_find(step->parent))
+	{
+		const Drift *drift = (Drift *) lfirst(cell);
+		Subject		subject = subject_of(step->parent, drift->partition);
+		Problem    *known;
+
+		if (drift->partition != step->parent && subject.partition_name == NULL)
+			continue;
+		/* why the worker couldn't mend it says more */
+		known = problem_find(step->pass->problems, &subject);
+		if (known != NULL && known->action == ACTION_ERROR && known->next_try != 0)
+			known->seen = true;
+		else
+			report_drift(step->pass, &subject, drift->details);
+	}
+}
+
+typedef struct SweepStep
+{
+	Pass	   *pass;
+	Oid			parent;			/* InvalidOid: all tables were looked at */
+} SweepStep;
+
+/* Removes what was mended. */
+static void
+sweep_step(void *arg)
+{
+	SweepStep  *step = (SweepStep *) arg;
+	ListCell   *cell;
+
+	foreach(cell, step->pass->problems)
+	{
+		Problem    *problem = (Problem *) lfirst(cell);
+
+		if (!problem->seen && (!OidIsValid(step->parent) || problem->parent == step->parent))
+			problem_remove(problem, step->pass->finder);
+	}
+}
+
+static void
+attempt_or_fail(Pass *pass, AttemptStep step, void *arg)
+{
+	ErrorData  *error = pass->attempt(step, arg);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+/* One table, or all, whose policies these are. */
+static void
+look_at(Pass *pass, List *policies, Oid parent)
+{
+	SweepStep	sweep = {pass, parent};
+	ListCell   *cell;
+
+	foreach(cell, policies)
+	{
+		const Policy *policy = (Policy *) lfirst(cell);
+		RepairStep	step = {pass, policy->parent};
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		error = policy->asleep ? NULL : pass->attempt(look_step, &step);
+		if (error != NULL)
+			report_failure(pass, &step.subject, error);
+	}
+	if (pass->problems != NIL)
+		attempt_or_fail(pass, sweep_step, &sweep);
+}
+
+/* Looks at one table, or at all; what it finds stands in sagaz_ha.problem. */
+void
+repair_look_by_hand(TimestampTz now, Oid parent)
+{
+	Pass		pass;
+
+	run_init_foreground(&pass, now, NULL, NULL);
+	pass.finder = PROBLEM_OF_DRIFT;
+	run_load_problems(&pass);
+	look_at(&pass, policy_load(parent), parent);
+}
+
+/*
+ * Where the newest partition ends isn't where one should begin: the one partition
+ * that mends it. No plan is made, which could fail.
+ */
+bool
+repair_way_back(const Policy *policy, ParentInfo *info, PlanBound *odd)
+{
+	Relation	rel = try_table_open(policy->parent, AccessShareLock);
+	ParentProblem problem;
+	PlanPolicy	plan;
+	bool		found = false;
+
+	if (rel == NULL)
+		return false;
+	if (policy->tz != NULL && parent_read(rel, info, &problem))
+	{
+		policy_plan(policy, info->kind, &plan);
+		found = plan_way_back(&plan, info->bounds, info->nparts, odd);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
+static void
+tell(const Pass *pass, const Subject *subject, Action action, const char *details)
+{
+	Record		record = {*subject, action, details};
+
+	pass->emit(&record, pass->arg);
+}
+
+static void
+apply_step(void *arg)
+{
+	repair_apply(((RepairStep *) arg)->drift);
+}
+
+static void
+build_step(void *arg)
+{
+	repair_build_index(((RepairStep *) arg)->index);
+}
+
+/* Tells what came of it. The row of the problem is for the look that follows. */
+static void
+tell_outcome(Pass *pass, const Subject *subject, const ErrorData *error, const char *details)
+{
+	if (error == NULL)
+		report_done(pass, subject, ACTION_REPAIR, details);
+	else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		tell(pass, subject, ACTION_DEFER, error->message);
+	else
+		tell(pass, subject, ACTION_ERROR, attempt_error_text(error));
+}
+
+/* Mends by hand what isn't an index, of owners or of all else; whether anything was mended. */
+static bool
+mend_all(Pass *pass, Oid parent, bool owners)
+{
+	bool		mended = false;
+	ListCell   *cell;
+
+	foreach(cell, drift_repairs(parent))
+	{
+		RepairStep	step = {pass, parent};
+		const Drift *drift = step.drift = (Drift *) lfirst(cell);
+		Subject		subject = subject_of(parent, drift->partition);
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!repair_is_possible(drift) || owners != (strcmp(drift->kind, "owner") == 0))
+			continue;
+		error = pass->attempt(apply_step, &step);
+		mended = mended || error == NULL;
+		tell_outcome(pass, &subject, error, drift->details);
+	}
+	return mended;
+}
+
+/* Tells of what is left. */
+static void
+tell_rest(const Pass *pass, Oid parent)
+{
+	ListCell   *cell;
+
+	foreach(cell, drift_repairs(parent))
+	{
+		const Drift *drift = (Drift *) lfirst(cell);
+		Subject		subject = subject_of(parent, drift->partition);
+
+		if (!repair_is_possible(drift))
+			tell(pass, &subject, ACTION_DRIFT,
+				 psprintf("%s: that takes a long lock, and is left to you", drift->details));
+	}
+}
+
+static char *
+index_details(const DriftIndex *index)
+{
+	return psprintf("has its part of index %s", names_display(index->table_index));
+}
+
+static void
+odd_partition_step(void *arg)
+{
+	RepairStep *step = (RepairStep *) arg;
+	Pass	   *pass = step->pass;
+	Policy	   *policy = (Policy *) linitial(step->found);
+	ParentInfo	info;
+	PlanPolicy	plan;
+	PlanBound	odd;
+	Subject		subject;
+	Oid			created;
+
+	if (!repair_way_back(policy, &info, &odd))
+		return;
+	policy_plan(policy, info.kind, &plan);
+	created = create_partition(policy, &odd,
+							   table_plan_patience(&plan, policy_key_time(policy, info.kind, pass->now),
+												   &info));
+	if (!OidIsValid(created))
+		return;
+	subject = subject_of(step->parent, created);
+	times_note_creation(step->parent, created, pass->now);
+	report_done(pass, &subject, ACTION_CREATE,
+				psprintf("rows from %s; later partitions follow the calendar",
+						 key_display(info.kind, &odd)));
+}
+
+/* Makes a table's partitions what the table is, as far as short locks allow. */
+void
+repair_by_hand(Policy *policy, TimestampTz now, PassEmit emit, void *arg)
+{
+	Oid			parent = policy->parent;
+	RepairStep	odd = {.parent = parent,.found = list_make1(policy)};
+	Subject		subject = subject_of(parent, parent);
+	Pass		pass;
+	ErrorData  *error;
+	ListCell   *cell;
+
+	run_init_foreground(&pass, now, emit, arg);
+	pass.finder = PROBLEM_OF_DRIFT;
+	run_load_problems(&pass);
+	(void) mend_all(&pass, parent, true);
+	foreach(cell, drift_indexes(parent))
+	{
+		RepairStep	step = {&pass, parent};
+
+		CHECK_FOR_INTERRUPTS();
+		step.index = (DriftIndex *) lfirst(cell);
+		subject = subject_of(parent, step.index->partition);
+		tell_outcome(&pass, &subject, pass.attempt(build_step, &step), index_details(step.index));
+	}
+	/* what was mended in a partition may be lacking in its own partitions */
+	for (int level = 0; level < MAX_LEVELS && mend_all(&pass, parent, false); level++)
+		CHECK_FOR_INTERRUPTS();
+	tell_rest(&pass, parent);
+	odd.pass = &pass;
+	subject = subject_of(parent, parent);
+	error = pass.attempt(odd_partition_step, &odd);
+	if (error != NULL)
+		tell_outcome(&pass, &subject, error, NULL);
+	repair_look_by_hand(now, parent);
+}
+
+static void
+find_indexes_step(void *arg)
+{
+	RepairStep *step = (RepairStep *) arg;
+
+	/*
+	 * Citus builds a distributed table's indexes elsewhere, and in its own
+	 * way
+	 */
+	step->found = citus_distributes(step->parent) ? NIL : drift_indexes(step->parent);
+}
+
+/*
+ * What the worker does next about an index: a statement of its own, or, if there
+ * is none, it only has to be attached. An exclusion constraint's can't be built
+ * concurrently, and another owner's partition isn't the table's owner's to change.
+ */
+static void
+prepare_step(void *arg)
+{
+	RepairStep *step = (RepairStep *) arg;
+	const DriftIndex *wanted = step->index;
+	ListCell   *cell;
+
+	step->subject = subject_of(step->parent, wanted->partition);
+	step->statement = NULL;
+	step->skip = true;
+	foreach(cell, drift_indexes(step->parent))
+	{
+		const DriftIndex *index = (DriftIndex *) lfirst(cell);
+
+		if (index->partition != wanted->partition || index->table_index != wanted->table_index)
+			continue;
+		step->index = index;
+		if (index->relkind != RELKIND_RELATION || index->contype == CONSTRAINT_EXCLUSION ||
+			index->owner != index->table_owner ||
+			report_backs_off(step->pass, &step->subject))
+			return;
+		step->skip = false;
+		if (index->valid)
+			return;
+		if (OidIsValid(index->found) || OidIsValid(index->attached))
+			repair_require_no_build(index);
+		step->statement = repair_concurrent_statement(index);
+		return;
+	}
+}
+
+static void
+attach_step(void *arg)
+{
+	RepairStep *step = (RepairStep *) arg;
+
+	repair_attach_index(step->index);
+	report_done(step->pass, &step->subject, ACTION_REPAIR, index_details(step->index));
+}
+
+/* At most: drop what an interrupted build left, build, attach. */
+#define MAX_STATEMENTS	3
+
+static ErrorData *
+mend_index(RepairStep *step)
+{
+	for (int i = 0; i < MAX_STATEMENTS; i++)
+	{
+		bool		committed;
+		ErrorData  *error = step->pass->attempt(prepare_step, step);
+
+		if (error != NULL || step->skip)
+			return error;
+		if (step->statement == NULL)
+			return step->pass->attempt(attach_step, step);
+		SetConfigOption("lock_timeout", BUILD_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+		error = toplevel_execute(step->statement, step->index->table_owner, false, &committed);
+		SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+		if (error != NULL)
+			return error;
+		stop_point("repair:after_build");
+	}
+	return NULL;
+}
+
+/* Builds and attaches the indexes that a table's partitions lack. */
+static void
+mend_indexes(Pass *pass, Oid parent)
+{
+	RepairStep	step = {pass, parent};
+	ErrorData  *error = pass->attempt(find_indexes_step, &step);
+	int			done = 0;
+	ListCell   *cell;
+
+	if (error != NULL)
+		return;
+	foreach(cell, step.found)
+	{
+		RepairStep	mend = {pass, parent};
+
+		CHECK_FOR_INTERRUPTS();
+		mend.index = (DriftIndex *) lfirst(cell);
+		progress_count(done++, list_length(step.found));
+		error = mend_index(&mend);
+		if (error != NULL)
+			report_failure(pass, &mend.subject, error);
+	}
+}
+
+typedef struct LoadStep
+{
+	List	   *policies;
+	int64		changes;
+} LoadStep;
+
+static void
+load_step(void *arg)
+{
+	LoadStep   *step = (LoadStep *) arg;
+
+	step->changes = drift_changes();
+	step->policies = policy_load(InvalidOid);
+}
+
+/* Where nothing has been changed, and nothing is to be mended, there is nothing to see. */
+static bool
+is_known(const Pass *pass, int64 changes)
+{
+	return pass->problems == NIL && changes >= 0 &&
+		shared_was_compared(changes, GetCurrentTimestamp() - NET);
+}
+
+/* The worker's way: over all tables that are whole. */
+void
+repair_in_background(TimestampTz now, long defer_nap)
+{
+	Pass		pass;
+	LoadStep	load = {NIL, 0};
+	ListCell   *cell;
+
+	run_init_background(&pass, now, WORKER_UPKEEP, defer_nap);
+	pass.finder = PROBLEM_OF_DRIFT;
+	run_load_problems(&pass);
+	attempt_or_fail(&pass, load_step, &load);
+	if (is_known(&pass, load.changes))
+		return;
+	progress_phase("repairing", NULL);
+	foreach(cell, load.policies)
+	{
+		const Policy *policy = (Policy *) lfirst(cell);
+
+		if (!policy->asleep)
+			mend_indexes(&pass, policy->parent);
+	}
+	look_at(&pass, load.policies, InvalidOid);
+	shared_note_comparison(load.changes);
+}
