@@ -83,7 +83,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	argument_require(fcinfo, 10, "auto_analyze");
 	argument_require(fcinfo, 11, "auto_freeze");
 	argument_require(fcinfo, 13, "plain");
-	argument_require(fcinfo, 12, "protect");
+	argument_require(fcinfo, 15, "protect");
 
 	policy.interval = *PG_GETARG_INTERVAL_P(1);
 	policy.premake = PG_GETARG_INT32(2);
@@ -102,7 +102,7 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 		policy.before_drop = hook_name(PG_GETARG_OID(12));
 	policy.plain = PG_GETARG_BOOL(13);
 	policy.key_encoding = argument_text(fcinfo, 14);
-	policy.protect = PG_GETARG_BOOL(12);
+	policy.protect = PG_GETARG_BOOL(15);
 	policy.action = retention_action_argument(fcinfo, 4);
 	register_policy(&policy);
 	key_sample_warn(policy.parent);
