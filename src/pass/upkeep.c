@@ -48,8 +48,8 @@ typedef struct Chore
 	Subject		subject;		/* of a partition: freeze it; else analyze the
 								 * table */
 	char	   *plain_sql;
-	char	   *sql;			/* the same, with what another session has left
-								 * out */
+	char	   *sql;			/* the same, with what another session has
+								 * left out */
 } Chore;
 
 typedef struct ChoreList

@@ -244,7 +244,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 --
 SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,plain,protect,drops_held_since,restored_at,before_drop,key_encoding}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
-SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for}'::name[]);
+SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for,calls,called_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'problem', '{id,table_name,partition_name,parent,partition,action,sqlstate,details,since,times,next_try,found_by,version}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_times', '{partition,parent,created_at,frozen_at,detached_at}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_history', '{id,recorded_at,action,parent,table_name,partition,partition_name,details}'::name[]);
@@ -281,7 +281,7 @@ SELECT is(string_agg(format('%s on %s, %s: %s %s', evtname, evtevent, evttags, e
 -- Settings
 --
 SELECT is_empty(format($$SELECT name FROM pg_settings WHERE name LIKE 'sagaz\_ha.%%' EXCEPT SELECT unnest(%L::text[])$$,
-                       '{sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.protect,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at,sagaz_ha.replay_lag_warning,sagaz_ha.replay_lag_critical,sagaz_ha.replay_lag_bytes_warning,sagaz_ha.replay_lag_bytes_critical,sagaz_ha.slot_retained_warning,sagaz_ha.slot_time_to_loss_critical,sagaz_ha.expected_standbys,sagaz_ha.expected_standby_names,sagaz_ha.contact_grace,sagaz_ha.xmin_age_warning,sagaz_ha.wal_disk_free_critical}'),
+                       '{sagaz_ha.retire,sagaz_ha.condition_timeout,sagaz_ha.before_drop_timeout,sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.protect,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at,sagaz_ha.replay_lag_warning,sagaz_ha.replay_lag_critical,sagaz_ha.replay_lag_bytes_warning,sagaz_ha.replay_lag_bytes_critical,sagaz_ha.slot_retained_warning,sagaz_ha.slot_time_to_loss_critical,sagaz_ha.expected_standbys,sagaz_ha.expected_standby_names,sagaz_ha.contact_grace,sagaz_ha.xmin_age_warning,sagaz_ha.wal_disk_free_critical}'),
                 'no setting but those of the design, the clock, and the stop points of tests');
 SELECT is(s.context, e.context, format('%s: who may set it', e.name))
   FROM (VALUES ('sagaz_ha.clock', 'superuser'), ('sagaz_ha.databases', 'sighup'), ('sagaz_ha.enabled', 'sighup'),
