@@ -49,16 +49,19 @@ may_lose_rows(void)
 	return !sagaz_protect || superuser();
 }
 
-/* The protected table that this is a partition of, at whatever level, or InvalidOid. */
+/*
+ * The protected table that this is a partition of, at whatever level, or InvalidOid;
+ * and its partition that this one is, or is in.
+ */
 static Oid
-protected_parent(Oid relid)
+protected_parent(Oid relid, Oid *partition)
 {
 	static const char *const query =
-		"WITH RECURSIVE up (relid) AS ("
-		"  SELECT i.inhparent FROM pg_inherits AS i WHERE i.inhrelid = $1"
+		"WITH RECURSIVE up (relid, child) AS ("
+		"  SELECT i.inhparent, i.inhrelid FROM pg_inherits AS i WHERE i.inhrelid = $1"
 		"  UNION ALL"
-		"  SELECT i.inhparent FROM up AS u JOIN pg_inherits AS i ON i.inhrelid = u.relid)"
-		" SELECT p.parent FROM up AS u JOIN sagaz_ha.partition_policy AS p ON p.parent = u.relid"
+		"  SELECT i.inhparent, i.inhrelid FROM up AS u JOIN pg_inherits AS i ON i.inhrelid = u.relid)"
+		" SELECT p.parent, u.child FROM up AS u JOIN sagaz_ha.partition_policy AS p ON p.parent = u.relid"
 		"  WHERE p.protect";
 	static SPIPlanPtr plan = NULL;
 	SqlSession	session;
@@ -68,7 +71,10 @@ protected_parent(Oid relid)
 	sql_begin_as_extension(&session);
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(relid));
 	if (sql_execute_kept(&plan, query, &args) > 0)
+	{
 		parent = sql_oid(0, 1);
+		*partition = sql_oid(0, 2);
+	}
 	sql_end(&session);
 	return parent;
 }
@@ -77,7 +83,8 @@ protected_parent(Oid relid)
 static void
 refuse_loss(Oid relid)
 {
-	Oid			parent = protected_parent(relid);
+	Oid			partition;
+	Oid			parent = protected_parent(relid, &partition);
 
 	if (!OidIsValid(parent) || !unfinished_has_rows(relid))
 		return;
@@ -87,7 +94,7 @@ refuse_loss(Oid relid)
 					names_display(relid), names_display(parent)),
 			 errdetail("The policy of the table has protect = true."),
 			 errhint("Use sagaz_ha.drop_partition(%s) to drop the partition, or SET sagaz_ha.protect = off to let the statement through.",
-					 quote_literal_cstr(names_qualified(relid)))));
+					 quote_literal_cstr(names_qualified(partition)))));
 }
 
 /* Objects that a statement names. */

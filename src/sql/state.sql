@@ -17,7 +17,7 @@ CREATE TABLE sagaz_ha.partition_policy (
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
   plain boolean NOT NULL DEFAULT false,
-  protect boolean NOT NULL,
+  protect boolean NOT NULL DEFAULT false,
   drops_held_since timestamptz,
   restored_at timestamptz,
   -- no regprocedure: pg_upgrade refuses columns of that type

@@ -54,7 +54,7 @@ sub make
 			FOR VALUES FROM ('2026-03-09 00:00+00') TO ('2026-03-10 00:00+00') PARTITION BY LIST (mood);
 		CREATE TABLE parts.good PARTITION OF data.ev_y2026m03d09 FOR VALUES IN ('good');
 		CREATE TABLE parts.bad PARTITION OF data.ev_y2026m03d09 FOR VALUES IN ('bad');
-		SELECT sagaz_ha.manage_partitions('data.ev', '1 day', 2, protect => $protect);
+		SELECT sagaz_ha.manage_partitions('data.ev', '1 day', 2, protect => $protect, plain => true);
 		SELECT count(*) FROM sagaz_ha.maintain_partitions('data.ev');
 		CREATE TABLE data.ev_rest PARTITION OF data.ev DEFAULT;
 		INSERT INTO data.ev VALUES ('2026-03-09 05:00+00', 'good'), ('2026-03-10 05:00+00', 'good');});
@@ -208,6 +208,24 @@ foreach my $way ([ '-Fc', '-j1' ], [ '-Fc', '--single-transaction' ], [ '-Fd', '
 		"pg_restore --clean @options over what is protected");
 	is_restored("--clean @options", $database);
 }
+
+# -------- a hole that is closed by widening a partition, which is detached meanwhile
+
+is($node->safe_psql('app', q{
+	SET ROLE ann;
+	CREATE TABLE data.crack (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+	CREATE TABLE data.crack_1 PARTITION OF data.crack FOR VALUES FROM ('2026-03-10 00:00+00') TO ('2026-03-10 23:59:59.999999+00');
+	CREATE TABLE data.crack_2 PARTITION OF data.crack FOR VALUES FROM ('2026-03-11 00:00+00') TO ('2026-03-12 00:00+00');
+	INSERT INTO data.crack VALUES ('2026-03-10 05:00+00');
+	DO $$BEGIN PERFORM sagaz_ha.manage_partitions('data.crack', '1 day', 1, protect => true); END$$;
+	SELECT action, partition_name FROM sagaz_ha.maintain_partitions('data.crack')}), 'ATTACH|data.crack_1', 'a protected partition is widened');
+like(says('ann', 'DROP TABLE data.crack_1'), qr/is protected and has rows/, 'and protected as before');
+
+# -------- a partition of a partition
+
+make('true');
+like(says('ann', 'DROP TABLE parts.good'), qr/partition parts\.good of .*drop_partition\('data\.ev_y2026m03d09'\)/s,
+	'of a partition of a partition the hint names what drop_partition() takes');
 
 # -------- nothing hinders who wants to be rid of it
 
