@@ -268,13 +268,14 @@ failure_step(void *arg)
  * Whether the table's next partition would meet the same error: it is out of
  * something, or something that all of them need is missing. What follows from the
  * rows or the name of one, or from what depends on it, is an error of that one.
- * Locks and privileges are the table's where partitions are made, and later those
- * of each one.
+ * Locks, privileges and limits of time are the table's where partitions are made,
+ * and later those of each one.
  */
 static bool
 is_of_table(int sqlerrcode, bool creating)
 {
-	if (sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+	if (sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+		sqlerrcode == ERRCODE_QUERY_CANCELED)
 		return creating;
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
