@@ -32,6 +32,7 @@ CREATE TABLE sagaz_ha.partition_policy (
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
   plain boolean NOT NULL DEFAULT false,
+  protect boolean NOT NULL DEFAULT false,
   drops_held_since timestamptz,
   restored_at timestamptz,
   -- no regprocedure: pg_upgrade refuses columns of that type
@@ -64,6 +65,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
   'whether the worker freezes a partition once its period is over';
 COMMENT ON COLUMN sagaz_ha.partition_policy.plain IS
   'whether a new partition is a plain table even where the newest one is partitioned';
+COMMENT ON COLUMN sagaz_ha.partition_policy.protect IS
+  'whether DROP, DETACH and TRUNCATE of a partition with rows are refused, but for a pass and superusers';
 COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
@@ -249,6 +252,12 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_refuse_late_write';
 COMMENT ON FUNCTION sagaz_ha.refuse_late_write() IS
   'trigger function: refuse writes to a partition that is being retired';
 
+-- The same for TRUNCATE, which fires no event trigger.
+CREATE FUNCTION sagaz_ha.refuse_truncate() RETURNS trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_refuse_truncate';
+COMMENT ON FUNCTION sagaz_ha.refuse_truncate() IS
+  'trigger function: refuse TRUNCATE of a partition that is protected and has rows';
+
 --
 -- Time
 --
@@ -282,10 +291,11 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   auto_freeze boolean DEFAULT true,
   before_drop regprocedure DEFAULT NULL,
   plain boolean DEFAULT false,
-  key_encoding text DEFAULT NULL
+  key_encoding text DEFAULT NULL,
+  protect boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text) IS
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean) IS
   'register a table partitioned by range on one column that carries a time, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
@@ -313,6 +323,11 @@ CREATE FUNCTION sagaz_ha.hold_partition(partition regclass, reason text) RETURNS
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_hold_partition';
 COMMENT ON FUNCTION sagaz_ha.hold_partition(regclass, text) IS
   'keep a partition however old it is, until release_partition()';
+
+CREATE FUNCTION sagaz_ha.drop_partition(partition regclass) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_drop_partition';
+COMMENT ON FUNCTION sagaz_ha.drop_partition(regclass) IS
+  'drop a partition with its rows, also a protected one; not one that is held or has unfinished rows';
 
 CREATE FUNCTION sagaz_ha.release_partition(partition regclass) RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_release_partition';
@@ -430,6 +445,20 @@ RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_plain_saga_tables';
 COMMENT ON FUNCTION sagaz_ha._plain_saga_tables() IS
   'internal: plain tables that have the names of the partitioned saga tables, and how to convert them';
+
+-- Before the statement: afterwards nobody can tell whether there were rows. The tags
+-- are those of statements that can take a table with them.
+CREATE FUNCTION sagaz_ha.protect_partitions() RETURNS event_trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_protect_partitions';
+COMMENT ON FUNCTION sagaz_ha.protect_partitions() IS
+  'event trigger function: refuse what would lose rows of protected partitions';
+CREATE EVENT TRIGGER sagaz_ha_protect_partitions ON ddl_command_start
+  WHEN TAG IN ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION',
+               'DROP TYPE', 'DROP DOMAIN', 'DROP COLLATION', 'DROP FUNCTION', 'DROP ROUTINE',
+               'DROP LANGUAGE', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY', 'DROP ACCESS METHOD')
+  EXECUTE FUNCTION sagaz_ha.protect_partitions();
+COMMENT ON EVENT TRIGGER sagaz_ha_protect_partitions IS
+  'refuses DROP and DETACH of protected partitions that have rows';
 
 --
 -- A plain table becomes partitioned in place
@@ -1564,11 +1593,12 @@ CREATE FUNCTION sagaz_ha.partition_table(
   before_drop regprocedure DEFAULT NULL,
   plain boolean DEFAULT false,
   key_encoding text DEFAULT NULL,
+  protect boolean DEFAULT true,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_partition_table';
-COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean, boolean) IS
   'have a plain table, or a default partition with rows, partitioned in place by the worker, while it is written to';
 
 CREATE FUNCTION sagaz_ha.plan_partition_table(
@@ -1588,11 +1618,12 @@ CREATE FUNCTION sagaz_ha.plan_partition_table(
   before_drop regprocedure DEFAULT NULL,
   plain boolean DEFAULT false,
   key_encoding text DEFAULT NULL,
+  protect boolean DEFAULT true,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS TABLE (step text, lock text, statement text, meaning text)
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_plan_partition_table';
-COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean, boolean) IS
   'what partition_table() would run, with each lock; what changes in meaning; what is in the way. Nothing is done';
 
 CREATE FUNCTION sagaz_ha.cancel_partition_table(parent regclass) RETURNS void
@@ -1761,6 +1792,9 @@ BEGIN
           (2, CASE WHEN t.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END || ' ROW LEVEL SECURITY'),
           (3, 'DROP CONSTRAINT IF EXISTS sagaz_ha_bounds')) AS s (n, what)
       UNION ALL
+      SELECT 10, g.oid::bigint, t.relowner, format('DROP TRIGGER %I ON %s', g.tgname, target)
+        FROM pg_trigger AS g WHERE g.tgrelid = target AND g.tgfoid = 'sagaz_ha.refuse_truncate'::regproc
+      UNION ALL
       SELECT 11, 0, t.relowner, format('COMMENT ON TABLE %s IS %L', target, d)
         FROM obj_description(source, 'pg_class') AS d WHERE d IS DISTINCT FROM obj_description(target, 'pg_class')
       UNION ALL
@@ -1881,7 +1915,8 @@ CREATE FUNCTION sagaz_ha.coverage(
   OUT covered_until timestamptz, OUT premade_until timestamptz,
   OUT holes integer, OUT first_hole timestamptz,
   OUT default_partition regclass, OUT default_has_rows boolean,
-  OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text
+  OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text,
+  OUT catch_all regclass
 ) RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_coverage';
 COMMENT ON FUNCTION sagaz_ha.coverage() IS
@@ -2309,15 +2344,19 @@ BEGIN
   SELECT c.table_name, 'coverage',
          CASE
            WHEN c.covered_until IS NULL OR c.covered_until <= c.now THEN 'critical'
-           -- covered_until may be infinity, which can't be subtracted from
            WHEN c.covered_until < c.now + (c.premade_until - c.now) / 4 THEN 'critical'
            WHEN c.covered_until < c.now + (c.premade_until - c.now) / 2 THEN 'warning'
            ELSE 'ok'
          END,
          c.covered_until::text,
          CASE
+           WHEN c.covered_until < c.premade_until AND c.catch_all IS NOT NULL
+           THEN format('rows have a partition of their time until %s, and go to %s then, which has no end: no other can be made; the policy wants %s',
+                       c.covered_until, c.catch_all, c.premade_until)
            WHEN c.covered_until IS NOT NULL
            THEN format('inserts succeed until %s; the policy wants %s', c.covered_until, c.premade_until)
+           WHEN c.catch_all IS NOT NULL
+           THEN format('no partition covers the current time: rows go to %s, which has no end, so that no other can be made', c.catch_all)
            WHEN c.default_partition IS NOT NULL
            THEN 'no partition covers the current time: rows go to the default partition'
            ELSE 'no partition covers the current time: inserts fail'
@@ -2973,7 +3012,9 @@ COMMENT ON FUNCTION sagaz_ha._sender_state() IS
 
 CREATE TYPE sagaz_ha._wal_state AS (
   wal_bytes bigint, oldest_lsn pg_lsn, disk_free_bytes bigint,
-  archive_ready_files bigint, oldest_ready_lsn pg_lsn);
+  archive_ready_files bigint, oldest_ready_lsn pg_lsn,
+  archives boolean, archive_waiting_age interval,
+  archived_at timestamptz, archive_failed_at timestamptz, wal_speed float8);
 COMMENT ON TYPE sagaz_ha._wal_state IS
   'internal: the WAL directory';
 
@@ -3598,7 +3639,8 @@ RETURNS TABLE (
   sync_required integer, sync_available integer, sync_waiters integer,
   replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
   upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
-  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
+  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text,
+  archive_failing boolean, archive_waiting_age interval, wal_disk_full_in interval)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
@@ -3633,6 +3675,19 @@ BEGIN
     FROM pg_catalog.pg_stat_activity AS a WHERE a.wait_event = 'SyncRep'),
   expected AS (
     SELECT greatest(t.expected_standbys, cardinality(t.expected_standby_names)) AS standbys FROM t),
+  -- A quiet server has one file that waits, at most, and fills no disk: a time that
+  -- is beyond a month says nothing.
+  archiver AS MATERIALIZED (
+    SELECT a.fails, a.grows,
+           CASE WHEN (a.fails OR a.grows) AND a.full_in < interval '30 days' THEN date_trunc('second', a.full_in) END AS full_in
+    -- a failure from before the first file that waits is over: a success during a
+    -- shutdown isn't counted
+    FROM (SELECT coalesce(w.archive_ready_files > 0 AND w.archive_failed_at > coalesce(w.archived_at, '-infinity')
+                          AND w.archive_failed_at >= clock_timestamp() - w.archive_waiting_age - interval '1 s', false) AS fails,
+                 w.archive_ready_files > 1 AND w.archive_waiting_age >= interval '2 min' AS grows,
+                 CASE WHEN w.wal_speed > 0 THEN
+                   make_interval(secs => least(w.disk_free_bytes / w.wal_speed, 1e9)) END AS full_in
+          FROM w WHERE w.archives) AS a),
   -- materialized, because reasons are read several times below
   found AS MATERIALIZED (
     SELECT n.node_name, n.in_recovery, n.promoting, n.system_identifier, n.timeline_id, n.lsn,
@@ -3645,6 +3700,8 @@ BEGIN
            CASE WHEN n.in_recovery THEN me.staleness_bound ELSE interval '0' END AS staleness_bound,
            me.message_age, me.scope, me.replay_state,
            w.wal_bytes, w.disk_free_bytes, w.archive_ready_files,
+           archiver.fails AS archive_failing, archiver.full_in AS wal_disk_full_in,
+           CASE WHEN w.archives THEN coalesce(w.archive_waiting_age, '0') END AS archive_waiting_age,
            CASE WHEN n.in_recovery THEN me.lag_source
                 ELSE coalesce(below.lag_source,
                               CASE WHEN n.sampler_running THEN 'lsn_clock' ELSE 'reported' END)
@@ -3664,14 +3721,26 @@ BEGIN
                ROW('critical',
                    format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
                   WHEN w.disk_free_bytes IS NULL THEN
-               ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END], NULL)
+               ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END,
+             CASE WHEN archiver.fails OR archiver.grows THEN
+               ROW(CASE WHEN archiver.full_in <= t.slot_time_to_loss_critical THEN 'critical' ELSE 'warning' END,
+                   CASE WHEN archiver.fails THEN
+                     format('archiving fails, last %s ago, and %s; %s files wait',
+                       date_trunc('second', clock_timestamp() - w.archive_failed_at),
+                       coalesce('succeeded last ' || date_trunc('second', clock_timestamp() - w.archived_at) || ' ago',
+                                'has never succeeded'),
+                       w.archive_ready_files)
+                   ELSE
+                     format('%s files wait for the archiver, the first for %s, though none has failed since',
+                       w.archive_ready_files, date_trunc('second', w.archive_waiting_age))
+                   END || coalesce('; at this rate the disk is full in ' || archiver.full_in, ''))::sagaz_ha._reason END], NULL)
            || coalesce(me.reasons, '{}')
            || ARRAY(SELECT ROW(r.severity, format('standby %s: %s', s.standby_name, r.message))::sagaz_ha._reason
                     FROM standby AS s, unnest(s.reasons) AS r)
            || ARRAY(SELECT ROW(r.severity, format('slot %s: %s', s.slot_name, r.message))::sagaz_ha._reason
                     FROM slot AS s, unnest(s.reasons) AS r) AS reasons
     FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below CROSS JOIN slots CROSS JOIN sync
-    CROSS JOIN expected LEFT JOIN me ON true),
+    CROSS JOIN expected LEFT JOIN archiver ON true LEFT JOIN me ON true),
   named AS MATERIALIZED (
     SELECT f.*, sagaz_ha._status(f.reasons) AS status,
            CASE WHEN NOT f.in_recovery THEN 'primary'
@@ -3693,7 +3762,8 @@ BEGIN
          d.system_identifier, d.timeline_id, d.lsn,
          d.streaming, d.standbys_expected, d.sync_required, d.sync_available, d.waiters,
          d.replay_lag, d.replay_lag_bytes, d.staleness_bound, d.message_age,
-         d.at_risk, d.xmin_age, d.wal_bytes, d.disk_free_bytes, d.archive_ready_files, d.lag_source
+         d.at_risk, d.xmin_age, d.wal_bytes, d.disk_free_bytes, d.archive_ready_files, d.lag_source,
+         d.archive_failing, d.archive_waiting_age, d.wal_disk_full_in
   FROM named AS d;
 END
 $$;
@@ -3708,7 +3778,8 @@ RETURNS TABLE (
   sync_required integer, sync_available integer, sync_waiters integer,
   replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
   upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
-  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
+  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text,
+  archive_failing boolean, archive_waiting_age interval, wal_disk_full_in interval)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -3892,7 +3963,13 @@ BEGIN
       ('sagaz_ha_slots_at_risk', 'gauge', 'Replication slots that are not ok.', '{}', h.slots_at_risk),
       ('sagaz_ha_wal_bytes', 'gauge', 'Size of the WAL directory.', '{}', h.wal_bytes),
       ('sagaz_ha_wal_disk_free_bytes', 'gauge', 'Free space for WAL.', '{}', h.wal_disk_free_bytes),
-      ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files))
+      ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files),
+      ('sagaz_ha_archive_failing', 'gauge', 'Whether archiving has failed since it last succeeded.',
+       '{}', h.archive_failing::integer),
+      ('sagaz_ha_archive_waiting_seconds', 'gauge', 'Time since the first of these files waits.',
+       '{}', extract(epoch FROM h.archive_waiting_age)),
+      ('sagaz_ha_wal_disk_full_seconds', 'gauge', 'Time until WAL that is not archived fills the disk.',
+       '{}', extract(epoch FROM h.wal_disk_full_in)))
       AS v (name, type, help, labels, value)
     UNION ALL
     -- on a standby its own lag, on a primary that of each standby
@@ -3959,8 +4036,7 @@ BEGIN
     SELECT c.parent, c.table_name,
            extract(epoch FROM y.partition_interval) AS interval,
            extract(epoch FROM c.premade_until - sagaz_ha.clock()) AS wanted,
-           CASE -- infinity can't be subtracted from before PostgreSQL 17
-             WHEN c.covered_until = 'infinity' THEN 'Infinity'
+           CASE
              WHEN c.covered_until IS NOT NULL THEN extract(epoch FROM c.covered_until - sagaz_ha.clock())
              -- without a plan for the table nothing is known about it
              WHEN c.premade_until IS NOT NULL THEN 0
@@ -3975,7 +4051,7 @@ BEGIN
       ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', coalesce(p.kept, 0)),
       ('sagaz_ha_partition_interval_seconds', 'Width of a new partition; a month is taken for 30 days.', c.interval),
       ('sagaz_ha_partition_wanted_seconds', 'Time ahead that the policy wants to be covered.', c.wanted),
-      ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail or go to a default partition; 0: they do now.',
+      ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail, or go to a default partition or to one without an end; 0: they do now.',
        c.covered)) AS v (name, help, value)
     UNION ALL
     SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',
@@ -4118,6 +4194,7 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.refuse_late_write(),
   sagaz_ha.check_unique(),
   sagaz_ha.skip_duplicate(),
+  sagaz_ha.refuse_truncate(),
   sagaz_ha._require_attached(regclass, regclass),
   sagaz_ha._require_quick_attach(regclass, regclass),
   sagaz_ha._clone_index(regclass, regclass, name),

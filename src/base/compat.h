@@ -105,6 +105,16 @@ sagaz_owns_database(Oid database, Oid roleid)
 }
 
 static inline bool
+sagaz_owns_schema(Oid schema, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(NamespaceRelationId, schema, roleid);
+#else
+	return pg_namespace_ownercheck(schema, roleid);
+#endif
+}
+
+static inline bool
 sagaz_may_create_in(Oid schema, Oid roleid)
 {
 #if PG_VERSION_NUM >= 160000

@@ -19,6 +19,7 @@ int			sagaz_naptime = 60;
 int			sagaz_lock_timeout = 1000;
 int			sagaz_conversion_lock_timeout = 100;
 int			sagaz_standby_drain_timeout = 3600;
+bool		sagaz_protect = true;
 int			sagaz_condition_timeout = 30000;
 int			sagaz_before_drop_timeout = 3600;
 char	   *sagaz_stop_at = NULL;
@@ -101,6 +102,11 @@ settings_define(void)
 							"0 means no limit.",
 							&sagaz_before_drop_timeout, 3600, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomBoolVariable("sagaz_ha.protect",
+							 "Refuses what would lose rows of protected partitions.",
+							 "Off lets DROP, DETACH and TRUNCATE through.",
+							 &sagaz_protect, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("sagaz_ha.clock",
 							   "Time that maintenance takes for now, for tests.",
 							   "Empty means the time of the transaction.",

@@ -21,6 +21,7 @@ extern int	sagaz_naptime;
 extern int	sagaz_lock_timeout;
 extern int	sagaz_conversion_lock_timeout;
 extern int	sagaz_standby_drain_timeout;
+extern bool sagaz_protect;
 extern int	sagaz_condition_timeout;
 extern int	sagaz_before_drop_timeout;
 extern char *sagaz_stop_at;

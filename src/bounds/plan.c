@@ -275,19 +275,59 @@ plan_period_at(const PlanPolicy *policy, CalTime at,
 	return *existing < 0 ? PLAN_OK : PLAN_OVERLAP;
 }
 
-/* Until when every insert from now on finds its partition. False: not now. */
+/* Whether an insert of now finds a partition, be it one that takes everything. */
+bool
+plan_has_partition(CalTime now, const PlanBound *parts, int nparts)
+{
+	int			i = find_part(now, parts, nparts);
+
+	return i >= 0 && now < parts[i].upper;
+}
+
+/* The index of a partition without an end, or -1: it takes what none was made for. */
+int
+plan_catch_all(const PlanBound *parts, int nparts)
+{
+	return nparts > 0 && parts[nparts - 1].upper == CAL_INFINITY ? nparts - 1 : -1;
+}
+
+/*
+ * Until when every insert from now on finds a partition of its time. False: not
+ * now. One that takes everything is no partition of any time.
+ */
 bool
 plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 				   CalTime *until)
 {
 	int			i = find_part(now, parts, nparts);
 
-	if (i < 0 || now >= parts[i].upper)
+	if (plan_catch_all(parts, nparts) >= 0)
+		nparts--;
+	if (i < 0 || i >= nparts || now >= parts[i].upper)
 		return false;
 	while (i + 1 < nparts && parts[i + 1].lower == parts[i].upper)
 		i++;
 	*until = parts[i].upper;
 	return true;
+}
+
+/*
+ * How much of the time that premake wants is covered from now on: in quarters, 4
+ * if it is whole.
+ */
+int
+plan_covered_quarters(const PlanPolicy *policy, CalTime now,
+					  const PlanBound *parts, int nparts)
+{
+	CalTime		until;
+	CalTime		target;
+
+	if (!plan_covered_until(now, parts, nparts, &until))
+		return 0;
+	if (!cal_add(&policy->cal, now, &policy->interval, policy->premake, &target) ||
+		until >= target)
+		return 4;
+	return (int) (4 * (((double) until - (double) now) / ((double) target - (double) now)));
 }
 
 /*

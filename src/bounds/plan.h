@@ -66,10 +66,14 @@ extern PlanResult plan_partitions(const PlanPolicy *policy, CalTime now,
 extern PlanResult plan_period_at(const PlanPolicy *policy, CalTime at,
 								 const PlanBound *parts, int nparts,
 								 PlanBound *period, int *existing);
+extern bool plan_has_partition(CalTime now, const PlanBound *parts, int nparts);
+extern int	plan_catch_all(const PlanBound *parts, int nparts);
 extern bool plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered,
 							  CalTime *due);
 extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 							   CalTime *until);
+extern int	plan_covered_quarters(const PlanPolicy *policy, CalTime now,
+								  const PlanBound *parts, int nparts);
 extern CalTime plan_nominal_start(const PlanPolicy *policy, const PlanBound *bound);
 extern bool plan_is_crack(const PlanBound *bound, const PlanBound *parts, int nparts);
 extern int	plan_holes(const PlanPolicy *policy, CalTime now,

@@ -468,3 +468,11 @@ parent_referencing_tables(Oid parent)
 	table_close(depend, AccessShareLock);
 	return result;
 }
+
+/* Tables at the other end of the parent's foreign keys, and of those that reference it. */
+List *
+parent_tied_tables(Oid parent)
+{
+	return list_concat_unique_oid(parent_referenced_tables(parent),
+								  parent_referencing_tables(parent));
+}

@@ -51,5 +51,6 @@ extern int	parent_find(const ParentInfo *info, Oid partition);
 extern char *parent_key_name(const ParentInfo *info);
 extern List *parent_referenced_tables(Oid parent);
 extern List *parent_referencing_tables(Oid parent);
+extern List *parent_tied_tables(Oid parent);
 
 #endif							/* SAGAZ_CATALOG_PARENT_H */

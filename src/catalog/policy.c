@@ -233,6 +233,7 @@ add_policy(uint64 row, void *arg)
 	policy->asleep = DatumGetBool(sql_value(row, 16, &isnull));
 	policy->plain = DatumGetBool(sql_value(row, 17, &isnull));
 	policy->key_encoding = sql_text(row, 18);
+	policy->protect = DatumGetBool(sql_value(row, 19, &isnull));
 	loading->policies = lappend(loading->policies, policy);
 }
 
@@ -246,7 +247,7 @@ policy_load(Oid parent)
 		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
 		" p.drops_held_since, p.restored_at, p.before_drop,"
 		" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain,"
-		" p.key_encoding"
+		" p.key_encoding, p.protect"
 		" FROM sagaz_ha.partition_policy AS p"
 		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
 	/* a table that is still becoming partitioned is the conversion's */

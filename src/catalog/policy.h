@@ -40,6 +40,7 @@ typedef struct Policy
 	bool		plain;			/* a new partition is a plain table, whatever
 								 * shape the newest has */
 	char	   *key_encoding;	/* NULL: the key's type says it all */
+	bool		protect;		/* partitions with rows don't go by accident */
 	bool		drops_held_back;	/* until an operator agrees */
 	bool		restored;		/* the reason is that the server was restored */
 	bool		asleep;			/* came in a restore, and may not be whole yet */

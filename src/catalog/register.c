@@ -317,8 +317,8 @@ save(const Policy *policy)
 		"INSERT INTO sagaz_ha.partition_policy AS p (parent, partition_interval,"
 		" premake, retention, retention_action, archive_schema, unfinished_when,"
 		" time_zone, tablespace, storage_parameters, auto_analyze, auto_freeze, restored_at,"
-		" before_drop, plain, key_encoding)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+		" before_drop, plain, key_encoding, protect)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 		" ON CONFLICT (parent) DO UPDATE SET"
 		" partition_interval = EXCLUDED.partition_interval,"
 		" premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
@@ -329,7 +329,7 @@ save(const Policy *policy)
 		" storage_parameters = EXCLUDED.storage_parameters,"
 		" auto_analyze = EXCLUDED.auto_analyze, auto_freeze = EXCLUDED.auto_freeze,"
 		" before_drop = EXCLUDED.before_drop, plain = EXCLUDED.plain,"
-		" key_encoding = EXCLUDED.key_encoding";
+		" key_encoding = EXCLUDED.key_encoding, protect = EXCLUDED.protect";
 	TimestampTz restored = restored_at();
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -354,6 +354,7 @@ save(const Policy *policy)
 	sql_arg_text(&args, policy->before_drop);
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->plain));
 	sql_arg_text(&args, policy->key_encoding);
+	sql_arg(&args, BOOLOID, BoolGetDatum(policy->protect));
 	(void) sql_execute(statement, &args);
 	sql_end(&session);
 	asleep_end(policy->parent);

@@ -14,6 +14,7 @@
 #include "catalog/names.h"
 #include "catalog/pg_type.h"
 #include "commands/view.h"
+#include "ddl/protect.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "parser/analyze.h"
@@ -299,6 +300,7 @@ convert_run(List *statements)
 		identity_set_local("lock_timeout", timeout);
 		/* a function was checked when it was made; row security is off here */
 		identity_set_local("check_function_bodies", "off");
+		protect_let_through();
 		(void) sql_execute(statement->sql, NULL);
 		sql_end(&session);
 	}

@@ -19,12 +19,14 @@
 #include "ddl/adorn.h"
 #include "ddl/bounds_check.h"
 #include "ddl/locks.h"
+#include "ddl/protect.h"
 #include "ddl/shape.h"
 #include "ddl/unique_look.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 /*
  * Whether a range is free. Another session may have made the same
@@ -90,6 +92,13 @@ storage_clauses(const Policy *policy, Relation parent)
 	return sql->data;
 }
 
+/* Attaching a partition looks for its rows in a default one. */
+static List *
+default_of(const ParentInfo *info)
+{
+	return OidIsValid(info->default_relid) ? list_make1_oid(info->default_relid) : NIL;
+}
+
 /* CREATE TABLE, of the table by itself. */
 static char *
 standalone_statement(Relation parent, const ParentInfo *info, const KeyRange *range,
@@ -114,7 +123,7 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 
 	if (OidIsValid(taken) && taken == info->pending_relid)
 		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("partition \"%s\" is there, but its detach is pending", name)));
 
 	if (!sagaz_may_create_in(schema, owner))
@@ -135,80 +144,58 @@ require_place(const ParentInfo *info, Oid schema, const char *name)
 
 /* What attaching a partition locks beside the parent, once no autovacuum has it. */
 static void
-lock_related(const ParentInfo *info)
+end_vacuums(const ParentInfo *info)
 {
-	List	   *related = list_concat_unique_oid(parent_referenced_tables(info->relid),
-												 parent_referencing_tables(info->relid));
-
-	if (OidIsValid(info->default_relid))
-		locks_end_vacuums(list_make1_oid(info->default_relid), false);
-	locks_end_vacuums(related, false);
-	if (OidIsValid(info->default_relid))
-		locks_take_at_once(info->default_relid, AccessExclusiveLock);
-	locks_take_all_at_once(related, ShareRowExclusiveLock);
+	locks_end_vacuums(default_of(info), false);
+	locks_end_vacuums(parent_tied_tables(info->relid), false);
 }
 
-/* A partition that is to be made. */
-typedef struct NewPartition
+/* What a partition's table is made of. */
+typedef struct Making
 {
 	const Policy *policy;
 	const ParentInfo *info;
 	const PlanBound *bound;
-	const KeyRange *range;		/* the same, exactly as its neighbours end and
-								 * begin */
 	Oid			schema;
 	const char *name;
 	const char *statement;
 	Oid			model;			/* the partition whose shape it gets, or
 								 * InvalidOid */
 	const char *storage;
-	CreateFill	fill;			/* NULL: it gets no rows */
-	void	   *fill_arg;
-} NewPartition;
+} Making;
 
-/* Makes and attaches it. The parent is locked, and this is its owner. */
+/* Makes it. The parent is locked, and this is its owner. */
 static Oid
-create_attached(const NewPartition *new)
+make_table(const Making *making, int patience)
 {
-	const ParentInfo *info = new->info;
-	const char *qualified = quote_qualified_identifier(get_namespace_name(new->schema), new->name);
+	const ParentInfo *info = making->info;
 	Oid			created;
 
 	Assert(sagaz_has_lock(info->relid, ShareUpdateExclusiveLock));
 	if (info->distributed)
 		citus_prepare_nodes();
-	require_place(info, new->schema, new->name);
-	lock_related(info);
-
-	sql_run(new->statement);
-	created = get_relname_relid(new->name, new->schema);
+	require_place(info, making->schema, making->name);
+	end_vacuums(info);
+	if (patience == 0)
+	{
+		locks_probe(parent_tied_tables(info->relid), ShareRowExclusiveLock);
+		locks_probe(default_of(info), AccessExclusiveLock);
+	}
+	sql_run(making->statement);
+	created = get_relname_relid(making->name, making->schema);
 	adorn_partition(info->relid, created);
-	if (OidIsValid(new->model))
-		shape_fill(new->policy, info, new->model, created, new->bound, new->storage);
+	if (OidIsValid(making->model))
+		shape_fill(making->policy, info, making->model, created, making->bound, making->storage);
 	unique_look_prepare(info->relid, created);
-	if (new->fill != NULL)
-		new->fill(created, new->fill_arg);
-	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info->relid),
-					 qualified, key_for_values_of_range(info->kind, new->range)));
-	adorn_attached(info->relid, created);
-	if (OidIsValid(new->model))
-		shape_finish(created);
 	return created;
 }
 
 /*
- * Makes one partition and returns its OID, or InvalidOid when it is there
- * already. In a transaction or subtransaction that the caller ends.
+ * Makes a table for a new partition, not attached yet; false if the partition is
+ * there already. Without patience it is first looked whether it could be attached.
  */
-Oid
-create_partition(const Policy *policy, const PlanBound *bound)
-{
-	return create_partition_filled(policy, bound, NULL, NULL);
-}
-
-/* The same, of one that gets rows before it is attached. */
-Oid
-create_partition_filled(const Policy *policy, const PlanBound *bound, CreateFill fill, void *arg)
+bool
+create_table(const Policy *policy, const PlanBound *bound, int patience, NewPartition *new)
 {
 	SqlSession	session;
 	Identity	caller;
@@ -216,30 +203,121 @@ create_partition_filled(const Policy *policy, const PlanBound *bound, CreateFill
 	ParentInfo	info;
 	PlanPolicy	plan;
 	KeyRange	range;
-	NewPartition new = {policy, &info, bound, &range};
-	Oid			created = InvalidOid;
+	Making		making = {policy, &info, bound};
 
+	new->bound = *bound;
+	new->relid = InvalidOid;
 	sql_begin(&session, GetUserId());
 	parent = locks_open_parent(policy->parent, ShareUpdateExclusiveLock);
 	parent_require(parent, &info);
 	policy_plan(policy, info.kind, &plan);
 	identity_assume(&caller, info.owner);
 	parent_range(&info, bound, &range);
-	new.fill = fill;
-	new.fill_arg = arg;
-	new.schema = RelationGetNamespace(parent);
-	new.name = names_new_partition(parent, &plan.cal, plan_nominal_start(&plan, bound), &plan.interval);
-	new.model = shape_model(policy, &info);
-	new.storage = storage_clauses(policy, parent);
-	new.statement = standalone_statement(parent, &info, &range,
-										 quote_qualified_identifier(get_namespace_name(new.schema),
-																	new.name),
-										 OidIsValid(new.model) ? shape_key(new.model) : new.storage);
+	making.schema = RelationGetNamespace(parent);
+	making.name = names_new_partition(parent, &plan.cal, plan_nominal_start(&plan, bound),
+									  &plan.interval);
+	making.model = shape_model(policy, &info);
+	making.storage = storage_clauses(policy, parent);
+	making.statement = standalone_statement(parent, &info, &range,
+											quote_qualified_identifier(get_namespace_name(making.schema),
+																	   making.name),
+											OidIsValid(making.model) ? shape_key(making.model) :
+											making.storage);
+	new->has_shape = OidIsValid(making.model);
 	/* ALTER TABLE refuses a table that this session has open */
 	table_close(parent, NoLock);
-	if (range_is_free(&info, bound, new.name))
-		created = create_attached(&new);
+	if (range_is_free(&info, bound, making.name))
+		new->relid = make_table(&making, patience);
 	identity_restore(&caller);
 	sql_end(&session);
-	return created;
+	return OidIsValid(new->relid);
+}
+
+/* Has TRUNCATE refused of it, or of all that it consists of. */
+static void
+guard(const NewPartition *new)
+{
+	ListCell   *cell;
+
+	if (!new->has_shape)
+		protect_guard(new->relid);
+	else
+		foreach(cell, protect_unguarded(new->relid))
+			protect_guard(lfirst_oid(cell));
+}
+
+/* Attaches it, with locks that are waited for so many ms, all together. */
+void
+create_attach(const Policy *policy, const NewPartition *new, int patience)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience);
+	SqlSession	session;
+	Identity	saved;
+	ParentInfo	info;
+	KeyRange	range;
+
+	sql_begin(&session, GetUserId());
+	Assert(sagaz_has_lock(policy->parent, ShareUpdateExclusiveLock));
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	identity_assume(&saved, info.owner);
+	if (info.distributed)
+		citus_prepare_nodes();
+	locks_take_until(parent_tied_tables(info.relid), ShareRowExclusiveLock, until);
+	/* last, because readers notice it as well */
+	locks_take_until(default_of(&info), AccessExclusiveLock, until);
+	parent_range(&info, &new->bound, &range);
+	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info.relid),
+					 names_qualified(new->relid), key_for_values_of_range(info.kind, &range)));
+	adorn_attached(info.relid, new->relid);
+	if (new->has_shape)
+		shape_finish(new->relid);
+	if (policy->protect)
+		guard(new);
+	identity_restore(&saved);
+	sql_end(&session);
+}
+
+/*
+ * Makes one partition and returns its OID, or InvalidOid when it is there
+ * already. In a transaction or subtransaction that the caller ends.
+ */
+Oid
+create_partition(const Policy *policy, const PlanBound *bound, int patience)
+{
+	NewPartition new;
+
+	if (create_table(policy, bound, patience, &new))
+		create_attach(policy, &new, patience);
+	return new.relid;
+}
+
+static void
+fill_table(const Policy *policy, const NewPartition *new, CreateFill fill, void *arg)
+{
+	SqlSession	session;
+	Identity	saved;
+	ParentInfo	info;
+
+	sql_begin(&session, GetUserId());
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	identity_assume(&saved, info.owner);
+	/* no row may come to the default partition after the look of whoever fills */
+	locks_take_until(default_of(&info), AccessExclusiveLock, GetCurrentTimestamp());
+	fill(new->relid, arg);
+	identity_restore(&saved);
+	sql_end(&session);
+}
+
+/* The same, of one that gets rows before it is attached; with no patience. */
+Oid
+create_partition_filled(const Policy *policy, const PlanBound *bound, CreateFill fill, void *arg)
+{
+	NewPartition new;
+
+	if (create_table(policy, bound, 0, &new))
+	{
+		fill_table(policy, &new, fill, arg);
+		create_attach(policy, &new, 0);
+	}
+	return new.relid;
 }

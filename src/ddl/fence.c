@@ -34,8 +34,8 @@
  * The trigger goes with the extension, or DROP EXTENSION would be refused
  * because a user's table needs its function.
  */
-static void
-depend_on_extension(Oid trigger)
+void
+fence_depend_on_extension(Oid trigger)
 {
 	ObjectAddress object;
 	ObjectAddress extension;
@@ -66,7 +66,7 @@ fence_raise(Oid owner, Oid partition)
 	{
 		sql_run(psprintf("CREATE TRIGGER " FENCE " BEFORE INSERT OR UPDATE ON %s"
 						 " FOR EACH ROW EXECUTE FUNCTION sagaz_ha.refuse_late_write()", name));
-		depend_on_extension(get_trigger_oid(partition, FENCE, false));
+		fence_depend_on_extension(get_trigger_oid(partition, FENCE, false));
 	}
 	/* replicas apply rows with triggers off, but for those that are ALWAYS on */
 	sql_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER " FENCE, name));

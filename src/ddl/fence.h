@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 extern void fence_raise(Oid owner, Oid partition);
+extern void fence_depend_on_extension(Oid trigger);
 extern void fence_lower(Oid partition);
 
 #endif							/* SAGAZ_DDL_FENCE_H */

@@ -6,13 +6,15 @@
  * foreign keys tie to it. On a parent, ShareUpdateExclusive may be waited for:
  * neither readers nor writers notice, and it is the mutex between two
  * maintainers. A lock that a reader or writer would notice is only taken when it
- * is available, because a waiting request stalls all behind it. An unavailable
- * lock is lock_not_available, which callers report as DEFER. Before the first of
- * these strong locks, autovacuums are ended by ShareUpdateExclusive.
+ * is available, because a waiting request stalls all behind it; it is waited for
+ * only when inserts would fail otherwise, and no longer than that is worth. An
+ * unavailable lock is lock_not_available, which callers report as DEFER. Before
+ * the first of these strong locks, autovacuums are ended by ShareUpdateExclusive.
  */
 #include "ddl/locks.h"
 
 #include "access/table.h"
+#include "base/attempt.h"
 #include "base/settings.h"
 #include "base/sql.h"
 #include "catalog/names.h"
@@ -24,6 +26,7 @@
 #include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 /*
  * An autovacuum is cancelled by who waits for it this long, in ms, or for the
@@ -74,6 +77,59 @@ locks_take_all_at_once(List *relids, LOCKMODE mode)
 
 	foreach(cell, relids)
 		locks_take_at_once(lfirst_oid(cell), mode);
+}
+
+/* Fails unless a lock can be had now, and doesn't keep it. Inside SPI. */
+void
+locks_probe(List *relids, LOCKMODE mode)
+{
+	ListCell   *cell;
+
+	foreach(cell, relids)
+	{
+		locks_take_at_once(lfirst_oid(cell), mode);
+		UnlockRelationOid(lfirst_oid(cell), mode);
+	}
+}
+
+typedef struct WaitStep
+{
+	Oid			relid;
+	LOCKMODE	mode;
+	long		wait;
+} WaitStep;
+
+static void
+wait_step(void *arg)
+{
+	WaitStep   *step = (WaitStep *) arg;
+
+	identity_set_local("lock_timeout", psprintf("%ld", step->wait));
+	LockRelationOid(step->relid, step->mode);
+}
+
+/* Takes locks that may be waited for until then, all together. Inside SPI. */
+void
+locks_take_until(List *relids, LOCKMODE mode, TimestampTz until)
+{
+	ListCell   *cell;
+
+	foreach(cell, relids)
+	{
+		WaitStep	step = {lfirst_oid(cell), mode};
+		ErrorData  *error;
+
+		if (ConditionalLockRelationOid(step.relid, mode))
+			continue;
+		step.wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (step.wait <= 0)
+			refuse_wait(step.relid);
+		error = attempt_in_subtransaction_untimed(wait_step, &step);
+		if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			refuse_wait(step.relid);
+		if (error != NULL)
+			ReThrowError(error);
+	}
 }
 
 /* The strongest lock on a partition and, if it has partitions itself, on those. */

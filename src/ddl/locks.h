@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 #include "utils/rel.h"
@@ -14,6 +15,8 @@
 extern Relation locks_open_parent(Oid parent, LOCKMODE mode);
 extern void locks_take_at_once(Oid relid, LOCKMODE mode);
 extern void locks_take_all_at_once(List *relids, LOCKMODE mode);
+extern void locks_probe(List *relids, LOCKMODE mode);
+extern void locks_take_until(List *relids, LOCKMODE mode, TimestampTz until);
 extern void locks_take_partition_at_once(Oid partition);
 extern bool locks_look(Oid relid, bool vacuum);
 extern void locks_end_vacuums(List *relids, bool required);

@@ -25,6 +25,7 @@
 #include "ddl/drain.h"
 #include "ddl/fence.h"
 #include "ddl/locks.h"
+#include "ddl/protect.h"
 #include "ddl/publications.h"
 #include "ddl/unfinished.h"
 #include "miscadmin.h"
@@ -207,6 +208,7 @@ end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const Pla
 		hand_over(policy, partition, bounds, now, context, result);
 		return;
 	}
+	protect_let_through();
 	retirement_end(partition);
 	if (policy->action == RETENTION_DROP)
 	{
@@ -254,6 +256,7 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 
 	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
+	protect_let_through();
 	if (stays_a_table(policy))
 		bounds_check_remember(partition, parent_key_name(info), info->kind, &info->ranges[index]);
 	/* a foreign key depends on the partition as long as it is attached */

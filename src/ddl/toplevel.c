@@ -14,6 +14,7 @@
 #include "base/attempt.h"
 #include "base/compat.h"
 #include "base/identity.h"
+#include "ddl/protect.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/pquery.h"
@@ -89,6 +90,7 @@ top_level_step(void *arg)
 	SetUserIdAndSecContext(top->role, session_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	identity_set_local("search_path", "pg_catalog, pg_temp");
+	protect_let_through();
 	committed = &top->committed;
 	begun_as = top->role;
 	/* the parse tree has to outlive them, too */

@@ -1,6 +1,6 @@
 /*
  * unfinished.c
- *		How many rows of a partition are unfinished.
+ *		Whether a partition has rows, and how many of them are unfinished.
  *
  * Invariant: the condition runs as the table's owner, and sees rows as of right
  * now: an older snapshot, as REPEATABLE READ has, could miss the row that
@@ -66,4 +66,21 @@ char *
 unfinished_details(int64 count)
 {
 	return psprintf("%lld unfinished %s", (long long) count, count == 1 ? "row" : "rows");
+}
+
+/*
+ * Whether it has any row. As the owner of the extension, because row security may
+ * hide rows from the table's own; no code of that one runs.
+ */
+bool
+unfinished_has_rows(Oid partition)
+{
+	SqlSession	session;
+	bool		found;
+
+	sql_begin_as_extension(&session);
+	found = sql_execute_latest(NULL, psprintf("SELECT FROM %s LIMIT 1",
+											  names_qualified(partition)), NULL) > 0;
+	sql_end(&session);
+	return found;
 }

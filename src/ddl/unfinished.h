@@ -1,6 +1,6 @@
 /*
  * unfinished.h
- *		How many rows of a partition are unfinished.
+ *		Whether a partition has rows, and how many of them are unfinished.
  */
 #ifndef SAGAZ_DDL_UNFINISHED_H
 #define SAGAZ_DDL_UNFINISHED_H
@@ -8,6 +8,7 @@
 #include "catalog/policy.h"
 
 extern int64 unfinished_count(const Policy *policy, Oid owner, Oid partition);
+extern bool unfinished_has_rows(Oid partition);
 extern void unfinished_note_stuck(Oid partition);
 extern char *unfinished_details(int64 count);
 

@@ -17,6 +17,7 @@
 #include "ddl/bounds_check.h"
 #include "ddl/drain.h"
 #include "ddl/locks.h"
+#include "ddl/protect.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -66,6 +67,7 @@ attach_wider(const ParentInfo *info, Oid partition, const KeyRange *range)
 
 	Assert(sagaz_has_lock(info->relid, AccessExclusiveLock));
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
+	protect_let_through();
 	sql_run(psprintf("ALTER TABLE %s DETACH PARTITION %s", parent, name));
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", parent, name,
 					 key_for_values_of_range(info->kind, range)));

@@ -493,7 +493,7 @@ finish(Pass *pass, Conversion *conversion)
 	ErrorData  *error = attempt_in_transaction(plan_step, &planning);
 
 	if (error == NULL && planning.table != NULL)
-		create_missing(pass, planning.table);
+		create_missing(pass, list_make1(planning.table));
 	if (error == NULL)
 		error = run_long(conversion);
 	if (error == NULL)

@@ -294,7 +294,8 @@ manage_statement(const ConvertWish *wish)
 		" ', storage_parameters => ' || quote_literal($10),"
 		" ', auto_analyze => ', $11::text, ', auto_freeze => ', $12::text,"
 		" ', before_drop => ' || quote_literal($13),"
-		" ', plain => ' || nullif($14::text, 'false'), ', key_encoding => ' || quote_literal($15), ')')";
+		" ', plain => ' || nullif($14::text, 'false'), ', key_encoding => ' || quote_literal($15),"
+		" ', protect => ' || nullif($16::text, 'false'), ')')";
 	const Policy *policy = &wish->policy;
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -323,6 +324,7 @@ manage_statement(const ConvertWish *wish)
 	sql_arg_text(&args, policy->before_drop);
 	sql_arg(&args, BOOLOID, BoolGetDatum(policy->plain));
 	sql_arg_text(&args, policy->key_encoding);
+	sql_arg(&args, BOOLOID, BoolGetDatum(policy->protect));
 	(void) sql_execute(query, &args);
 	sql = MemoryContextStrdup(session.caller, sql_text(0, 1));
 	sql_end(&session);

@@ -20,6 +20,7 @@
 #include "ddl/convert_bound.h"
 #include "ddl/convert_lock.h"
 #include "ddl/create.h"
+#include "ddl/protect.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -274,6 +275,7 @@ convert_rows_drop_default(const Conversion *conversion, ConvertRows *rows)
 		else
 		{
 			identity_assume(&caller, info.owner);
+			protect_let_through();
 			sql_run(psprintf("DROP TABLE %s", names_qualified(conversion->relation)));
 			identity_restore(&caller);
 		}

@@ -19,6 +19,7 @@
 #include "catalog/register.h"
 #include "ddl/drain.h"
 #include "ddl/locks.h"
+#include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "pass/table_plan.h"
 #include "utils/builtins.h"
@@ -180,19 +181,6 @@ coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *
 	}
 }
 
-/* Whether a table has a row. Runs no code of its owner. */
-static bool
-has_rows(Oid relid, Oid owner)
-{
-	SqlSession	session;
-	bool		found;
-
-	sql_begin(&session, owner);
-	found = sql_execute(psprintf("SELECT FROM %s LIMIT 1", names_qualified(relid)), NULL) > 0;
-	sql_end(&session);
-	return found;
-}
-
 /* What a pending detach waits for. The primary knows; a standby doesn't. */
 static char *
 waits_for(Oid partition, TimestampTz now)
@@ -226,6 +214,7 @@ measure_plan(const TablePlan *table, TimestampTz at, CoverageStats *stats)
 	const Policy *policy = table->policy;
 	const ParentInfo *info = &table->info;
 	CalTime		now = policy_key_time(policy, info->kind, at);
+	int			catch_all = plan_catch_all(info->bounds, info->nparts);
 	CalTime		time;
 	PlanBound	hole;
 
@@ -234,6 +223,8 @@ measure_plan(const TablePlan *table, TimestampTz at, CoverageStats *stats)
 		stats->covered_until = policy_instant(policy, info->kind, time);
 	if (cal_add(&table->plan.cal, now, &table->plan.interval, policy->premake, &time))
 		stats->premade_until = policy_instant(policy, info->kind, time);
+	if (catch_all >= 0)
+		stats->catch_all = info->relids[catch_all];
 	stats->holes = plan_holes(&table->plan, now, info->bounds, info->nparts, &hole);
 	if (stats->holes > 0)
 		stats->first_hole = policy_instant(policy, info->kind, hole.lower);
@@ -259,7 +250,7 @@ coverage_step(void *arg)
 	if (OidIsValid(info->pending_relid))
 		stats->pending_waits_for = waits_for(info->pending_relid, step->now);
 	if (OidIsValid(info->default_relid))
-		stats->default_has_rows = has_rows(info->default_relid, info->owner);
+		stats->default_has_rows = unfinished_has_rows(info->default_relid);
 	register_recheck(policy, info->owner);
 	if (!sagaz_may_create_in(schema, info->owner))
 		ereport(ERROR,

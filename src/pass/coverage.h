@@ -27,11 +27,12 @@ typedef struct CoverageStats
 {
 	Oid			parent;
 	char	   *table_name;
-	bool		covered;		/* is there a partition for now? */
+	bool		covered;		/* is there a partition of its own for now? */
 	TimestampTz covered_until;
 	TimestampTz premade_until;	/* what the policy wants to be covered */
 	int			holes;
 	TimestampTz first_hole;
+	Oid			catch_all;		/* partition without an end, or InvalidOid */
 	Oid			default_partition;
 	bool		default_has_rows;
 	Oid			pending_partition;

@@ -16,68 +16,119 @@
 #include "pass/report.h"
 #include "shmem/progress.h"
 
+/* So many ms at most until a lock is tried again that is worth waiting for. */
+#define URGENT_NAP	8000
+
+/* What one table gets in a transaction, and what came of it. */
+typedef struct TableStep
+{
+	const TablePlan *table;
+	List	   *creates;		/* of PlanBound * */
+	List	   *made;			/* of NewPartition * */
+	List	   *tried;			/* of char *, names of those that were begun */
+	int			left;			/* how many are missing beside the first of
+								 * these */
+	bool		backs_off;		/* with an error that all would meet */
+	bool		are_cracks;		/* holes that a neighbour should close */
+} TableStep;
+
 typedef struct CreateStep
 {
 	Pass	   *pass;
-	const TablePlan *table;
-	const PlanBound *bound;
-	char	   *name;			/* that it will have */
-	bool		is_crack;		/* a hole that a neighbour should close */
+	List	   *tables;			/* of TableStep * */
+	int			patience;
 } CreateStep;
 
 /* Whether a hole was closed by widening a partition. */
 static bool
-close_crack(const CreateStep *step)
+close_crack(Pass *pass, const TablePlan *table, const PlanBound *bound)
 {
-	Oid			widened = widen_over_hole(step->table->policy, step->bound);
+	Oid			widened = widen_over_hole(table->policy, bound);
 	Subject		subject;
 
 	if (!OidIsValid(widened))
 		return false;
-	subject = report_partition(step->table, widened, names_display(widened));
-	report_done(step->pass, &subject, ACTION_ATTACH,
-				psprintf("widened over the hole of %s",
-						 table_plan_bound_details(step->table, step->bound)));
+	subject = report_partition(table, widened, names_display(widened));
+	report_done(pass, &subject, ACTION_ATTACH,
+				psprintf("widened over the hole of %s", table_plan_bound_details(table, bound)));
 	return true;
 }
 
+/* Makes a table's missing partitions, but for attaching them. */
+static void
+make_tables(Pass *pass, TableStep *step, int patience)
+{
+	int			left = list_length(step->creates);
+	ListCell   *cell;
+
+	foreach(cell, step->creates)
+	{
+		PlanBound  *bound = (PlanBound *) lfirst(cell);
+		char	   *name = table_plan_new_name(step->table, bound);
+		Subject		subject = report_partition(step->table, InvalidOid, name);
+		NewPartition *new = (NewPartition *) palloc(sizeof(NewPartition));
+
+		CHECK_FOR_INTERRUPTS();
+		left--;
+		step->backs_off = report_table_backs_off(pass, &subject, true);
+		if (step->backs_off)
+			return;
+		if (report_backs_off(pass, &subject))
+			continue;
+		if (step->tried == NIL)
+			step->left = left;
+		step->tried = lappend(step->tried, name);
+		if (step->are_cracks && close_crack(pass, step->table, bound))
+			continue;
+		if (create_table(step->table->policy, bound, patience, new))
+			step->made = lappend(step->made, new);
+	}
+}
+
+static void
+attach_tables(Pass *pass, const TableStep *step, int patience)
+{
+	ListCell   *cell;
+
+	foreach(cell, step->made)
+	{
+		NewPartition *new = (NewPartition *) lfirst(cell);
+
+		CHECK_FOR_INTERRUPTS();
+		create_attach(step->table->policy, new, patience);
+		times_note_creation(step->table->policy->parent, new->relid, pass->now);
+	}
+}
+
+static void
+report_tables(Pass *pass, const TableStep *step)
+{
+	ListCell   *cell;
+
+	foreach(cell, step->made)
+	{
+		NewPartition *new = (NewPartition *) lfirst(cell);
+		Subject		subject = report_partition(step->table, new->relid, names_display(new->relid));
+
+		report_done(pass, &subject, ACTION_CREATE,
+					table_plan_bound_details(step->table, &new->bound));
+	}
+}
+
+/* Every table is made before the first lock that others may notice is taken. */
 static void
 create_step(void *arg)
 {
 	CreateStep *step = (CreateStep *) arg;
-	Oid			parent = step->table->policy->parent;
-	Subject		subject;
-	Oid			created;
-
-	step->name = table_plan_new_name(step->table, step->bound);
-	subject = report_partition(step->table, InvalidOid, step->name);
-	if (report_backs_off(step->pass, &subject))
-		return;
-	if (step->is_crack && close_crack(step))
-		return;
-	created = create_partition(step->table->policy, step->bound);
-	if (OidIsValid(created))
-	{
-		subject.partition = created;
-		times_note_creation(parent, created, step->pass->now);
-		report_done(step->pass, &subject, ACTION_CREATE,
-					table_plan_bound_details(step->table, step->bound));
-	}
-	stop_point("create:before_commit");
-}
-
-static void
-create_all_step(void *arg)
-{
-	CreateStep	step = *(CreateStep *) arg;
 	ListCell   *cell;
 
-	foreach(cell, step.table->creates)
-	{
-		CHECK_FOR_INTERRUPTS();
-		step.bound = (PlanBound *) lfirst(cell);
-		create_step(&step);
-	}
+	foreach(cell, step->tables)
+		make_tables(step->pass, (TableStep *) lfirst(cell), step->patience);
+	foreach(cell, step->tables)
+		attach_tables(step->pass, (TableStep *) lfirst(cell), step->patience);
+	foreach(cell, step->tables)
+		report_tables(step->pass, (TableStep *) lfirst(cell));
+	stop_point("create:before_commit");
 }
 
 static void
@@ -90,37 +141,45 @@ collect_record(const Record *record, void *arg)
 	*records = lappend(*records, copy);
 }
 
-/*
- * All partitions in one subtransaction, because the end of each looks at every
- * lock of the transaction and every new file. Tells of them when they are there
- * to stay; false if they aren't.
- */
-static bool
-create_together(const Pass *pass, const TablePlan *table)
+/* In one transaction. Tells of the partitions when they are there to stay. */
+static ErrorData *
+create_together(Pass *pass, List *tables, int patience)
 {
 	List	   *records = NIL;
-	Pass		quiet = *pass;
-	CreateStep	step = {&quiet, table};
+	PassEmit	emit = pass->emit;
+	void	   *arg = pass->arg;
+	CreateStep	step = {pass, tables, patience};
+	ErrorData  *error;
 	ListCell   *cell;
 
-	quiet.emit = collect_record;
-	quiet.arg = &records;
-	if (pass->attempt(create_all_step, &step) != NULL)
-		return false;
-	foreach(cell, records)
+	if (emit != NULL)
 	{
-		if (pass->emit != NULL)
-			pass->emit((Record *) lfirst(cell), pass->arg);
+		pass->emit = collect_record;
+		pass->arg = &records;
 	}
-	return true;
+	error = pass->attempt(create_step, &step);
+	pass->emit = emit;
+	pass->arg = arg;
+	stop_point("create:after_commit");
+	if (error != NULL)
+		return error;
+	foreach(cell, records)
+		emit((Record *) lfirst(cell), arg);
+	return NULL;
 }
 
-/* One after the other, each an attempt by itself. */
-static void
-create_each(CreateStep step, List *bounds)
+/* The name of a partition that was tried, or NULL. */
+static char *
+name_of(const TableStep *step, int n)
 {
-	Pass	   *pass = step.pass;
-	const TablePlan *table = step.table;
+	return n < list_length(step->tried) ? (char *) list_nth(step->tried, n) : NULL;
+}
+
+/* One partition after the other, until one fails as all others of the table would. */
+static void
+create_each(Pass *pass, const TablePlan *table, List *bounds, bool are_cracks)
+{
+	int			total = list_length(bounds);
 	int			done = 0;
 	ListCell   *cell;
 
@@ -128,34 +187,187 @@ create_each(CreateStep step, List *bounds)
 		progress_phase("creating", table->table_name);
 	foreach(cell, bounds)
 	{
+		TableStep	step = {table, list_make1(lfirst(cell)),.are_cracks = are_cracks};
 		ErrorData  *error;
+		Subject		subject;
+		bool		end;
 
 		CHECK_FOR_INTERRUPTS();
-		progress_count(done++, list_length(bounds));
-		step.bound = (PlanBound *) lfirst(cell);
-		step.name = NULL;
-		error = pass->attempt(create_step, &step);
-		stop_point("create:after_commit");
+		progress_count(done++, total);
+		error = create_together(pass, list_make1(&step), table->patience);
+		end = step.backs_off || report_ends_table(error, true);
+		subject = report_partition(table, InvalidOid, name_of(&step, 0));
 		if (error != NULL)
-		{
-			Subject		subject = report_partition(table, InvalidOid, step.name);
-
-			report_failure(pass, &subject, error);
-		}
+			report_failure_of_all(pass, &subject, error, end ? total - done : 0);
+		if (end)
+			return;
 	}
 }
 
-/* Makes a table's missing partitions, and then closes what cracks it has. */
-void
-create_missing(Pass *pass, const TablePlan *table)
+/*
+ * The server ran out of something, most likely of locks, which a transaction keeps.
+ * Half of what there was room for leaves enough for the rest of the pass, and for
+ * others.
+ */
+static void
+create_some(Pass *pass, const TableStep *failed, const ErrorData *error)
 {
-	CreateStep	step = {pass, table};
+	int			n = list_length(failed->tried);
+	Subject		subject;
 
-	if (pass->background || list_length(table->creates) <= 1 ||
-		!create_together(pass, table))
-		create_each(step, table->creates);
-	step.is_crack = true;
-	create_each(step, table->cracks);
+	while ((n /= 2) > 0)
+	{
+		TableStep	step = {failed->table, list_truncate(list_copy(failed->creates), n)};
+
+		if (create_together(pass, list_make1(&step), failed->table->patience) == NULL)
+			break;
+	}
+	subject = report_partition(failed->table, InvalidOid, name_of(failed, n));
+	report_failure_of_all(pass, &subject, error, list_length(failed->creates) - n - 1);
+}
+
+/*
+ * All missing partitions of these tables in one transaction, and so under one
+ * lock on what they are tied to. What that doesn't do is tried table by table,
+ * without waiting again for a lock, and partition by partition.
+ */
+static void
+create_group(Pass *pass, List *tables, int patience)
+{
+	List	   *steps = NIL;
+	ErrorData  *error;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		TableStep  *step = (TableStep *) palloc0(sizeof(TableStep));
+
+		step->table = (TablePlan *) lfirst(cell);
+		step->creates = step->table->creates;
+		steps = lappend(steps, step);
+	}
+	progress_phase("creating", ((TablePlan *) linitial(tables))->table_name);
+	error = create_together(pass, steps, patience);
+	if (error == NULL)
+		return;
+	if (list_length(tables) > 1)
+	{
+		foreach(cell, tables)
+			create_group(pass, list_make1(lfirst(cell)),
+						 error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? 0 : patience);
+	}
+	else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			 list_length(((TableStep *) linitial(steps))->creates) == 1)
+	{
+		TableStep  *step = (TableStep *) linitial(steps);
+		Subject		subject = report_partition(step->table, InvalidOid, name_of(step, 0));
+
+		/* the worker comes back before long, but leaves others time to write */
+		if (step->table->patience > 0)
+			pass->defer_nap = Min(pass->defer_nap, URGENT_NAP);
+		report_failure_of_all(pass, &subject, error, step->left);
+	}
+	else if (!pass->background &&
+			 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+		create_some(pass, (TableStep *) linitial(steps), error);
+	else
+	{
+		TablePlan  *table = (TablePlan *) linitial(tables);
+
+		create_each(pass, table, table->creates, false);
+	}
+}
+
+static bool
+have_common(const List *ties, const List *others)
+{
+	ListCell   *cell;
+
+	foreach(cell, others)
+	{
+		if (list_member_oid(ties, lfirst_oid(cell)))
+			return true;
+	}
+	return false;
+}
+
+/* The tables among the rest that are tied to what the group is; they leave the rest. */
+static List *
+tied_together(TablePlan *table, List **rest)
+{
+	List	   *group = list_make1(table);
+	List	   *ties = list_copy(table->ties);
+	bool		found = true;
+
+	while (found)
+	{
+		ListCell   *cell;
+
+		found = false;
+		foreach(cell, *rest)
+		{
+			TablePlan  *other = (TablePlan *) lfirst(cell);
+
+			if (!have_common(ties, other->ties))
+				continue;
+			group = lappend(group, other);
+			ties = list_concat_unique_oid(ties, other->ties);
+			*rest = foreach_delete_current(*rest, cell);
+			found = true;
+		}
+	}
+	return group;
+}
+
+/* All tables' missing partitions, those of tables that are tied to each other together. */
+static void
+create_partitions(Pass *pass, List *tables)
+{
+	List	   *rest = NIL;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		if (((TablePlan *) lfirst(cell))->creates != NIL)
+			rest = lappend(rest, lfirst(cell));
+	}
+	while (rest != NIL)
+	{
+		TablePlan  *table = (TablePlan *) linitial(rest);
+		List	   *group;
+		int			patience = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		rest = list_delete_first(rest);
+		group = pass->background ? tied_together(table, &rest) : list_make1(table);
+		foreach(cell, group)
+			patience = Max(patience, ((TablePlan *) lfirst(cell))->patience);
+		if (pass->background && table->ties == NIL)
+			create_each(pass, table, table->creates, false);
+		else
+			create_group(pass, group, patience);
+	}
+}
+
+/*
+ * Makes what is missing, and then closes what cracks there are. A worker makes
+ * each partition in a transaction of its own, unless that needs locks that others
+ * notice: then once, for all of them. The foreground keeps locks until its
+ * transaction ends; and the end of a subtransaction looks at every lock and every
+ * new file.
+ */
+void
+create_missing(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	create_partitions(pass, tables);
+	foreach(cell, tables)
+	{
+		TablePlan  *table = (TablePlan *) lfirst(cell);
+
+		create_each(pass, table, table->cracks, true);
+	}
 }
 
 static char *
@@ -192,6 +404,7 @@ create_at(Policy *policy, const ParentInfo *info, CalTime at, TimestampTz now)
 	PlanBound	period;
 	int			existing;
 	PlanResult	result;
+	CalTime		now_of_key;
 	Oid			created;
 	Record		record = {{policy->parent}, ACTION_CREATE};
 
@@ -206,7 +419,8 @@ create_at(Policy *policy, const ParentInfo *info, CalTime at, TimestampTz now)
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("partition bound out of range"),
 				 errhint("Use a date that a timestamp can hold.")));
-	created = create_partition(policy, &period);
+	now_of_key = policy_key_time(policy, info->kind, now);
+	created = create_partition(policy, &period, table_plan_patience(&plan, now_of_key, info));
 	if (!OidIsValid(created))
 		return period_name(policy, &plan, &period);
 	times_note_creation(policy->parent, created, now);

@@ -7,7 +7,7 @@
 
 #include "pass/pass.h"
 
-extern void create_missing(Pass *pass, const TablePlan *table);
+extern void create_missing(Pass *pass, List *tables);
 extern char *create_at(Policy *policy, const ParentInfo *info, CalTime at, TimestampTz now);
 
 #endif							/* SAGAZ_PASS_CREATE_H */

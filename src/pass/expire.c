@@ -63,6 +63,7 @@ stay_step(void *arg)
 		return;
 	subject = report_partition(step->table, step->partition, step->name);
 	step->backs_off = report_backs_off(step->pass, &subject);
+	step->pass->table_failed = report_table_backs_off(step->pass, &subject, false);
 	if (step->backs_off)
 		return;
 	/* one that can't be called would have it detached, and not let go */
@@ -221,11 +222,19 @@ expire_foreground(Pass *pass, TablePlan *table)
 		report_leave_expired(pass, table);
 		return;
 	}
+	report_begin_table(pass, list_length(table->expired));
 	foreach(cell, table->expired)
 	{
 		CHECK_FOR_INTERRUPTS();
+		pass->left--;
 		expire_at_once(pass, table, (ExpiredPartition *) lfirst(cell));
+		if (pass->table_failed)
+		{
+			report_leave_expired(pass, table);
+			break;
+		}
 	}
+	report_begin_table(pass, 0);
 }
 
 typedef struct HoldBackStep

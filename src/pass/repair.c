@@ -269,13 +269,17 @@ odd_partition_step(void *arg)
 	Pass	   *pass = step->pass;
 	Policy	   *policy = (Policy *) linitial(step->found);
 	ParentInfo	info;
+	PlanPolicy	plan;
 	PlanBound	odd;
 	Subject		subject;
 	Oid			created;
 
 	if (!repair_way_back(policy, &info, &odd))
 		return;
-	created = create_partition(policy, &odd);
+	policy_plan(policy, info.kind, &plan);
+	created = create_partition(policy, &odd,
+							   table_plan_patience(&plan, policy_key_time(policy, info.kind, pass->now),
+												   &info));
 	if (!OidIsValid(created))
 		return;
 	subject = subject_of(step->parent, created);

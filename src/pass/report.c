@@ -14,6 +14,14 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+/* So many partitions of a table are looked at, one after the other. */
+void
+report_begin_table(Pass *pass, int partitions)
+{
+	pass->left = partitions;
+	pass->table_failed = false;
+}
+
 /* What a report about a table as a whole is about. */
 Subject
 report_table(const TablePlan *table)
@@ -219,6 +227,7 @@ typedef struct Failure
 	Pass	   *pass;
 	const Subject *subject;
 	const ErrorData *error;
+	int			left;			/* how many more would meet it */
 } Failure;
 
 static bool
@@ -242,6 +251,9 @@ failure_step(void *arg)
 		return;
 	record.action = defer ? ACTION_DEFER : ACTION_ERROR;
 	record.details = defer ? error->message : attempt_error_text(error);
+	if (failure->left > 0)
+		record.details = psprintf("%s (%d more %s left)", record.details, failure->left,
+								  failure->left == 1 ? "partition is" : "partitions are");
 	if (defer)
 	{
 		pass->deferred = true;
@@ -253,13 +265,63 @@ failure_step(void *arg)
 }
 
 /*
+ * Whether the table's next partition would meet the same error: it is out of
+ * something, or something that all of them need is missing. What follows from the
+ * rows or the name of one, or from what depends on it, is an error of that one.
+ * Locks, privileges and limits of time are the table's where partitions are made,
+ * and later those of each one.
+ */
+static bool
+is_of_table(int sqlerrcode, bool creating)
+{
+	if (sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+		sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return creating;
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+		case ERRCODE_INVALID_TRANSACTION_STATE:
+		case ERRCODE_UNDEFINED_SCHEMA:
+			return true;
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+			return sqlerrcode != ERRCODE_DUPLICATE_TABLE &&
+				sqlerrcode != ERRCODE_DUPLICATE_OBJECT &&
+				sqlerrcode != ERRCODE_INVALID_OBJECT_DEFINITION &&
+				sqlerrcode != ERRCODE_UNDEFINED_TABLE &&
+				sqlerrcode != ERRCODE_WRONG_OBJECT_TYPE;
+	}
+	return false;
+}
+
+/* The same of a step's error, if there is one. */
+bool
+report_ends_table(const ErrorData *error, bool creating)
+{
+	return error != NULL && is_of_table(error->sqlerrcode, creating);
+}
+
+/*
  * A step has failed. An unavailable lock is for later; all else is an error,
  * unless what it is about is gone.
  */
 void
 report_failure(Pass *pass, const Subject *subject, const ErrorData *error)
 {
-	Failure		failure = {pass, subject, error};
+	bool		all = report_ends_table(error, false);
+
+	pass->table_failed = pass->table_failed || all;
+	report_failure_of_all(pass, subject, error, all ? pass->left : 0);
+}
+
+/* The same, and so many more partitions are left because they would meet it as well. */
+void
+report_failure_of_all(Pass *pass, const Subject *subject, const ErrorData *error, int left)
+{
+	Failure		failure = {pass, subject, error, left};
 	ErrorData  *second = pass->attempt(failure_step, &failure);
 
 	if (second != NULL)
@@ -294,6 +356,14 @@ report_backs_off(Pass *pass, const Subject *subject)
 	return true;
 }
 
+/* The same, of an error that the table's other partitions would meet as well. */
+bool
+report_table_backs_off(Pass *pass, const Subject *subject, bool creating)
+{
+	return report_backs_off(pass, subject) &&
+		is_of_table(problem_find(pass->problems, subject)->sqlerrcode, creating);
+}
+
 /* What is known of a subject stays: it isn't looked at now. */
 void
 report_leave(Pass *pass, const Subject *subject)
@@ -324,5 +394,22 @@ report_leave_expired(Pass *pass, const TablePlan *table)
 		if (problem->parent == table->policy->parent && OidIsValid(problem->partition) &&
 			table_plan_expires(table, problem->partition))
 			problem->seen = true;
+	}
+}
+
+/* The same of the partitions that are missing, by the names that they will have. */
+void
+report_leave_missing(Pass *pass, const TablePlan *table)
+{
+	ListCell   *cell;
+
+	if (pass->problems == NIL)
+		return;
+	foreach(cell, table->creates)
+	{
+		Subject		subject = report_partition(table, InvalidOid,
+											   table_plan_new_name(table, (PlanBound *) lfirst(cell)));
+
+		(void) meet(pass, &subject);
 	}
 }

@@ -421,14 +421,17 @@ retirement_go_on(Pass *pass, TablePlan *table)
 		report_leave_expired(pass, table);
 		return;
 	}
+	report_begin_table(pass, list_length(table->expired));
 	foreach(cell, table->expired)
 	{
 		CHECK_FOR_INTERRUPTS();
 		progress_count(done++, list_length(table->expired));
-		if (!retire_partition(pass, table, (ExpiredPartition *) lfirst(cell)))
+		pass->left--;
+		if (pass->table_failed || !retire_partition(pass, table, (ExpiredPartition *) lfirst(cell)))
 		{
 			report_leave_expired(pass, table);
-			return;
+			break;
 		}
 	}
+	report_begin_table(pass, 0);
 }

@@ -4,8 +4,9 @@
  *
  * Invariant: every creation of every table comes before the first drop of any, or
  * in the background is another process's, which waits for no retirement. What
- * keeps a partition is looked at before the first lock that a writer could notice. Each action is a transaction or a subtransaction: what fails is
- * reported, and the rest goes on.
+ * keeps a partition is looked at before the first lock that a writer could notice.
+ * Each action is a transaction or a subtransaction: what fails is reported, and the
+ * rest goes on.
  */
 #include "pass/run.h"
 
@@ -18,6 +19,7 @@
 #include "pass/create.h"
 #include "pass/expire.h"
 #include "pass/leftovers.h"
+#include "pass/protect.h"
 #include "pass/report.h"
 #include "pass/retirement.h"
 #include "shmem/shared.h"
@@ -132,9 +134,12 @@ plan_step(void *arg)
 	subject.table_name = step->name;
 	identity_require_owner(step->policy->parent);
 	step->is_owner = true;
-	if (!sleeps_on(step->pass, step->policy, &subject) &&
-		!report_backs_off(step->pass, &subject))
-		step->table = table_plan_make(step->policy, step->pass->now);
+	if (sleeps_on(step->pass, step->policy, &subject) ||
+		report_backs_off(step->pass, &subject))
+		return;
+	step->table = table_plan_make(step->policy, step->pass->now);
+	if (step->table != NULL)
+		report_leave_missing(step->pass, step->table);
 }
 
 /* That the caller may not maintain a table is nothing that is wrong with the table. */
@@ -190,8 +195,33 @@ create_everywhere(Pass *pass, List *tables)
 			report_leave_expired(pass, table);
 			table->expired = NIL;
 		}
-		create_missing(pass, table);
 	}
+	create_missing(pass, tables);
+}
+
+/* Guards the new partitions of protected tables, and those that were in use before. */
+static void
+protect_everywhere(Pass *pass, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+		protect_table(pass, (TablePlan *) lfirst(cell));
+}
+
+/* Whether it stays, or is left because all others of its table would meet an error. */
+static bool
+stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired)
+{
+	bool		result;
+
+	pass->left--;
+	if (pass->table_failed)
+		return true;
+	result = expire_stays(pass, table, expired);
+	if (pass->table_failed)
+		report_leave_expired(pass, table);
+	return result;
 }
 
 /* Notes when the first of the tables has to be looked at, however long naptime is. */
@@ -235,13 +265,14 @@ keep_what_stays(Pass *pass, List *tables)
 			report_leave_expired(pass, table);
 			table->expired = NIL;
 		}
-
+		report_begin_table(pass, list_length(table->expired));
 		foreach(inner, table->expired)
 		{
 			CHECK_FOR_INTERRUPTS();
-			if (expire_stays(pass, table, (ExpiredPartition *) lfirst(inner)))
+			if (stays(pass, table, (ExpiredPartition *) lfirst(inner)))
 				table->expired = foreach_delete_current(table->expired, inner);
 		}
+		report_begin_table(pass, 0);
 	}
 }
 
@@ -409,6 +440,7 @@ run_pass(Pass *pass, Oid parent)
 	{
 		note_creation_due(pass, sweep.tables);
 		create_everywhere(pass, sweep.tables);
+		protect_everywhere(pass, sweep.tables);
 	}
 	if (pass->retire != NULL)
 		retire_everywhere(pass, sweep.tables);

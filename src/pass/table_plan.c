@@ -7,6 +7,7 @@
 #include "pass/table_plan.h"
 
 #include "access/table.h"
+#include "base/settings.h"
 #include "catalog/names.h"
 
 static void
@@ -37,6 +38,19 @@ add_action(const PlanAction *action, void *arg)
 }
 
 /*
+ * For how many ms a lock may be waited for that writers of another table notice:
+ * not at all while coverage is whole, and the longer the less there is left.
+ */
+int
+table_plan_patience(const PlanPolicy *plan, CalTime now, const ParentInfo *info)
+{
+	static const int patience[] = {1000, 100, 20, 0, 0};
+
+	return Min(patience[plan_covered_quarters(plan, now, info->bounds, info->nparts)],
+			   sagaz_lock_timeout);
+}
+
+/*
  * Reads the catalogs and plans; an error if the table can't be managed, and
  * NULL if it is gone.
  */
@@ -45,7 +59,6 @@ table_plan_make(Policy *policy, TimestampTz now)
 {
 	TablePlan  *table = (TablePlan *) palloc0(sizeof(TablePlan));
 	Relation	rel = try_table_open(policy->parent, AccessShareLock);
-	CalTime		until;
 
 	if (rel == NULL)
 		return NULL;
@@ -54,7 +67,7 @@ table_plan_make(Policy *policy, TimestampTz now)
 	parent_require(rel, &table->info);
 	policy_plan(policy, table->info.kind, &table->plan);
 	now = policy_key_time(policy, table->info.kind, now);
-	table->covered = plan_covered_until(now, table->info.bounds, table->info.nparts, &until);
+	table->covered = plan_has_partition(now, table->info.bounds, table->info.nparts);
 	switch (plan_partitions(&table->plan, now,
 							table->info.bounds, table->info.nparts,
 							add_action, table))
@@ -78,6 +91,13 @@ table_plan_make(Policy *policy, TimestampTz now)
 			break;
 	}
 	table_close(rel, NoLock);
+	if (table->creates != NIL || table->cracks != NIL)
+	{
+		table->patience = table_plan_patience(&table->plan, now, &table->info);
+		table->ties = parent_tied_tables(policy->parent);
+		if (OidIsValid(table->info.default_relid))
+			table->ties = lappend_oid(table->ties, table->info.default_relid);
+	}
 	return table;
 }
 

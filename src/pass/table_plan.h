@@ -24,6 +24,9 @@ typedef struct TablePlan
 	ParentInfo	info;
 	PlanPolicy	plan;
 	bool		covered;		/* there is a partition for now */
+	int			patience;		/* ms that the locks for creates are worth */
+	List	   *ties;			/* tables whose locks these need, beside its
+								 * own */
 	List	   *creates;		/* of PlanBound *, in order of time */
 	List	   *cracks;			/* of PlanBound *: holes to be closed by
 								 * widening a partition */
@@ -31,6 +34,7 @@ typedef struct TablePlan
 } TablePlan;
 
 extern TablePlan *table_plan_make(Policy *policy, TimestampTz now);
+extern int	table_plan_patience(const PlanPolicy *plan, CalTime now, const ParentInfo *info);
 extern CalTime table_plan_covered_until(const TablePlan *table, CalTime now);
 extern bool table_plan_expires(const TablePlan *table, Oid partition);
 extern char *table_plan_new_name(const TablePlan *table, const PlanBound *bound);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -17,10 +18,12 @@
 #include "base/rows.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/postmaster.h"
 #include "replication/access.h"
 #include "replication/state.h"
 #include "replication/syncrep.h"
+#include "replication/time.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -28,10 +31,14 @@
 #include "utils/timestamp.h"
 
 #define NODE_COLS	9
-#define WAL_COLS	5
+#define WAL_COLS	10
+
+/* The speed of WAL is measured over so long a time. */
+#define SPEED_WINDOW	(INT64CONST(300) * USECS_PER_SEC)
 
 SAGAZ_FUNCTION(sagaz_node_state);
 SAGAZ_FUNCTION(sagaz_wal_state);
+SAGAZ_FUNCTION(sagaz_wal_speed);
 
 static char *
 node_name(void)
@@ -103,14 +110,26 @@ count_segments(TimeLineID tli, XLogSegNo *oldest)
 	return segments;
 }
 
-/* Counts the segments that wait for the archiver. */
+/* How long a file has waited for the archiver; 0 if it doesn't any more. */
+static TimeOffset
+waiting_age(const char *path)
+{
+	struct stat status;
+
+	if (stat(path, &status) != 0)
+		return 0;
+	return Max(0, GetCurrentTimestamp() - time_t_to_timestamptz(status.st_mtime));
+}
+
+/* Counts the segments that wait for the archiver; how long the first has waited. */
 static int64
-count_ready(XLogSegNo *oldest)
+count_ready(XLogSegNo *oldest, TimeOffset *waiting)
 {
 	const char *path = XLOGDIR "/archive_status";
 	DIR		   *dir = AllocateDir(path);
 	struct dirent *entry;
 	int64		ready = 0;
+	char		first[MAXPGPATH] = "";
 
 	*oldest = 0;
 	while ((entry = ReadDir(dir, path)) != NULL)
@@ -129,10 +148,13 @@ count_ready(XLogSegNo *oldest)
 		if (!IsXLogFileName(name))
 			continue;
 		XLogFromFileName(name, &tli, &segno, wal_segment_size);
-		if (*oldest == 0 || segno < *oldest)
-			*oldest = segno;
+		if (*oldest != 0 && segno >= *oldest)
+			continue;
+		*oldest = segno;
+		snprintf(first, sizeof(first), "%s/%s", path, entry->d_name);
 	}
 	FreeDir(dir);
+	*waiting = waiting_age(first);
 	return ready;
 }
 
@@ -147,7 +169,58 @@ segment_start(XLogSegNo segno, bool *null)
 	return LSNGetDatum(lsn);
 }
 
-/* Returns (bytes, oldest LSN, free bytes, files to archive, LSN of the first). */
+/* Bytes of WAL per second over the last minutes; false without a clock. */
+static bool
+wal_speed(double *speed)
+{
+	TimestampTz now;
+	bool		known = false;
+
+	if (replication_time_now(&now))
+	{
+		LWLockAcquire(repl_shared->lock, LW_SHARED);
+		known = lsn_clock_speed(&repl_shared->clock, now, SPEED_WINDOW, speed);
+		LWLockRelease(repl_shared->lock);
+	}
+	return known;
+}
+
+/* The same as a value; NULL without a clock. */
+Datum
+sagaz_wal_speed(PG_FUNCTION_ARGS)
+{
+	double		speed;
+
+	if (!wal_speed(&speed))
+		PG_RETURN_NULL();
+	PG_RETURN_FLOAT8(speed);
+}
+
+/*
+ * What the archiver has done, and the bytes per second that its work grows by.
+ * Without a clock that is what has come since the first that waits.
+ */
+static void
+archiver_state(int64 ready, TimeOffset waiting, Datum *values, bool *nulls)
+{
+	PgStat_ArchiverStats *stats = pgstat_fetch_stat_archiver();
+	double		speed = 0;
+
+	values[0] = BoolGetDatum(RecoveryInProgress() ? XLogArchivingAlways() : XLogArchivingActive());
+	values[1] = rows_interval(waiting);
+	nulls[1] = ready == 0;
+	values[2] = rows_time(stats->last_archived_timestamp, &nulls[2]);
+	values[3] = rows_time(stats->last_failed_timestamp, &nulls[3]);
+	if (!wal_speed(&speed) && waiting > 0)
+		speed = (double) ready * wal_segment_size * USECS_PER_SEC / waiting;
+	values[4] = Float8GetDatum(speed);
+}
+
+/*
+ * Returns (bytes, oldest LSN, free bytes, files to archive, LSN of the first,
+ * whether WAL is archived, how long the first has waited, last success, last
+ * failure, bytes of WAL per second).
+ */
 Datum
 sagaz_wal_state(PG_FUNCTION_ARGS)
 {
@@ -156,6 +229,8 @@ sagaz_wal_state(PG_FUNCTION_ARGS)
 	struct statvfs disk;
 	XLogSegNo	oldest;
 	XLogSegNo	oldest_ready;
+	TimeOffset	waiting;
+	int64		ready;
 	TimeLineID	tli;
 
 	replication_access_require("wal_retention");
@@ -168,7 +243,9 @@ sagaz_wal_state(PG_FUNCTION_ARGS)
 	nulls[2] = statvfs(XLOGDIR, &disk) != 0;
 	if (!nulls[2])
 		values[2] = Int64GetDatum((int64) disk.f_bavail * (int64) disk.f_frsize);
-	values[3] = Int64GetDatum(count_ready(&oldest_ready));
+	ready = count_ready(&oldest_ready, &waiting);
+	values[3] = Int64GetDatum(ready);
 	values[4] = segment_start(oldest_ready, &nulls[4]);
+	archiver_state(ready, waiting, &values[5], &nulls[5]);
 	PG_RETURN_DATUM(rows_one(fcinfo, values, nulls));
 }

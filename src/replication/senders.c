@@ -24,12 +24,10 @@
 #include "utils/timestamp.h"
 
 #define SENDER_COLS		6
-#define SPEED_WINDOW	(INT64CONST(300) * USECS_PER_SEC)
 
 SAGAZ_FUNCTION(sagaz_sender_state);
 SAGAZ_FUNCTION(sagaz_lsn_timestamp);
 SAGAZ_FUNCTION(sagaz_lsn_age);
-SAGAZ_FUNCTION(sagaz_wal_speed);
 
 /* A walsender, and what follows from it and from the samples. */
 typedef struct SenderView
@@ -214,24 +212,4 @@ sagaz_lsn_age(PG_FUNCTION_ARGS)
 	if (!replication_time_now(&now) || !date_lsn(PG_GETARG_LSN(0), &at, &exact))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(rows_interval(Max(now - at, 0)));
-}
-
-/* Returns bytes of WAL per second over the last minutes; NULL without a clock. */
-Datum
-sagaz_wal_speed(PG_FUNCTION_ARGS)
-{
-	double		speed;
-	TimestampTz now;
-	bool		known = false;
-
-	if (replication_time_now(&now))
-	{
-		LWLockAcquire(repl_shared->lock, LW_SHARED);
-		known = lsn_clock_speed(&repl_shared->clock, now,
-								SPEED_WINDOW, &speed);
-		LWLockRelease(repl_shared->lock);
-	}
-	if (!known)
-		PG_RETURN_NULL();
-	PG_RETURN_FLOAT8(speed);
 }

@@ -190,5 +190,7 @@ argument_policy(FunctionCallInfo fcinfo, int first, Policy *policy)
 	argument_require(fcinfo, first + 12, "plain");
 	policy->plain = PG_GETARG_BOOL(first + 12);
 	policy->key_encoding = argument_text(fcinfo, first + 13);
+	argument_require(fcinfo, first + 14, "protect");
+	policy->protect = PG_GETARG_BOOL(first + 14);
 	policy->action = retention_action(fcinfo, first + 3);
 }

@@ -36,10 +36,10 @@ read_wish(FunctionCallInfo fcinfo, const char *function, ConvertWish *wish)
 	argument_require(fcinfo, 1, "key");
 	wish->conversion.key = NameStr(*PG_GETARG_NAME(1));
 	argument_policy(fcinfo, 2, &wish->policy);
-	argument_require(fcinfo, 16, "weaken_unique");
-	argument_require(fcinfo, 17, "publish_via_partition_root");
-	wish->conversion.weaken_unique = PG_GETARG_BOOL(16);
-	wish->conversion.publish_via_partition_root = PG_GETARG_BOOL(17);
+	argument_require(fcinfo, 17, "weaken_unique");
+	argument_require(fcinfo, 18, "publish_via_partition_root");
+	wish->conversion.weaken_unique = PG_GETARG_BOOL(17);
+	wish->conversion.publish_via_partition_root = PG_GETARG_BOOL(18);
 	wish->now = settings_now();
 }
 

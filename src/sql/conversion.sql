@@ -1131,11 +1131,12 @@ CREATE FUNCTION sagaz_ha.partition_table(
   before_drop regprocedure DEFAULT NULL,
   plain boolean DEFAULT false,
   key_encoding text DEFAULT NULL,
+  protect boolean DEFAULT true,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_partition_table';
-COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean, boolean) IS
   'have a plain table, or a default partition with rows, partitioned in place by the worker, while it is written to';
 
 CREATE FUNCTION sagaz_ha.plan_partition_table(
@@ -1155,11 +1156,12 @@ CREATE FUNCTION sagaz_ha.plan_partition_table(
   before_drop regprocedure DEFAULT NULL,
   plain boolean DEFAULT false,
   key_encoding text DEFAULT NULL,
+  protect boolean DEFAULT true,
   weaken_unique boolean DEFAULT false,
   publish_via_partition_root boolean DEFAULT false
 ) RETURNS TABLE (step text, lock text, statement text, meaning text)
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_plan_partition_table';
-COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha.plan_partition_table(regclass, name, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean, boolean, boolean) IS
   'what partition_table() would run, with each lock; what changes in meaning; what is in the way. Nothing is done';
 
 CREATE FUNCTION sagaz_ha.cancel_partition_table(parent regclass) RETURNS void
@@ -1327,6 +1329,9 @@ BEGIN
           (1, CASE WHEN t.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END || ' ROW LEVEL SECURITY'),
           (2, CASE WHEN t.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END || ' ROW LEVEL SECURITY'),
           (3, 'DROP CONSTRAINT IF EXISTS sagaz_ha_bounds')) AS s (n, what)
+      UNION ALL
+      SELECT 10, g.oid::bigint, t.relowner, format('DROP TRIGGER %I ON %s', g.tgname, target)
+        FROM pg_trigger AS g WHERE g.tgrelid = target AND g.tgfoid = 'sagaz_ha.refuse_truncate'::regproc
       UNION ALL
       SELECT 11, 0, t.relowner, format('COMMENT ON TABLE %s IS %L', target, d)
         FROM obj_description(source, 'pg_class') AS d WHERE d IS DISTINCT FROM obj_description(target, 'pg_class')

@@ -50,8 +50,8 @@ sagaz_partitions(PG_FUNCTION_ARGS)
 static void
 add_table(const CoverageStats *stats, void *arg)
 {
-	Datum		values[11];
-	bool		nulls[11] = {0};
+	Datum		values[12];
+	bool		nulls[12] = {0};
 
 	values[0] = ObjectIdGetDatum(stats->parent);
 	values[1] = CStringGetTextDatum(stats->table_name);
@@ -66,6 +66,7 @@ add_table(const CoverageStats *stats, void *arg)
 	values[8] = rows_oid(stats->pending_partition, &nulls[8]);
 	values[9] = rows_text(stats->pending_waits_for, &nulls[9]);
 	values[10] = rows_text(stats->problem, &nulls[10]);
+	values[11] = rows_oid(stats->catch_all, &nulls[11]);
 	rows_add((FunctionCallInfo) arg, values, nulls);
 }
 

@@ -31,7 +31,8 @@ CREATE FUNCTION sagaz_ha.coverage(
   OUT covered_until timestamptz, OUT premade_until timestamptz,
   OUT holes integer, OUT first_hole timestamptz,
   OUT default_partition regclass, OUT default_has_rows boolean,
-  OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text
+  OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text,
+  OUT catch_all regclass
 ) RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_coverage';
 COMMENT ON FUNCTION sagaz_ha.coverage() IS

@@ -21,15 +21,19 @@ BEGIN
   SELECT c.table_name, 'coverage',
          CASE
            WHEN c.covered_until IS NULL OR c.covered_until <= c.now THEN 'critical'
-           -- covered_until may be infinity, which can't be subtracted from
            WHEN c.covered_until < c.now + (c.premade_until - c.now) / 4 THEN 'critical'
            WHEN c.covered_until < c.now + (c.premade_until - c.now) / 2 THEN 'warning'
            ELSE 'ok'
          END,
          c.covered_until::text,
          CASE
+           WHEN c.covered_until < c.premade_until AND c.catch_all IS NOT NULL
+           THEN format('rows have a partition of their time until %s, and go to %s then, which has no end: no other can be made; the policy wants %s',
+                       c.covered_until, c.catch_all, c.premade_until)
            WHEN c.covered_until IS NOT NULL
            THEN format('inserts succeed until %s; the policy wants %s', c.covered_until, c.premade_until)
+           WHEN c.catch_all IS NOT NULL
+           THEN format('no partition covers the current time: rows go to %s, which has no end, so that no other can be made', c.catch_all)
            WHEN c.default_partition IS NOT NULL
            THEN 'no partition covers the current time: rows go to the default partition'
            ELSE 'no partition covers the current time: inserts fail'

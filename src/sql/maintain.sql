@@ -67,3 +67,17 @@ RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_plain_saga_tables';
 COMMENT ON FUNCTION sagaz_ha._plain_saga_tables() IS
   'internal: plain tables that have the names of the partitioned saga tables, and how to convert them';
+
+-- Before the statement: afterwards nobody can tell whether there were rows. The tags
+-- are those of statements that can take a table with them.
+CREATE FUNCTION sagaz_ha.protect_partitions() RETURNS event_trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_protect_partitions';
+COMMENT ON FUNCTION sagaz_ha.protect_partitions() IS
+  'event trigger function: refuse what would lose rows of protected partitions';
+CREATE EVENT TRIGGER sagaz_ha_protect_partitions ON ddl_command_start
+  WHEN TAG IN ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION',
+               'DROP TYPE', 'DROP DOMAIN', 'DROP COLLATION', 'DROP FUNCTION', 'DROP ROUTINE',
+               'DROP LANGUAGE', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY', 'DROP ACCESS METHOD')
+  EXECUTE FUNCTION sagaz_ha.protect_partitions();
+COMMENT ON EVENT TRIGGER sagaz_ha_protect_partitions IS
+  'refuses DROP and DETACH of protected partitions that have rows';

@@ -14,11 +14,13 @@
 #include "catalog/history.h"
 #include "catalog/hold.h"
 #include "catalog/names.h"
+#include "catalog/partition.h"
 #include "catalog/register.h"
 #include "catalog/retirement.h"
 #include "catalog/times.h"
 #include "ddl/reattach.h"
 #include "pass/key_sample.h"
+#include "pass/protect.h"
 #include "pass/saga_tables.h"
 #include "sql/arguments.h"
 #include "storage/lmgr.h"
@@ -35,6 +37,7 @@ SAGAZ_FUNCTION(sagaz_restored_at);
 SAGAZ_FUNCTION(sagaz_reattach_partition);
 SAGAZ_FUNCTION(sagaz_hold_partition);
 SAGAZ_FUNCTION(sagaz_release_partition);
+SAGAZ_FUNCTION(sagaz_drop_partition);
 
 /* create_saga_tables(): makes the specification's tables. */
 Datum
@@ -49,7 +52,8 @@ sagaz_create_saga_tables(PG_FUNCTION_ARGS)
 /*
  * manage_partitions(parent, partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze, before_drop, plain, key_encoding)
+ * storage_parameters, auto_analyze, auto_freeze, before_drop, plain, key_encoding,
+ * protect)
  */
 Datum
 sagaz_manage_partitions(PG_FUNCTION_ARGS)
@@ -60,6 +64,8 @@ sagaz_manage_partitions(PG_FUNCTION_ARGS)
 	argument_policy(fcinfo, 1, &policy);
 	register_policy(&policy);
 	key_sample_warn(policy.parent);
+	if (policy.protect)
+		protect_at_once(policy.parent);
 	PG_RETURN_VOID();
 }
 
@@ -159,4 +165,24 @@ sagaz_release_partition(PG_FUNCTION_ARGS)
 {
 	identity_require_primary("release_partition");
 	PG_RETURN_BOOL(hold_remove(argument_partition(fcinfo)));
+}
+
+/* drop_partition(partition): with its rows, also if it is protected. */
+Datum
+sagaz_drop_partition(PG_FUNCTION_ARGS)
+{
+	Oid			partition;
+	Oid			parent;
+
+	identity_require_primary("drop_partition");
+	partition = argument_partition(fcinfo);
+	if (!get_rel_relispartition(partition))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a partition", get_rel_name(partition)),
+				 errhint("Name one of the table's partitions; view partition_metadata lists them.")));
+	parent = get_partition_parent(partition, true);
+	identity_require_owner(parent);
+	protect_drop(argument_require_policy(parent), partition, settings_now());
+	PG_RETURN_VOID();
 }

@@ -31,10 +31,11 @@ CREATE FUNCTION sagaz_ha.manage_partitions(
   auto_freeze boolean DEFAULT true,
   before_drop regprocedure DEFAULT NULL,
   plain boolean DEFAULT false,
-  key_encoding text DEFAULT NULL
+  key_encoding text DEFAULT NULL,
+  protect boolean DEFAULT false
 ) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_manage_partitions';
-COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text) IS
+COMMENT ON FUNCTION sagaz_ha.manage_partitions(regclass, interval, integer, interval, text, text, text, regnamespace, name, text[], boolean, boolean, regprocedure, boolean, text, boolean) IS
   'register a table partitioned by range on one column that carries a time, or replace its policy';
 
 CREATE FUNCTION sagaz_ha.stop_managing_partitions(parent regclass) RETURNS void
@@ -62,6 +63,11 @@ CREATE FUNCTION sagaz_ha.hold_partition(partition regclass, reason text) RETURNS
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_hold_partition';
 COMMENT ON FUNCTION sagaz_ha.hold_partition(regclass, text) IS
   'keep a partition however old it is, until release_partition()';
+
+CREATE FUNCTION sagaz_ha.drop_partition(partition regclass) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_drop_partition';
+COMMENT ON FUNCTION sagaz_ha.drop_partition(regclass) IS
+  'drop a partition with its rows, also a protected one; not one that is held or has unfinished rows';
 
 CREATE FUNCTION sagaz_ha.release_partition(partition regclass) RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_release_partition';

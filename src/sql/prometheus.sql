@@ -45,7 +45,13 @@ BEGIN
       ('sagaz_ha_slots_at_risk', 'gauge', 'Replication slots that are not ok.', '{}', h.slots_at_risk),
       ('sagaz_ha_wal_bytes', 'gauge', 'Size of the WAL directory.', '{}', h.wal_bytes),
       ('sagaz_ha_wal_disk_free_bytes', 'gauge', 'Free space for WAL.', '{}', h.wal_disk_free_bytes),
-      ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files))
+      ('sagaz_ha_archive_ready_files', 'gauge', 'Files that wait for the archiver.', '{}', h.archive_ready_files),
+      ('sagaz_ha_archive_failing', 'gauge', 'Whether archiving has failed since it last succeeded.',
+       '{}', h.archive_failing::integer),
+      ('sagaz_ha_archive_waiting_seconds', 'gauge', 'Time since the first of these files waits.',
+       '{}', extract(epoch FROM h.archive_waiting_age)),
+      ('sagaz_ha_wal_disk_full_seconds', 'gauge', 'Time until WAL that is not archived fills the disk.',
+       '{}', extract(epoch FROM h.wal_disk_full_in)))
       AS v (name, type, help, labels, value)
     UNION ALL
     -- on a standby its own lag, on a primary that of each standby
@@ -112,8 +118,7 @@ BEGIN
     SELECT c.parent, c.table_name,
            extract(epoch FROM y.partition_interval) AS interval,
            extract(epoch FROM c.premade_until - sagaz_ha.clock()) AS wanted,
-           CASE -- infinity can't be subtracted from before PostgreSQL 17
-             WHEN c.covered_until = 'infinity' THEN 'Infinity'
+           CASE
              WHEN c.covered_until IS NOT NULL THEN extract(epoch FROM c.covered_until - sagaz_ha.clock())
              -- without a plan for the table nothing is known about it
              WHEN c.premade_until IS NOT NULL THEN 0
@@ -128,7 +133,7 @@ BEGIN
       ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', coalesce(p.kept, 0)),
       ('sagaz_ha_partition_interval_seconds', 'Width of a new partition; a month is taken for 30 days.', c.interval),
       ('sagaz_ha_partition_wanted_seconds', 'Time ahead that the policy wants to be covered.', c.wanted),
-      ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail or go to a default partition; 0: they do now.',
+      ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail, or go to a default partition or to one without an end; 0: they do now.',
        c.covered)) AS v (name, help, value)
     UNION ALL
     SELECT 'sagaz_ha_partition_check_status', 'gauge', 'Check of partition_health(): 0 ok, 1 warning, 2 critical, 3 unknown.',

@@ -37,7 +37,8 @@ RETURNS TABLE (
   sync_required integer, sync_available integer, sync_waiters integer,
   replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
   upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
-  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
+  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text,
+  archive_failing boolean, archive_waiting_age interval, wal_disk_full_in interval)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
@@ -72,6 +73,19 @@ BEGIN
     FROM pg_catalog.pg_stat_activity AS a WHERE a.wait_event = 'SyncRep'),
   expected AS (
     SELECT greatest(t.expected_standbys, cardinality(t.expected_standby_names)) AS standbys FROM t),
+  -- A quiet server has one file that waits, at most, and fills no disk: a time that
+  -- is beyond a month says nothing.
+  archiver AS MATERIALIZED (
+    SELECT a.fails, a.grows,
+           CASE WHEN (a.fails OR a.grows) AND a.full_in < interval '30 days' THEN date_trunc('second', a.full_in) END AS full_in
+    -- a failure from before the first file that waits is over: a success during a
+    -- shutdown isn't counted
+    FROM (SELECT coalesce(w.archive_ready_files > 0 AND w.archive_failed_at > coalesce(w.archived_at, '-infinity')
+                          AND w.archive_failed_at >= clock_timestamp() - w.archive_waiting_age - interval '1 s', false) AS fails,
+                 w.archive_ready_files > 1 AND w.archive_waiting_age >= interval '2 min' AS grows,
+                 CASE WHEN w.wal_speed > 0 THEN
+                   make_interval(secs => least(w.disk_free_bytes / w.wal_speed, 1e9)) END AS full_in
+          FROM w WHERE w.archives) AS a),
   -- materialized, because reasons are read several times below
   found AS MATERIALIZED (
     SELECT n.node_name, n.in_recovery, n.promoting, n.system_identifier, n.timeline_id, n.lsn,
@@ -84,6 +98,8 @@ BEGIN
            CASE WHEN n.in_recovery THEN me.staleness_bound ELSE interval '0' END AS staleness_bound,
            me.message_age, me.scope, me.replay_state,
            w.wal_bytes, w.disk_free_bytes, w.archive_ready_files,
+           archiver.fails AS archive_failing, archiver.full_in AS wal_disk_full_in,
+           CASE WHEN w.archives THEN coalesce(w.archive_waiting_age, '0') END AS archive_waiting_age,
            CASE WHEN n.in_recovery THEN me.lag_source
                 ELSE coalesce(below.lag_source,
                               CASE WHEN n.sampler_running THEN 'lsn_clock' ELSE 'reported' END)
@@ -103,14 +119,26 @@ BEGIN
                ROW('critical',
                    format('%s left on the disk with WAL', pg_size_pretty(w.disk_free_bytes)))::sagaz_ha._reason
                   WHEN w.disk_free_bytes IS NULL THEN
-               ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END], NULL)
+               ROW('unknown', 'free space for WAL is not known')::sagaz_ha._reason END,
+             CASE WHEN archiver.fails OR archiver.grows THEN
+               ROW(CASE WHEN archiver.full_in <= t.slot_time_to_loss_critical THEN 'critical' ELSE 'warning' END,
+                   CASE WHEN archiver.fails THEN
+                     format('archiving fails, last %s ago, and %s; %s files wait',
+                       date_trunc('second', clock_timestamp() - w.archive_failed_at),
+                       coalesce('succeeded last ' || date_trunc('second', clock_timestamp() - w.archived_at) || ' ago',
+                                'has never succeeded'),
+                       w.archive_ready_files)
+                   ELSE
+                     format('%s files wait for the archiver, the first for %s, though none has failed since',
+                       w.archive_ready_files, date_trunc('second', w.archive_waiting_age))
+                   END || coalesce('; at this rate the disk is full in ' || archiver.full_in, ''))::sagaz_ha._reason END], NULL)
            || coalesce(me.reasons, '{}')
            || ARRAY(SELECT ROW(r.severity, format('standby %s: %s', s.standby_name, r.message))::sagaz_ha._reason
                     FROM standby AS s, unnest(s.reasons) AS r)
            || ARRAY(SELECT ROW(r.severity, format('slot %s: %s', s.slot_name, r.message))::sagaz_ha._reason
                     FROM slot AS s, unnest(s.reasons) AS r) AS reasons
     FROM n CROSS JOIN t CROSS JOIN w CROSS JOIN below CROSS JOIN slots CROSS JOIN sync
-    CROSS JOIN expected LEFT JOIN me ON true),
+    CROSS JOIN expected LEFT JOIN archiver ON true LEFT JOIN me ON true),
   named AS MATERIALIZED (
     SELECT f.*, sagaz_ha._status(f.reasons) AS status,
            CASE WHEN NOT f.in_recovery THEN 'primary'
@@ -132,7 +160,8 @@ BEGIN
          d.system_identifier, d.timeline_id, d.lsn,
          d.streaming, d.standbys_expected, d.sync_required, d.sync_available, d.waiters,
          d.replay_lag, d.replay_lag_bytes, d.staleness_bound, d.message_age,
-         d.at_risk, d.xmin_age, d.wal_bytes, d.disk_free_bytes, d.archive_ready_files, d.lag_source
+         d.at_risk, d.xmin_age, d.wal_bytes, d.disk_free_bytes, d.archive_ready_files, d.lag_source,
+         d.archive_failing, d.archive_waiting_age, d.wal_disk_full_in
   FROM named AS d;
 END
 $$;
@@ -147,7 +176,8 @@ RETURNS TABLE (
   sync_required integer, sync_available integer, sync_waiters integer,
   replay_lag interval, replay_lag_bytes bigint, staleness_bound interval,
   upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer,
-  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)
+  wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text,
+  archive_failing boolean, archive_waiting_age interval, wal_disk_full_in interval)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$

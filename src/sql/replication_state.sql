@@ -78,7 +78,9 @@ COMMENT ON FUNCTION sagaz_ha._sender_state() IS
 
 CREATE TYPE sagaz_ha._wal_state AS (
   wal_bytes bigint, oldest_lsn pg_lsn, disk_free_bytes bigint,
-  archive_ready_files bigint, oldest_ready_lsn pg_lsn);
+  archive_ready_files bigint, oldest_ready_lsn pg_lsn,
+  archives boolean, archive_waiting_age interval,
+  archived_at timestamptz, archive_failed_at timestamptz, wal_speed float8);
 COMMENT ON TYPE sagaz_ha._wal_state IS
   'internal: the WAL directory';
 

@@ -29,6 +29,7 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha.refuse_late_write(),
   sagaz_ha.check_unique(),
   sagaz_ha.skip_duplicate(),
+  sagaz_ha.refuse_truncate(),
   sagaz_ha._require_attached(regclass, regclass),
   sagaz_ha._require_quick_attach(regclass, regclass),
   sagaz_ha._clone_index(regclass, regclass, name),

@@ -17,6 +17,7 @@ CREATE TABLE sagaz_ha.partition_policy (
   auto_analyze boolean NOT NULL,
   auto_freeze boolean NOT NULL,
   plain boolean NOT NULL DEFAULT false,
+  protect boolean NOT NULL DEFAULT false,
   drops_held_since timestamptz,
   restored_at timestamptz,
   -- no regprocedure: pg_upgrade refuses columns of that type
@@ -49,6 +50,8 @@ COMMENT ON COLUMN sagaz_ha.partition_policy.auto_freeze IS
   'whether the worker freezes a partition once its period is over';
 COMMENT ON COLUMN sagaz_ha.partition_policy.plain IS
   'whether a new partition is a plain table even where the newest one is partitioned';
+COMMENT ON COLUMN sagaz_ha.partition_policy.protect IS
+  'whether DROP, DETACH and TRUNCATE of a partition with rows are refused, but for a pass and superusers';
 COMMENT ON COLUMN sagaz_ha.partition_policy.drops_held_since IS
   'since when nothing is retired, because the clock looked wrong or the server was restored; null normally';
 COMMENT ON COLUMN sagaz_ha.partition_policy.restored_at IS
@@ -233,3 +236,9 @@ CREATE FUNCTION sagaz_ha.refuse_late_write() RETURNS trigger
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_refuse_late_write';
 COMMENT ON FUNCTION sagaz_ha.refuse_late_write() IS
   'trigger function: refuse writes to a partition that is being retired';
+
+-- The same for TRUNCATE, which fires no event trigger.
+CREATE FUNCTION sagaz_ha.refuse_truncate() RETURNS trigger
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_refuse_truncate';
+COMMENT ON FUNCTION sagaz_ha.refuse_truncate() IS
+  'trigger function: refuse TRUNCATE of a partition that is protected and has rows';

@@ -15,6 +15,7 @@
 #include "catalog/retirement.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
+#include "ddl/protect.h"
 #include "shmem/shared.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -24,7 +25,9 @@
 SAGAZ_FUNCTION(sagaz_forget_dropped_tables);
 SAGAZ_FUNCTION(sagaz_policy_arrived);
 SAGAZ_FUNCTION(sagaz_policy_changed);
+SAGAZ_FUNCTION(sagaz_protect_partitions);
 SAGAZ_FUNCTION(sagaz_refuse_late_write);
+SAGAZ_FUNCTION(sagaz_refuse_truncate);
 
 /* Event trigger on sql_drop: what is said about a table goes with it. */
 Datum
@@ -37,6 +40,32 @@ sagaz_forget_dropped_tables(PG_FUNCTION_ARGS)
 				 errhint("stop_managing_partitions() forgets one table's policy.")));
 	dropped_forget_in_event_trigger();
 	PG_RETURN_NULL();
+}
+
+/* Event trigger on ddl_command_start: what would lose a protected partition's rows is refused. */
+Datum
+sagaz_protect_partitions(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("protect_partitions() is called by its event trigger only"),
+				 errhint("sagaz_ha.manage_partitions(..., protect => true) protects a table's partitions.")));
+	protect_check_statement(((EventTriggerData *) fcinfo->context)->parsetree);
+	PG_RETURN_NULL();
+}
+
+/* Trigger on TRUNCATE of a partition: the same. */
+Datum
+sagaz_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("refuse_truncate() is a trigger function"),
+				 errhint("Maintenance puts it on the partitions of a protected table.")));
+	protect_check_truncate(RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation));
+	return PointerGetDatum(NULL);
 }
 
 /* Trigger on partition_policy, partition_hold and unique_key: the worker acts on a change at once. */

@@ -37,7 +37,7 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   -- ours: changing
   ('sagaz_ha', 'create_saga_tables', '', 'void', 'volatile', 'owner'),
-  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text',
+  ('sagaz_ha', 'manage_partitions', 'parent regclass, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text, protect boolean DEFAULT false',
    'void', 'volatile', 'owner'),
   ('sagaz_ha', 'stop_managing_partitions', 'parent regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'maintain_partitions', 'parent regclass, OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
@@ -48,13 +48,14 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'resume_drops', 'parent regclass', 'boolean', 'volatile', 'owner'),
   ('sagaz_ha', 'hold_partition', 'partition regclass, reason text', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'release_partition', 'partition regclass', 'boolean', 'volatile', 'owner'),
+  ('sagaz_ha', 'drop_partition', 'partition regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'reattach_partition', 'partition regclass, parent regclass DEFAULT NULL::regclass', 'void', 'volatile', 'owner'),
   ('sagaz_ha', 'policy_changed', '', 'trigger', 'volatile', 'owner'),
   ('sagaz_ha', 'cancel_partition_table', 'parent regclass',
    'void', 'volatile', 'owner'),
-  ('sagaz_ha', 'partition_table', 'parent regclass, key name, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text, weaken_unique boolean DEFAULT false, publish_via_partition_root boolean DEFAULT false',
+  ('sagaz_ha', 'partition_table', 'parent regclass, key name, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text, protect boolean DEFAULT true, weaken_unique boolean DEFAULT false, publish_via_partition_root boolean DEFAULT false',
    'void', 'volatile', 'owner'),
-  ('sagaz_ha', 'plan_partition_table', 'parent regclass, key name, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text, weaken_unique boolean DEFAULT false, publish_via_partition_root boolean DEFAULT false',
+  ('sagaz_ha', 'plan_partition_table', 'parent regclass, key name, partition_interval interval, premake integer DEFAULT 4, retention interval DEFAULT NULL::interval, retention_action text DEFAULT ''drop''::text, unfinished_when text DEFAULT NULL::text, time_zone text DEFAULT ''UTC''::text, archive_schema regnamespace DEFAULT NULL::regnamespace, tablespace name DEFAULT NULL::name, storage_parameters text[] DEFAULT NULL::text[], auto_analyze boolean DEFAULT true, auto_freeze boolean DEFAULT true, before_drop regprocedure DEFAULT NULL::regprocedure, plain boolean DEFAULT false, key_encoding text DEFAULT NULL::text, protect boolean DEFAULT true, weaken_unique boolean DEFAULT false, publish_via_partition_root boolean DEFAULT false',
    'TABLE(step text, lock text, statement text, meaning text)', 'volatile', 'owner'),
   ('sagaz_ha', 'unpartition_table', 'parent regclass',
    'void', 'volatile', 'owner'),
@@ -137,13 +138,15 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'skip_duplicate', '', 'trigger', 'volatile', 'public'),
   ('sagaz_ha', 'keep_unique', '', 'event_trigger', 'volatile', 'owner'),
   ('sagaz_ha', 'refuse_late_write', '', 'trigger', 'volatile', 'public'),
+  ('sagaz_ha', 'refuse_truncate', '', 'trigger', 'volatile', 'public'),
+  ('sagaz_ha', 'protect_partitions', '', 'event_trigger', 'volatile', 'owner'),
   ('sagaz_ha', 'forget_dropped_tables', '', 'event_trigger', 'volatile', 'owner'),
   -- ours: reading. The dry run is volatile because it looks at rows as of now
   ('sagaz_ha', 'plan_partition_maintenance', 'at timestamp with time zone DEFAULT sagaz_ha.clock(), OUT action text, OUT table_name text, OUT partition_name text, OUT details text',
    'SETOF record', 'volatile', 'pg_monitor'),
   ('sagaz_ha', 'partitions', 'sizes boolean DEFAULT true, OUT parent regclass, OUT table_name text, OUT partition regclass, OUT partition_name text, OUT partition_start timestamp with time zone, OUT partition_end timestamp with time zone, OUT state text, OUT total_bytes bigint, OUT estimated_rows bigint',
    'SETOF record', 'stable', 'pg_monitor'),
-  ('sagaz_ha', 'coverage', 'OUT parent regclass, OUT table_name text, OUT covered_until timestamp with time zone, OUT premade_until timestamp with time zone, OUT holes integer, OUT first_hole timestamp with time zone, OUT default_partition regclass, OUT default_has_rows boolean, OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text',
+  ('sagaz_ha', 'coverage', 'OUT parent regclass, OUT table_name text, OUT covered_until timestamp with time zone, OUT premade_until timestamp with time zone, OUT holes integer, OUT first_hole timestamp with time zone, OUT default_partition regclass, OUT default_has_rows boolean, OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text, OUT catch_all regclass',
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'partition_health', 'OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text',
    'SETOF record', 'stable', 'pg_monitor'),
@@ -197,7 +200,7 @@ INSERT INTO contract VALUES
   ('sagaz_ha', '_observe', '',
    'sagaz_ha._observation', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_health', 'seen sagaz_ha._observation',
-   'TABLE(checked_at timestamp with time zone, node_name text, role text, status text, reasons text[], summary text, system_identifier text, timeline_id bigint, current_lsn pg_lsn, standbys_streaming integer, standbys_expected integer, sync_required integer, sync_available integer, sync_waiters integer, replay_lag interval, replay_lag_bytes bigint, staleness_bound interval, upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer, wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)', 'stable', 'pg_monitor'),
+   'TABLE(checked_at timestamp with time zone, node_name text, role text, status text, reasons text[], summary text, system_identifier text, timeline_id bigint, current_lsn pg_lsn, standbys_streaming integer, standbys_expected integer, sync_required integer, sync_available integer, sync_waiters integer, replay_lag interval, replay_lag_bytes bigint, staleness_bound interval, upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer, wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text, archive_failing boolean, archive_waiting_age interval, wal_disk_full_in interval)', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_promotion_checks', 'receiver sagaz_ha._receiver_state',
    'TABLE(check_name text, passed boolean, severity text, observed text, required text, hint text)', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_xmin_holders', '',
@@ -233,7 +236,7 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'promotion_readiness', '',
    'TABLE(ready boolean, data_loss_bytes bigint, data_loss_bound interval, time_to_promote interval, failed text[], advice text[])', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'replication_health', '',
-   'TABLE(checked_at timestamp with time zone, node_name text, role text, status text, reasons text[], summary text, system_identifier text, timeline_id bigint, current_lsn pg_lsn, standbys_streaming integer, standbys_expected integer, sync_required integer, sync_available integer, sync_waiters integer, replay_lag interval, replay_lag_bytes bigint, staleness_bound interval, upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer, wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text)', 'stable', 'pg_monitor'),
+   'TABLE(checked_at timestamp with time zone, node_name text, role text, status text, reasons text[], summary text, system_identifier text, timeline_id bigint, current_lsn pg_lsn, standbys_streaming integer, standbys_expected integer, sync_required integer, sync_available integer, sync_waiters integer, replay_lag interval, replay_lag_bytes bigint, staleness_bound interval, upstream_contact_age interval, slots_at_risk integer, replication_xmin_age integer, wal_bytes bigint, wal_disk_free_bytes bigint, archive_ready_files bigint, lag_source text, archive_failing boolean, archive_waiting_age interval, wal_disk_full_in interval)', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'replication_slot_risk', '',
    'TABLE(slot_name text, slot_type text, active boolean, active_pid integer, restart_lsn pg_lsn, retained_bytes bigint, retained_age interval, safe_wal_bytes bigint, bytes_to_loss bigint, time_to_loss interval, limited_by text, wal_status text, invalidation_reason text, xmin_age integer, catalog_xmin_age integer, status text, reasons text[], remedy text)', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'replication_standbys', '',
@@ -324,7 +327,7 @@ SELECT is_empty($$SELECT pg_describe_object(m.classid, m.objid, 0) FROM members 
 
 -- Tables, view, schema, event trigger
 --
-SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,plain,drops_held_since,restored_at,before_drop,key_encoding}'::name[]);
+SELECT columns_are('sagaz_ha', 'partition_policy', '{parent,partition_interval,premake,retention,retention_action,archive_schema,unfinished_when,time_zone,tablespace,storage_parameters,auto_analyze,auto_freeze,plain,protect,drops_held_since,restored_at,before_drop,key_encoding}'::name[]);
 SELECT columns_are('sagaz_ha', 'partition_hold', '{partition,reason,since,held_by}'::name[]);
 SELECT columns_are('sagaz_ha', 'unique_key', '{parent,name,columns,within,on_duplicate,phase,since}'::name[]);
 SELECT columns_are('sagaz_ha', 'retirement', '{partition,parent,phase,since,detach_is_ours,waits_for,calls,called_at}'::name[]);
@@ -338,7 +341,7 @@ SELECT is((SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute
           'partition_metadata begins with the columns of the specification, in their order');
 SELECT col_is_pk('sagaz_ha', 'partition_policy', 'parent', 'one policy per table');
 SELECT col_type_is('sagaz_ha', 'partition_policy', 'parent', 'regclass', 'a policy follows its table through renames, and a dump by name');
-SELECT col_not_null('sagaz_ha', 'partition_policy', c) FROM unnest('{partition_interval,premake,retention_action,time_zone,auto_analyze,auto_freeze}'::name[]) AS c;
+SELECT col_not_null('sagaz_ha', 'partition_policy', c) FROM unnest('{partition_interval,premake,retention_action,time_zone,auto_analyze,auto_freeze,protect}'::name[]) AS c;
 SELECT col_is_null('sagaz_ha', 'partition_policy', c) FROM unnest('{retention,archive_schema,unfinished_when,tablespace,storage_parameters}'::name[]) AS c;
 SELECT is_empty($$SELECT c.oid::regclass, a.attname FROM members AS m JOIN pg_class AS c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
                     JOIN pg_attribute AS a ON a.attrelid = c.oid
@@ -358,13 +361,14 @@ SELECT is((SELECT string_agg(privilege_type, ',') FROM pg_namespace, aclexplode(
           'USAGE', 'PUBLIC may use the schema, not create in it');
 SELECT is(string_agg(format('%s on %s, %s: %s %s', evtname, evtevent, evttags, evtfoid::regproc, evtenabled), chr(10) ORDER BY evtname),
           'sagaz_ha_forget_dropped_tables on sql_drop, {"DROP TABLE","DROP SCHEMA","DROP OWNED","DROP EXTENSION","DROP TYPE"}: sagaz_ha.forget_dropped_tables O
-sagaz_ha_keep_unique on ddl_command_end, {"CREATE TABLE","ALTER TABLE"}: sagaz_ha.keep_unique A',
+sagaz_ha_keep_unique on ddl_command_end, {"CREATE TABLE","ALTER TABLE"}: sagaz_ha.keep_unique A
+sagaz_ha_protect_partitions on ddl_command_start, {"DROP TABLE","ALTER TABLE","DROP SCHEMA","DROP OWNED","DROP EXTENSION","DROP TYPE","DROP DOMAIN","DROP COLLATION","DROP FUNCTION","DROP ROUTINE","DROP LANGUAGE","DROP OPERATOR CLASS","DROP OPERATOR FAMILY","DROP ACCESS METHOD"}: sagaz_ha.protect_partitions O',
           'two event triggers') FROM pg_event_trigger;
 
 -- Settings
 --
 SELECT is_empty(format($$SELECT name FROM pg_settings WHERE name LIKE 'sagaz\_ha.%%' EXCEPT SELECT unnest(%L::text[])$$,
-                       '{sagaz_ha.retire,sagaz_ha.condition_timeout,sagaz_ha.before_drop_timeout,sagaz_ha.conversion_lock_timeout,sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at,sagaz_ha.replay_lag_warning,sagaz_ha.replay_lag_critical,sagaz_ha.replay_lag_bytes_warning,sagaz_ha.replay_lag_bytes_critical,sagaz_ha.slot_retained_warning,sagaz_ha.slot_time_to_loss_critical,sagaz_ha.expected_standbys,sagaz_ha.expected_standby_names,sagaz_ha.contact_grace,sagaz_ha.xmin_age_warning,sagaz_ha.wal_disk_free_critical}'),
+                       '{sagaz_ha.retire,sagaz_ha.condition_timeout,sagaz_ha.before_drop_timeout,sagaz_ha.conversion_lock_timeout,sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.protect,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at,sagaz_ha.replay_lag_warning,sagaz_ha.replay_lag_critical,sagaz_ha.replay_lag_bytes_warning,sagaz_ha.replay_lag_bytes_critical,sagaz_ha.slot_retained_warning,sagaz_ha.slot_time_to_loss_critical,sagaz_ha.expected_standbys,sagaz_ha.expected_standby_names,sagaz_ha.contact_grace,sagaz_ha.xmin_age_warning,sagaz_ha.wal_disk_free_critical}'),
                 'no setting but those of the design, the clock, and the stop points of tests');
 SELECT is(s.context, e.context, format('%s: who may set it', e.name))
   FROM (VALUES ('sagaz_ha.clock', 'superuser'), ('sagaz_ha.databases', 'sighup'), ('sagaz_ha.enabled', 'sighup'),

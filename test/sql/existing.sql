@@ -67,6 +67,23 @@ CREATE TABLE t (at date NOT NULL) PARTITION BY RANGE (at);
 CREATE TABLE all_of_it PARTITION OF t FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 SELECT sagaz_ha.manage_partitions('t', '1 day', 1, retention => '1 day');
 SELECT * FROM maintain_all_partitions();
+-- it takes everything, and covers nothing
+SELECT covered_until FROM get_partition_statistics();
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'coverage';
+-- far enough ahead, it is harmless
+ALTER TABLE t DETACH PARTITION all_of_it;
+CREATE TABLE ahead PARTITION OF t FOR VALUES FROM ('2025-02-17') TO (MAXVALUE);
+SELECT count(*) FROM maintain_all_partitions();
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'coverage';
+SET sagaz_ha.clock = '2025-02-16 18:00:00+00';
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'coverage';
+DROP TABLE t, all_of_it;
+-- so does an empty default partition
+CREATE TABLE t (at date NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE rest PARTITION OF t DEFAULT;
+SELECT sagaz_ha.manage_partitions('t', '1 day', 1, retention => '1 day');
+SELECT covered_until FROM get_partition_statistics();
+SELECT check_name, status, value, details FROM sagaz_ha.partition_health() WHERE check_name IN ('coverage', 'default_partition');
 DROP TABLE t;
 -- infinity as a bound is one, too
 SET sagaz_ha.clock = '2025-01-15 10:00:00+00';

@@ -24,7 +24,7 @@ SELECT bool_and(total_bytes IS NULL) AS without, count(*) FROM sagaz_ha.partitio
 SELECT value FROM sagaz_ha.metrics() WHERE name = 'sagaz_ha_partitions_kept';
 DROP TABLE t;
 
--- Covered for ever, by a name with everything that has to be escaped
+-- A catch-all is no coverage. By a name with everything that has to be escaped
 CREATE TABLE "a ""b\
 c" (at timestamptz NOT NULL) PARTITION BY RANGE (at);
 CREATE TABLE rest PARTITION OF "a ""b\

@@ -207,10 +207,12 @@ ALTER TABLE bare DETACH PARTITION bare_y2025m01d15;
 DROP INDEX only_here;
 -- an event trigger that is called tells its OID
 ALTER EVENT TRIGGER sagaz_ha_keep_unique DISABLE;
+ALTER EVENT TRIGGER sagaz_ha_protect_partitions DISABLE;
 SET client_min_messages = debug1;
 ALTER TABLE bare ATTACH PARTITION bare_y2025m01d15 FOR VALUES FROM ('2025-01-15 00:00:00+00') TO ('2025-01-16 00:00:00+00');
 RESET client_min_messages;
 ALTER EVENT TRIGGER sagaz_ha_keep_unique ENABLE ALWAYS;
+ALTER EVENT TRIGGER sagaz_ha_protect_partitions ENABLE;
 
 -- A column added to the parent later is in the next partition, too
 ALTER TABLE bare ADD COLUMN later text DEFAULT 'x' NOT NULL;

@@ -847,7 +847,10 @@ test_covered_until(void)
 		{"until a hole", noon, {JAN(9, 11), JAN(11, 12), JAN(13, 14)}, true, date(2025, 1, 12)},
 		{"after a hole", noon, {JAN(5, 6), JAN(10, 11), JAN(11, 31)}, true, date(2025, 1, 31)},
 		{"from MINVALUE", CAL_FIRST, {{CAL_MINUS_INFINITY, date(2025, 1, 1)}}, true, date(2025, 1, 1)},
-		{"to MAXVALUE", noon, {JAN(10, 11), {date(2025, 1, 11), CAL_INFINITY}}, true, CAL_INFINITY}
+		{"as far as MAXVALUE begins", noon, {JAN(10, 11), {date(2025, 1, 11), CAL_INFINITY}}, true, date(2025, 1, 11)},
+		{"to MAXVALUE", noon, {JAN(9, 10), {date(2025, 1, 10), CAL_INFINITY}}, false, UNTOUCHED},
+		{"from MINVALUE to MAXVALUE", noon, {{CAL_MINUS_INFINITY, CAL_INFINITY}}, false, UNTOUCHED},
+		{"in a hole before MAXVALUE", noon, {JAN(8, 9), {date(2025, 1, 11), CAL_INFINITY}}, false, UNTOUCHED}
 	};
 
 	for (int i = 0; i < LENGTH(cases); i++)
@@ -857,6 +860,43 @@ test_covered_until(void)
 
 		ok(plan_covered_until(c->now, c->parts, count_bounds(c->parts, LENGTH(c->parts)),
 							  &until) == c->covered && until == c->until, "%s", c->name);
+	}
+}
+
+typedef struct QuartersCase
+{
+	const char *name;
+	int			premake;
+	PlanBound	parts[5];
+	int			quarters;
+} QuartersCase;
+
+static void
+test_quarters(void)
+{
+	const CalTime noon = utc(2025, 1, 10, 12, 0, 0);
+	const QuartersCase cases[] = {
+		{"quarters: no partitions", 4, {}, 0},
+		{"the day, and nothing after it", 4, {JAN(10, 11)}, 0},
+		{"a bit more than one of four days", 4, {JAN(10, 12)}, 1},
+		{"a bit more than two", 4, {JAN(10, 13)}, 2},
+		{"a bit more than three", 4, {JAN(10, 14)}, 3},
+		{"all of it", 4, {JAN(10, 15)}, 4},
+		{"more than that", 4, {JAN(1, 31)}, 4},
+		{"half of one day", 1, {JAN(10, 11)}, 2},
+		{"until a hole", 4, {JAN(10, 12), JAN(13, 31)}, 1},
+		{"beside now", 4, {JAN(11, 31)}, 0},
+		{"a catch-all", 4, {{date(2025, 1, 10), CAL_INFINITY}}, 0},
+		{"a catch-all ahead", 4, {JAN(10, 12), {date(2025, 1, 12), CAL_INFINITY}}, 1}
+	};
+
+	for (int i = 0; i < LENGTH(cases); i++)
+	{
+		const QuartersCase *c = &cases[i];
+		PlanPolicy	policy = {.interval = one_day, .premake = c->premake};
+
+		ok(plan_covered_quarters(&policy, noon, c->parts,
+								 count_bounds(c->parts, LENGTH(c->parts))) == c->quarters, "%s", c->name);
 	}
 }
 
@@ -1195,15 +1235,21 @@ static bool
 is_covered(const Table *table, CalTime now, CalTime target)
 {
 	CalTime		covered = now;
+	CalTime		last = now;		/* before a partition without an end */
 	CalTime		until;
 
 	for (int i = 0; i < table->nparts; i++)
 	{
-		if (table->parts[i].lower <= covered && table->parts[i].upper > covered)
-			covered = table->parts[i].upper;
+		if (table->parts[i].lower > covered || table->parts[i].upper <= covered)
+			continue;
+		covered = table->parts[i].upper;
+		if (covered != CAL_INFINITY)
+			last = covered;
 	}
 	return covered > target && covered > now &&
-		plan_covered_until(now, table->parts, table->nparts, &until) && until == covered;
+		plan_has_partition(now, table->parts, table->nparts) &&
+		plan_covered_until(now, table->parts, table->nparts, &until) == (last > now) &&
+		(last == now || until == last);
 }
 
 /* Without plan_holes(), and then the same by it, before and after. */
@@ -1469,6 +1515,7 @@ main(void)
 	test_period_new();
 	test_period_refused();
 	test_covered_until();
+	test_quarters();
 	test_holes();
 	test_cracks();
 	test_creation_due();

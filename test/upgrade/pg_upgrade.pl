@@ -43,7 +43,7 @@ foreach my $database (@databases)
 	$old->safe_psql($database, 'CREATE EXTENSION sagaz_ha');
 	# no upkeep: it locks the table and writes history whenever it comes to it
 	take_table($old, $database, 't', days => [ -8, 0 ], unfinished_when => 'NOT done',
-		more => ', auto_analyze => false, auto_freeze => false',
+		more => ', auto_analyze => false, auto_freeze => false, protect => true',
 		before => q{UPDATE t SET done = false
 			WHERE created_at = date_trunc('day', sagaz_ha.clock()) - interval '4 days' + interval '1 hour'});
 	$point{$database} ? stopped_at($old, $point{$database}) : is_retired($old, $database);
