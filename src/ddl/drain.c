@@ -61,18 +61,25 @@ detaching_transaction(Oid partition)
 static void
 find_session(TransactionId detached, DrainBlocker *blocker)
 {
+	/* a prepared transaction makes the snapshots of those that have just begun look old */
 	static const char *const query =
-		"SELECT format('process %s', pid),"
-		"       format('process %s, in a transaction for %s', pid,"
-		"              date_trunc('second', clock_timestamp() - xact_start))"
-		"  FROM pg_stat_activity"
-		" WHERE datname = current_database() AND pid <> pg_backend_pid()"
-		"   AND backend_xmin IS NOT NULL"
-		"   AND (age(backend_xmin) >= age($1::text::xid)"
-		"        OR xact_start < clock_timestamp() - interval '1 second')"
-		"   AND query !~ '^autovacuum:'"
-		"   AND backend_type <> '" CALL_TYPE "'"
-		" ORDER BY age(backend_xmin) DESC LIMIT 1";
+		"SELECT coalesce(format('prepared transaction \"%s\"', p.gid), format('process %s', s.pid)),"
+		"       format('%s, in a transaction for %s',"
+		"              coalesce(format('prepared transaction \"%s\"', p.gid), format('process %s', s.pid)),"
+		"              date_trunc('second', clock_timestamp() - coalesce(p.prepared, s.xact_start)))"
+		"  FROM pg_stat_activity AS s"
+		"  LEFT JOIN LATERAL ("
+		"       SELECT x.gid, x.prepared FROM pg_prepared_xacts AS x"
+		"        WHERE x.database = s.datname AND age(x.transaction) >= age($1::text::xid)"
+		"          AND s.xact_start > clock_timestamp() - interval '1 second'"
+		"        ORDER BY x.prepared LIMIT 1) AS p ON true"
+		" WHERE s.datname = current_database() AND s.pid <> pg_backend_pid()"
+		"   AND s.backend_xmin IS NOT NULL"
+		"   AND (age(s.backend_xmin) >= age($1::text::xid)"
+		"        OR s.xact_start < clock_timestamp() - interval '1 second')"
+		"   AND s.query !~ '^autovacuum:'"
+		"   AND s.backend_type <> '" CALL_TYPE "'"
+		" ORDER BY age(s.backend_xmin) DESC LIMIT 1";
 	SqlArgs		args = {0};
 
 	sql_arg_text(&args, psprintf("%u", detached));

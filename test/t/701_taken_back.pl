@@ -76,7 +76,7 @@ foreach my $table (sort keys %policies)
 		WHERE table_name = '$table' AND check_name = 'errors'}), qr/^critical.*nothing is dropped here/, "$table: health says so");
 }
 # what doesn't end by itself is tried ever less often, and stays attached meanwhile
-is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_inherits WHERE inhdetachpending'), '0', 'nothing is left pending');
+ok(defined when($node, 'postgres', 'NOT EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending)'), 'nothing is left pending');
 $node->safe_psql('postgres', q{DROP EVENT TRIGGER refuse; SELECT count(*) FROM maintain_all_partitions()});
 foreach my $table (sort keys %policies)
 {
