@@ -17,6 +17,7 @@ tests=0
 
 cleanup() {
   [[ -z $redis_pid ]] || kill "$redis_pid" 2>/dev/null || true
+  [[ -z $redis_pid ]] || wait "$redis_pid" 2>/dev/null || true
   "$bin/pg_ctl" --pgdata="$dir/data" --mode=immediate --silent stop >/dev/null 2>&1 || true
   rm -rf "$dir"
 }
