@@ -134,4 +134,5 @@ table <"$dir/table"
 echo
 echo "CPU each: of the server's sessions, which a busy machine changes less than the rate."
 echo "$clients clients for $seconds s each; $rows rows beforehand; event_id is a random UUID; fsync ${FSYNC:-on}."
+# shellcheck disable=SC2119  # no peers
 say_conditions

@@ -63,9 +63,9 @@ find_session(TransactionId detached, DrainBlocker *blocker)
 {
 	/* a prepared transaction makes the snapshots of those that have just begun look old */
 	static const char *const query =
-		"SELECT coalesce(format('prepared transaction \"%s\"', p.gid), format('process %s', s.pid)),"
+		"SELECT coalesce('prepared transaction \"' || p.gid || '\"', 'process ' || s.pid),"
 		"       format('%s, in a transaction for %s',"
-		"              coalesce(format('prepared transaction \"%s\"', p.gid), format('process %s', s.pid)),"
+		"              coalesce('prepared transaction \"' || p.gid || '\"', 'process ' || s.pid),"
 		"              date_trunc('second', clock_timestamp() - coalesce(p.prepared, s.xact_start)))"
 		"  FROM pg_stat_activity AS s"
 		"  LEFT JOIN LATERAL ("

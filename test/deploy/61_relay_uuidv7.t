@@ -17,6 +17,7 @@ tests=0
 
 cleanup() {
   [[ -z $redis_pid ]] || kill "$redis_pid" 2>/dev/null || true
+  [[ -z $redis_pid ]] || wait "$redis_pid" 2>/dev/null || true
   "$bin/pg_ctl" --pgdata="$dir/data" --mode=immediate --silent stop >/dev/null 2>&1 || true
   rm -rf "$dir"
 }
@@ -90,27 +91,27 @@ layout >"$dir/layout.sql"
 is "the page's outbox gets its partitions" "$(sql "SELECT count(*) FROM maintain_all_partitions() WHERE action = 'CREATE'")" 8
 is "and its key is the id alone" \
   "$(sql "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'saga_outbox'::regclass AND contype = 'p'")" \
-  'PRIMARY KEY (id)'
+  'PRIMARY KEY (event_id)'
 
 # a UUIDv7 of a time, as a client makes it
 sql "CREATE FUNCTION uuidv7_of(t timestamptz) RETURNS uuid LANGUAGE sql VOLATILE AS \$\$
   SELECT (left(sagaz_ha.uuidv7_at(t)::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid \$\$"
-sql "INSERT INTO saga_outbox (id, topic, partition_key, payload)
+sql "INSERT INTO saga_outbox (event_id, topic, partition_key, payload)
   SELECT uuidv7_of(now() + (i % 3) * interval '1 day'), 't', 'k' || i % 5, jsonb_build_object('n', i / 5 + 1)
   FROM generate_series(0, 499) AS i"
 is "events are in the partitions of their ids" "$(sql "SELECT count(DISTINCT tableoid) FROM saga_outbox")" 3
 
 id=$(sql "SELECT uuidv7_of(now())")
 for _ in 1 2; do
-  sql "INSERT INTO saga_outbox (id, topic, payload) VALUES ('$id', 'once', '{}') ON CONFLICT (id) DO NOTHING"
+  sql "INSERT INTO saga_outbox (event_id, topic, payload) VALUES ('$id', 'once', '{}') ON CONFLICT (event_id) DO NOTHING"
 done
-is "a retry of an insert is harmless" "$(sql "SELECT count(*) FROM saga_outbox WHERE id = '$id'")" 1
-sql "CREATE TABLE receipts (event uuid REFERENCES saga_outbox (id))"
+is "a retry of an insert is harmless" "$(sql "SELECT count(*) FROM saga_outbox WHERE event_id = '$id'")" 1
+sql "CREATE TABLE receipts (event uuid REFERENCES saga_outbox (event_id))"
 is "other tables can reference an event" \
   "$(sql "INSERT INTO receipts VALUES ('$id') RETURNING 1")" 1
 is "a UUID of another version is refused by the CHECK" \
-  "$(sql "INSERT INTO saga_outbox (id, topic, payload) VALUES (overlay('$id' placing '4' from 15)::uuid, 't', '{}')" 2>&1 |
-    grep -c id_is_uuidv7)" 1
+  "$(sql "INSERT INTO saga_outbox (event_id, topic, payload) VALUES (overlay('$id' placing '4' from 15)::uuid, 't', '{}')" 2>&1 |
+    grep -c event_id_is_uuidv7)" 1
 
 ok "the relay publishes" deploy/relay/relay --once
 is "every event is marked" "$(sql "SELECT string_agg(DISTINCT status, ' ') FROM saga_outbox")" PUBLISHED
@@ -119,7 +120,7 @@ for key in k0 k1 k2 k3 k4; do
   is "those of key $key in order" "$(order_of $key)" "$(seq -s ' ' 1 100) "
 done
 is "an event that is pending keeps its partition" \
-  "$(sql "INSERT INTO saga_outbox (id, topic, payload) VALUES (uuidv7_of(now()), 't', '{}');
+  "$(sql "INSERT INTO saga_outbox (event_id, topic, payload) VALUES (uuidv7_of(now()), 't', '{}');
     SET sagaz_ha.clock = '$(date -u -d '+60 days' +%Y-%m-%d)';
     SELECT count(*) FROM maintain_all_partitions() WHERE action = 'KEEP'")" 1
 echo "1..$tests"
