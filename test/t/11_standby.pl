@@ -39,6 +39,7 @@ my @changing = (
 	q{sagaz_ha.release_partition('d_rest')},
 	q{sagaz_ha.maintain_partitions('d')},
 	q{sagaz_ha.repair_partitions('d')},
+	q{sagaz_ha.drop_partition('d_rest')},
 	q{sagaz_ha.add_unique('d', '{at}')},
 	q{sagaz_ha.drop_unique('d', '{at}')},
 	q{sagaz_ha.partition_table('d', 'at', '1 day')},

@@ -17,7 +17,7 @@ $node->safe_psql('postgres', 'CREATE EXTENSION sagaz_ha');
 stop_at($node, 'fence:after_commit');
 take_table($node, 'postgres', 'events', days => [ -5, 0 ], unfinished_when => 'NOT done');
 stopped_at($node, 'fence:after_commit');
-my ($status, undef, $error) = $node->psql('postgres', "UPDATE events SET done = false WHERE created_at < '2026-03-06'");
+my ($status, undef, $error) = $node->psql('postgres', "UPDATE events SET done = false WHERE created_at < '2026-03-07'");
 like($error, qr/is being retired and takes no more writes/, 'a partition is fenced');
 
 configure($node, 'sagaz_ha.retire' => 'off', 'sagaz_ha.stop_at' => undef);

@@ -55,7 +55,7 @@ ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM sagaz_ha
 
 # --- a build that is killed; an index that is lost
 $node->safe_psql('postgres', q{SELECT sagaz_ha.drop_unique('e', '{id}')});
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_index WHERE indrelid = 'e_1'::regclass}), '1', 'the index stays');
+is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM pg_index WHERE indrelid = 'e_1'::regclass}), 't', 'the index stays');
 $node->safe_psql('postgres', q{SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index
 	WHERE indrelid IN (SELECT inhrelid FROM pg_inherits) \gexec});
 my $writer = $node->background_psql('postgres');
@@ -96,7 +96,7 @@ for my $jobs (1, 4)
 	$node->safe_psql("copy$jobs", 'DROP EXTENSION sagaz_ha');
 	is($node->safe_psql("copy$jobs", q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'e_1'::regclass}), '0',
 		'DROP EXTENSION takes the triggers');
-	is($node->safe_psql("copy$jobs", q{SELECT count(*) FROM pg_index WHERE indrelid = 'e_1'::regclass}), '1', 'the index stays');
+	is($node->safe_psql("copy$jobs", q{SELECT count(*) > 0 FROM pg_index WHERE indrelid = 'e_1'::regclass}), 't', 'the index stays');
 }
 
 # --- a subscriber: rows that are applied are checked
