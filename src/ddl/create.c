@@ -301,7 +301,11 @@ fill_table(const Policy *policy, const NewPartition *new, CreateFill fill, void 
 	sql_begin(&session, GetUserId());
 	parent_require_by_oid(policy->parent, NoLock, &info);
 	identity_assume(&saved, info.owner);
-	/* no row may come to the default partition after the look of whoever fills */
+
+	/*
+	 * no row may come to the default partition after the look of whoever
+	 * fills
+	 */
 	locks_take_until(default_of(&info), AccessExclusiveLock, GetCurrentTimestamp());
 	fill(new->relid, arg);
 	identity_restore(&saved);

@@ -61,7 +61,10 @@ detaching_transaction(Oid partition)
 static void
 find_session(TransactionId detached, DrainBlocker *blocker)
 {
-	/* a prepared transaction makes the snapshots of those that have just begun look old */
+	/*
+	 * a prepared transaction makes the snapshots of those that have just
+	 * begun look old
+	 */
 	static const char *const query =
 		"SELECT coalesce('prepared transaction \"' || p.gid || '\"', 'process ' || s.pid),"
 		"       format('%s, in a transaction for %s',"

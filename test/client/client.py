@@ -82,6 +82,21 @@ async def fenced(call):
     raise TimeoutError("writes are refused for long")
 
 
+class InTransactions:
+    """A statement is prepared and executed in two round trips, without a cache as well: behind a PgBouncer that
+    knows no prepared statements, only a transaction keeps the server connection in between."""
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def __getattr__(self, name):
+        async def call(*args):
+            async with self.pool.acquire() as connection, connection.transaction():
+                return await getattr(connection, name)(*args)
+
+        return call
+
+
 class Run:
     def __init__(self, pool, stop):
         self.pool = pool
@@ -140,6 +155,8 @@ async def run(dsn, cache, stop):
         await connection.execute(statement)
     await connection.close()
     async with asyncpg.create_pool(dsn, min_size=5, max_size=20, **options) as pool:
+        if options:
+            pool = InTransactions(pool)
         a = Run(pool, stop)
         await asyncio.gather(*(a.insert(n) for n in range(4)), *(a.claimer(f"w{n}") for n in range(8)))
         now = await a.clock()
