@@ -3,7 +3,7 @@
 # pictures: all numbers from one run on one machine. Takes about half an hour;
 # nothing else should run meanwhile.
 #
-# usage: bench/run.sh [SCRIPT]...   (stall patience standby noop create retire stats replication idle unique)
+# usage: bench/run.sh [SCRIPT]...   (stall patience convert standby noop create retire stats replication idle unique)
 # PG_CONFIG chooses one of several PostgreSQL installations. The pictures need
 # gnuplot. The peers are Debian's packages of that PostgreSQL's version:
 # postgresql-NN-partman, postgresql-NN-cron, postgresql-NN-timescaledb.
@@ -11,11 +11,12 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 scripts=("$@")
-[[ $# -gt 0 ]] || scripts=(stall patience standby noop create retire stats replication idle unique)
+[[ $# -gt 0 ]] || scripts=(stall patience convert standby noop create retire stats replication idle unique)
 declare -A arguments=([idle]='1 10 100 200')
 declare -A questions=(
   [stall]='Do writers wait while partitions are made and dropped, beside an 8 s reader?'
   [patience]='Do writers of a referenced table wait while partitions are made, beside a transaction of 4 s?'
+  [convert]='What do clients notice while a plain table becomes partitioned?'
   [standby]='How stale do standbys get while 10 partitions are retired, beside a 15 s transaction there?'
   [noop]='What does a pass cost that has nothing to do?'
   [create]='How long does it take to make partitions?'
