@@ -199,7 +199,9 @@ ok(defined when($node, 'one', "to_regclass('$victim') IS NULL"),
 	'a detach that somebody else finished is ended as it began');
 is_consistent($node, 'one', 'events', 'history and catalogs agree');
 
-is_deeply([ log_lines($node, $offset, qr/sagaz_ha .*still waiting for AccessExclusiveLock/) ], [],
+# a default partition's lock is waited for a little as coverage shrinks
+my $rest = $node->safe_psql('one', "SELECT 'orders_rest'::regclass::oid");
+is_deeply([ log_lines($node, $offset, qr/sagaz_ha .*still waiting for AccessExclusiveLock on relation (?!$rest )/) ], [],
 	'the worker never queued for AccessExclusive');
 $reader->quit;
 
