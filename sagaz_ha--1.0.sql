@@ -2373,13 +2373,13 @@ BEGIN
   UNION ALL
   SELECT c.table_name, 'default_partition',
          CASE WHEN c.default_has_rows THEN 'critical'
-              WHEN c.default_partition IS NOT NULL OR c.covered_until = 'infinity' THEN 'warning' ELSE 'ok' END,
+              WHEN c.default_partition IS NOT NULL OR c.catch_all IS NOT NULL THEN 'warning' ELSE 'ok' END,
          c.default_partition::text,
          CASE WHEN c.default_has_rows
            THEN 'has rows: a new partition for their time can''t be made until sagaz_ha.partition_table() has moved them'
               WHEN c.default_partition IS NOT NULL
            THEN 'exists and is empty: making and dropping partitions needs an exclusive lock on it'
-              WHEN c.covered_until = 'infinity'
+              WHEN c.catch_all IS NOT NULL
            THEN 'none, but the last partition has no end, so no other is ever made: sagaz_ha.partition_table() gives it one'
               ELSE 'none' END
     FROM coverage AS c WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
