@@ -181,7 +181,6 @@ sagaz_maintain_all_partitions(PG_FUNCTION_ARGS)
 		create_saga_tables(&pass);
 	}
 	run_pass(&pass, InvalidOid);
-	repair_look_by_hand(pass.now, InvalidOid);
 	tell_plain_tables(fcinfo);
 	return (Datum) 0;
 }
