@@ -2328,6 +2328,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 SET datestyle = 'ISO'
+SET jit = off -- compiling would take a thousand times as long as running
 AS $$
 #variable_conflict use_column
 BEGIN
