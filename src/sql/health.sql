@@ -191,7 +191,7 @@ BEGIN
      SELECT count(*) AS partitions, (array_agg(p.text ORDER BY p.text))[1] AS first,
             EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.parent AND NOT i.indisvalid) AS index
        FROM (SELECT format('%s: %s', r.partition_name, string_agg(r.details, ', ' ORDER BY r.details)) AS text
-               FROM sagaz_ha.problem AS r WHERE r.parent = c.parent AND r.action = 'DRIFT'
+               FROM sagaz_ha.problem AS r WHERE r.parent = c.parent AND r.found_by = 'drift'
               GROUP BY r.partition_name) AS p) AS d
   UNION ALL
   SELECT c.table_name, 'bounds',
