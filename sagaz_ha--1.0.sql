@@ -1991,35 +1991,56 @@ COMMENT ON FUNCTION sagaz_ha._expression(pg_node_tree, oid, name) IS
 
 CREATE FUNCTION sagaz_ha._partition_tree(
   parent regclass,
-  OUT partition oid, OUT tab oid
+  OUT partition oid, OUT tab oid, OUT root regclass
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
   WITH RECURSIVE tree AS (
-    SELECT i.inhrelid, i.inhparent FROM pg_inherits AS i
-     WHERE i.inhparent = _partition_tree.parent AND NOT i.inhdetachpending
+    SELECT i.inhrelid, i.inhparent, r.root
+      FROM (SELECT _partition_tree.parent AS root WHERE _partition_tree.parent IS NOT NULL
+            UNION ALL
+            SELECT p.parent FROM sagaz_ha.partition_policy AS p WHERE _partition_tree.parent IS NULL) AS r
+      JOIN pg_inherits AS i ON i.inhparent = r.root
+     WHERE NOT i.inhdetachpending
        -- what is being retired is about to go
        AND NOT EXISTS (SELECT FROM sagaz_ha.retirement AS r WHERE r.partition = i.inhrelid)
     UNION ALL
-    SELECT i.inhrelid, i.inhparent FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.inhrelid
+    SELECT i.inhrelid, i.inhparent, t.root FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.inhrelid
      WHERE NOT i.inhdetachpending
   )
-  SELECT t.inhrelid, t.inhparent FROM tree AS t;
+  SELECT t.inhrelid, t.inhparent, t.root FROM tree AS t;
 END;
 COMMENT ON FUNCTION sagaz_ha._partition_tree(regclass) IS
-  'internal: the partitions of a table, and theirs, each with the table that it is a partition of';
+  'internal: the partitions of a table, and theirs, each with the table that it is a partition of; of all managed tables for null';
+
+CREATE FUNCTION sagaz_ha._catalog_changes() RETURNS bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+  -- what this session has not yet reported is counted apart
+  SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c)
+             + pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c)
+             + pg_stat_get_xact_tuples_deleted(c))::bigint
+    FROM unnest('{pg_class,pg_index,pg_inherits,pg_constraint,pg_trigger,pg_attribute,
+                  pg_attrdef,pg_policy,sagaz_ha.partition_policy,sagaz_ha.asleep}'::regclass[]) AS c
+   WHERE current_setting('track_counts')::boolean;
+END;
+COMMENT ON FUNCTION sagaz_ha._catalog_changes() IS
+  'internal: rows of the catalogs that a comparison reads that have been changed so far; null: not counted';
 
 CREATE FUNCTION sagaz_ha._drift(
   parent regclass,
-  OUT partition regclass, OUT kind text, OUT details text, OUT statement text
+  OUT partition regclass, OUT kind text, OUT details text, OUT statement text, OUT root regclass
 ) RETURNS SETOF record
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE -- planned once a session: that takes long
 SET search_path = pg_catalog, pg_temp
 -- the planner takes this for work that is worth compiling, which takes longer
 SET jit = off
-BEGIN ATOMIC
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH pair AS MATERIALIZED (
-    SELECT c.*, t.tab, p.relowner AS tab_owner, p.relacl AS tab_acl,
+    SELECT c.*, t.tab, t.root, p.relowner AS tab_owner, p.relacl AS tab_acl,
            p.relrowsecurity AS tab_rowsecurity, p.relforcerowsecurity AS tab_forcerowsecurity,
            p.relreplident AS tab_replident
       FROM sagaz_ha._partition_tree(_drift.parent) AS t
@@ -2061,9 +2082,10 @@ BEGIN ATOMIC
      WHERE p.polrelid IN (SELECT x.oid FROM pair AS x UNION SELECT x.tab FROM pair AS x)
      GROUP BY p.polrelid
   )
-  SELECT i.part::regclass, 'index',
+  SELECT d.partition, d.kind, d.details, d.statement, r.root FROM (
+  SELECT i.part::regclass AS partition, 'index' AS kind,
          CASE WHEN i.indexrelid IS NULL THEN format('has nothing for index %s', i.tab_index::regclass)
-              ELSE format('index %s is not valid', i.indexrelid::regclass) END, NULL::text
+              ELSE format('index %s is not valid', i.indexrelid::regclass) END AS details, NULL::text AS statement
     FROM indexes AS i
    WHERE i.indexrelid IS NULL OR NOT i.indisvalid AND i.relkind = 'r'
   UNION ALL
@@ -2177,7 +2199,7 @@ BEGIN ATOMIC
                 substr(s.parameter, strpos(s.parameter, '=') + 1))
     FROM sagaz_ha.partition_policy AS p, unnest(p.storage_parameters) AS s (parameter), pair AS x
     LEFT JOIN pg_class AS t ON t.oid = x.reltoastrelid
-   WHERE p.parent = _drift.parent AND x.relkind = 'r'
+   WHERE p.parent = x.root AND x.relkind = 'r'
      AND CASE WHEN starts_with(s.parameter, 'toast.')
               THEN t.oid IS NOT NULL AND NOT coalesce(substr(s.parameter, 7) = ANY (t.reloptions), false)
               ELSE NOT coalesce(s.parameter = ANY (x.reloptions), false) END
@@ -2188,10 +2210,13 @@ BEGIN ATOMIC
     FROM sagaz_ha.partition_policy AS p, pair AS x
     JOIN pg_database AS d ON d.datname = current_database()
     JOIN pg_tablespace AS t ON t.oid = coalesce(nullif(x.reltablespace, 0), d.dattablespace)
-   WHERE p.parent = _drift.parent AND x.relkind = 'r' AND t.spcname <> p.tablespace;
-END;
+   WHERE p.parent = x.root AND x.relkind = 'r' AND t.spcname <> p.tablespace
+  ) AS d
+  JOIN (SELECT x.oid, x.root FROM pair AS x UNION SELECT x.tab, x.root FROM pair AS x) AS r ON r.oid = d.partition;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha._drift(regclass) IS
-  'internal: in what the partitions of a table differ from it, and what would mend that';
+  'internal: in what the partitions of a table, or of all for null, differ from it, and what would mend that';
 
 CREATE FUNCTION sagaz_ha._drift_indexes(
   parent regclass,
@@ -2331,9 +2356,15 @@ SET datestyle = 'ISO'
 SET jit = off -- compiling would take a thousand times as long as running
 AS $$
 #variable_conflict use_column
+DECLARE
+  -- comparing takes long: where a worker runs, it has done that
+  compares boolean := NOT pg_is_in_recovery()
+    AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.backend_type = 'sagaz_ha launcher');
 BEGIN
   RETURN QUERY
-  WITH coverage AS (
+  WITH drift AS MATERIALIZED (
+    SELECT d.* FROM sagaz_ha._drift(NULL) AS d WHERE compares
+  ), coverage AS (
     SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
   ), failing AS (
     SELECT p.parent, count(*) AS failures, (array_agg(p.details ORDER BY p.since DESC))[1] AS details
@@ -2462,9 +2493,13 @@ BEGIN
   -- of a dump that was made during one
   SELECT sagaz_ha._display_name(c.oid, c.relname), 'conversion', 'critical', NULL,
          'was becoming partitioned in the database that this is a copy of, and would refuse rows some day; sagaz_ha.cancel_partition_table() takes it back'
-    FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
-   WHERE k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
-     AND sagaz_ha._conversion_left(c.oid) IS NOT NULL
+    -- partitions have such a constraint as well: they are many, and what is looked for is rare
+    FROM (SELECT DISTINCT c.oid, c.relname
+            FROM pg_class AS p
+            JOIN pg_constraint AS k ON k.connamespace = p.relnamespace AND k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
+            JOIN pg_class AS c ON c.oid = k.conrelid
+           WHERE p.relkind = 'p' AND p.relname LIKE '%\_sagaz\_ha' OFFSET 0) AS c
+   WHERE sagaz_ha._conversion_left(c.oid) IS NOT NULL
      AND NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.relation = c.oid)
   UNION ALL
   SELECT c.table_name, 'before_drop',
@@ -2510,12 +2545,14 @@ BEGIN
            ELSE 'no partition differs from the table' END
     FROM coverage AS c
    CROSS JOIN LATERAL (
-     -- what the last look found: a comparison takes long
-     SELECT count(*) AS partitions, (array_agg(p.text ORDER BY p.text))[1] AS first,
-            EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.parent AND NOT i.indisvalid) AS index
-       FROM (SELECT format('%s: %s', r.partition_name, string_agg(r.details, ', ' ORDER BY r.details)) AS text
-               FROM sagaz_ha.problem AS r WHERE r.parent = c.parent AND r.found_by = 'drift'
-              GROUP BY r.partition_name) AS p) AS d
+     SELECT count(*) AS partitions, bool_or(p.index) AS index, (array_agg(p.text ORDER BY NOT p.index, p.text))[1] AS first
+       FROM (SELECT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.parent AND NOT i.indisvalid) AS index,
+                    format('%s: %s', coalesce(r.partition_name, r.table_name), r.details) AS text
+               FROM sagaz_ha.problem AS r WHERE NOT compares AND r.parent = c.parent AND r.found_by = 'drift'
+             UNION ALL
+             SELECT bool_or(d.kind = 'index'),
+                    format('%s: %s', d.partition, string_agg(d.details, ', ' ORDER BY d.kind, d.details))
+               FROM drift AS d WHERE d.root = c.parent GROUP BY d.partition) AS p) AS d
   UNION ALL
   SELECT c.table_name, 'bounds',
          CASE WHEN g.partition_start IS NOT NULL THEN 'warning' ELSE 'ok' END,
@@ -4236,6 +4273,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._display_name(regclass, text),
   sagaz_ha.coverage(),
   sagaz_ha._partition_tree(regclass),
+  sagaz_ha._catalog_changes(),
   sagaz_ha._drift(regclass),
   sagaz_ha._drift_indexes(regclass),
   sagaz_ha._not_whole(regclass),

@@ -10,7 +10,6 @@
 
 #include "base/sql.h"
 #include "catalog/pg_type.h"
-#include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
@@ -25,6 +24,7 @@ add_drift(uint64 row, void *arg)
 	drift->kind = sql_text(row, 2);
 	drift->details = sql_text(row, 3);
 	drift->statement = sql_text(row, 4);
+	drift->root = sql_oid(row, 5);
 	*drifts = lappend(*drifts, drift);
 }
 
@@ -36,16 +36,16 @@ find(Oid parent, const char *query, SqlEachRow each)
 	List	   *found = NIL;
 
 	sql_begin_as_extension(&session);
-	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(parent));
+	sql_arg_or_null(&args, REGCLASSOID, ObjectIdGetDatum(parent), !OidIsValid(parent));
 	sql_each_row(&session, sql_execute_latest(NULL, query, &args), each, &found);
 	sql_end(&session);
 	return found;
 }
 
 /*
- * How many rows of what a comparison reads have been changed so far, as far as
- * the statistics know, which is a second or a few late. The same number twice:
- * nothing was. -1: there are no statistics.
+ * How many rows of what a comparison reads have been changed so far: exact for this
+ * session's own changes, a few seconds late for those of others. The same number
+ * twice: nothing was. -1: there are no statistics.
  */
 int64
 drift_changes(void)
@@ -54,26 +54,20 @@ drift_changes(void)
 	int64		changes;
 	bool		isnull;
 
-	if (!pgstat_track_counts)
-		return -1;
 	sql_begin_as_extension(&session);
-	(void) sql_execute("SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c)"
-					   "           + pg_stat_get_tuples_deleted(c))::bigint"
-					   "  FROM unnest('{pg_class,pg_index,pg_inherits,pg_constraint,pg_trigger,pg_attribute,"
-					   "                pg_attrdef,pg_policy,sagaz_ha.partition_policy,sagaz_ha.asleep}'::regclass[]) AS c",
-					   NULL);
+	(void) sql_execute("SELECT sagaz_ha._catalog_changes()", NULL);
 	changes = DatumGetInt64(sql_value(0, 1, &isnull));
 	sql_end(&session);
 	return isnull ? -1 : changes;
 }
 
-/* The partitions that differ from their table, with all that differs. */
+/* The partitions that differ from their table, or from theirs, with all that differs. */
 List *
 drift_find(Oid parent)
 {
 	return find(parent,
-				"SELECT d.partition, NULL, string_agg(d.details, '; ' ORDER BY d.kind, d.details), NULL"
-				"  FROM sagaz_ha._drift($1) AS d GROUP BY d.partition ORDER BY d.partition", add_drift);
+				"SELECT d.partition, NULL, string_agg(d.details, '; ' ORDER BY d.kind, d.details), NULL, d.root"
+				"  FROM sagaz_ha._drift($1) AS d GROUP BY d.partition, d.root ORDER BY d.partition", add_drift);
 }
 
 /* All that differs but indexes, in the order in which it is to be mended: the owner first. */
@@ -81,9 +75,9 @@ List *
 drift_repairs(Oid parent)
 {
 	return find(parent,
-				"SELECT d.partition, d.kind, string_agg(d.details, '; ' ORDER BY d.details), d.statement"
+				"SELECT d.partition, d.kind, string_agg(d.details, '; ' ORDER BY d.details), d.statement, d.root"
 				"  FROM sagaz_ha._drift($1) AS d WHERE d.kind <> 'index'"
-				" GROUP BY d.partition, d.kind, d.statement"
+				" GROUP BY d.partition, d.kind, d.statement, d.root"
 				" ORDER BY d.partition, d.kind <> 'owner', d.kind", add_drift);
 }
 

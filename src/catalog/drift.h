@@ -16,6 +16,7 @@ typedef struct Drift
 	char	   *kind;			/* NULL: all kinds together */
 	char	   *details;
 	char	   *statement;		/* NULL: none does alone */
+	Oid			root;			/* the managed table */
 } Drift;
 
 /* An index of the table that a partition lacks, or has invalid. */

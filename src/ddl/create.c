@@ -246,11 +246,10 @@ guard(const NewPartition *new)
 			protect_guard(lfirst_oid(cell));
 }
 
-/* Attaches it, with locks that are waited for so many ms, all together. */
+/* Attaches it, with locks that are waited for until then. */
 void
-create_attach(const Policy *policy, const NewPartition *new, int patience)
+create_attach(const Policy *policy, const NewPartition *new, TimestampTz until)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience);
 	SqlSession	session;
 	Identity	saved;
 	ParentInfo	info;
@@ -287,7 +286,7 @@ create_partition(const Policy *policy, const PlanBound *bound, int patience)
 	NewPartition new;
 
 	if (create_table(policy, bound, patience, &new))
-		create_attach(policy, &new, patience);
+		create_attach(policy, &new, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience));
 	return new.relid;
 }
 
@@ -306,7 +305,7 @@ fill_table(const Policy *policy, const NewPartition *new, CreateFill fill, void 
 	 * no row may come to the default partition after the look of whoever
 	 * fills
 	 */
-	locks_take_until(default_of(&info), AccessExclusiveLock, GetCurrentTimestamp());
+	locks_take_all_at_once(default_of(&info), AccessExclusiveLock);
 	fill(new->relid, arg);
 	identity_restore(&saved);
 	sql_end(&session);
@@ -321,7 +320,7 @@ create_partition_filled(const Policy *policy, const PlanBound *bound, CreateFill
 	if (create_table(policy, bound, 0, &new))
 	{
 		fill_table(policy, &new, fill, arg);
-		create_attach(policy, &new, 0);
+		create_attach(policy, &new, GetCurrentTimestamp());
 	}
 	return new.relid;
 }

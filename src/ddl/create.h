@@ -20,7 +20,7 @@ typedef struct NewPartition
 
 extern bool create_table(const Policy *policy, const PlanBound *bound, int patience,
 						 NewPartition *new);
-extern void create_attach(const Policy *policy, const NewPartition *new, int patience);
+extern void create_attach(const Policy *policy, const NewPartition *new, TimestampTz until);
 extern Oid	create_partition(const Policy *policy, const PlanBound *bound, int patience);
 extern Oid	create_partition_filled(const Policy *policy, const PlanBound *bound,
 									CreateFill fill, void *arg);

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
+#include "utils/timestamp.h"
 
 /* So many ms at most until a lock is tried again that is worth waiting for. */
 #define URGENT_NAP	8000
@@ -86,7 +87,7 @@ make_tables(Pass *pass, TableStep *step, int patience)
 }
 
 static void
-attach_tables(Pass *pass, const TableStep *step, int patience)
+attach_tables(Pass *pass, const TableStep *step, TimestampTz until)
 {
 	ListCell   *cell;
 
@@ -95,7 +96,7 @@ attach_tables(Pass *pass, const TableStep *step, int patience)
 		NewPartition *new = (NewPartition *) lfirst(cell);
 
 		CHECK_FOR_INTERRUPTS();
-		create_attach(step->table->policy, new, patience);
+		create_attach(step->table->policy, new, until);
 		times_note_creation(step->table->policy->parent, new->relid, pass->now);
 	}
 }
@@ -120,12 +121,15 @@ static void
 create_step(void *arg)
 {
 	CreateStep *step = (CreateStep *) arg;
+	TimestampTz until;
 	ListCell   *cell;
 
 	foreach(cell, step->tables)
 		make_tables(step->pass, (TableStep *) lfirst(cell), step->patience);
+	/* all locks of all tables together are waited for so long */
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), step->patience);
 	foreach(cell, step->tables)
-		attach_tables(step->pass, (TableStep *) lfirst(cell), step->patience);
+		attach_tables(step->pass, (TableStep *) lfirst(cell), until);
 	foreach(cell, step->tables)
 		report_tables(step->pass, (TableStep *) lfirst(cell));
 	stop_point("create:before_commit");

@@ -9,6 +9,7 @@
 #include "pass/repair.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "base/compat.h"
 #include "base/identity.h"
 #include "catalog/citus.h"
@@ -45,6 +46,7 @@ typedef struct RepairStep
 {
 	Pass	   *pass;
 	Oid			parent;
+	bool		looked;			/* the caller may look at the table */
 	List	   *found;			/* of Drift * or DriftIndex * */
 	const Drift *drift;
 	const DriftIndex *index;
@@ -67,7 +69,15 @@ subject_of(Oid parent, Oid partition)
 	return subject;
 }
 
-/* Compares one table with its partitions. */
+static void
+find_step(void *arg)
+{
+	RepairStep *step = (RepairStep *) arg;
+
+	step->found = drift_find(step->parent);
+}
+
+/* Notes in what one table's partitions differ from it, of what was found. */
 static void
 look_step(void *arg)
 {
@@ -78,13 +88,15 @@ look_step(void *arg)
 	if (step->subject.table_name == NULL ||
 		!sagaz_owns_relation(step->parent, GetUserId()))
 		return;
-	foreach(cell, drift_find(step->parent))
+	step->looked = true;
+	foreach(cell, step->found)
 	{
 		const Drift *drift = (Drift *) lfirst(cell);
 		Subject		subject = subject_of(step->parent, drift->partition);
 		Problem    *known;
 
-		if (drift->partition != step->parent && subject.partition_name == NULL)
+		if (drift->root != step->parent ||
+			(drift->partition != step->parent && subject.partition_name == NULL))
 			continue;
 		/* why the worker couldn't mend it says more */
 		known = problem_find(step->pass->problems, &subject);
@@ -92,6 +104,21 @@ look_step(void *arg)
 			known->seen = true;
 		else
 			report_drift(step->pass, &subject, drift->details);
+	}
+}
+
+/* What is known of a table's partitions stays: it could not be looked at. */
+static void
+leave_table(const Pass *pass, Oid parent)
+{
+	ListCell   *cell;
+
+	foreach(cell, pass->problems)
+	{
+		Problem    *problem = (Problem *) lfirst(cell);
+
+		if (problem->parent == parent)
+			problem->seen = true;
 	}
 }
 
@@ -126,29 +153,40 @@ attempt_or_fail(Pass *pass, AttemptStep step, void *arg)
 		ReThrowError(error);
 }
 
-/* One table, or all, whose policies these are. */
-static void
+/* One table, or all, whose policies these are; whether each could be compared. */
+static bool
 look_at(Pass *pass, List *policies, Oid parent)
 {
+	RepairStep	find = {pass, parent};
 	SweepStep	sweep = {pass, parent};
+	bool		complete = true;
 	ListCell   *cell;
 
+	attempt_or_fail(pass, find_step, &find);
 	foreach(cell, policies)
 	{
 		const Policy *policy = (Policy *) lfirst(cell);
-		RepairStep	step = {pass, policy->parent};
+		RepairStep	step = {pass, policy->parent,.found = find.found};
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
-		error = policy->asleep ? NULL : pass->attempt(look_step, &step);
+		if (policy->asleep)
+			continue;
+		error = pass->attempt(look_step, &step);
+		if (error != NULL || !step.looked)
+		{
+			complete = false;
+			leave_table(pass, policy->parent);
+		}
 		if (error != NULL)
 			report_failure(pass, &step.subject, error);
 	}
 	if (pass->problems != NIL)
 		attempt_or_fail(pass, sweep_step, &sweep);
+	return complete;
 }
 
-/* Looks at one table, or at all; what it finds stands in sagaz_ha.problem. */
+/* Looks at one table; what it finds stands in sagaz_ha.problem. */
 void
 repair_look_by_hand(TimestampTz now, Oid parent)
 {
@@ -157,7 +195,7 @@ repair_look_by_hand(TimestampTz now, Oid parent)
 	run_init_foreground(&pass, now, NULL, NULL);
 	pass.finder = PROBLEM_OF_DRIFT;
 	run_load_problems(&pass);
-	look_at(&pass, policy_load(parent), parent);
+	(void) look_at(&pass, policy_load(parent), parent);
 }
 
 /*
@@ -433,25 +471,50 @@ mend_indexes(Pass *pass, Oid parent)
 
 typedef struct LoadStep
 {
+	Pass	   *pass;
 	List	   *policies;
 	int64		changes;
+	bool		known;			/* there is nothing to see */
 } LoadStep;
 
+/* Where nothing has been changed, and nothing is to be mended, there is nothing to see. */
 static void
 load_step(void *arg)
 {
 	LoadStep   *step = (LoadStep *) arg;
 
 	step->changes = drift_changes();
-	step->policies = policy_load(InvalidOid);
+	step->known = step->pass->problems == NIL && step->changes >= 0 &&
+		shared_was_compared(step->changes, GetCurrentTimestamp() - NET);
+	if (!step->known)
+		step->policies = policy_load(InvalidOid);
 }
 
-/* Where nothing has been changed, and nothing is to be mended, there is nothing to see. */
-static bool
-is_known(const Pass *pass, int64 changes)
+/*
+ * Looks at all tables. What changed meanwhile is for the next time; and what this
+ * transaction has changed may yet be undone.
+ */
+static void
+look_at_all(Pass *pass, const LoadStep *load)
 {
-	return pass->problems == NIL && changes >= 0 &&
-		shared_was_compared(changes, GetCurrentTimestamp() - NET);
+	if (look_at(pass, load->policies, InvalidOid) && load->changes >= 0 &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		shared_note_comparison(load->changes);
+}
+
+/* By hand: looks at all tables, if anything may have changed since the last time. */
+void
+repair_look_if_changed(TimestampTz now)
+{
+	Pass		pass;
+	LoadStep	load = {&pass};
+
+	run_init_foreground(&pass, now, NULL, NULL);
+	pass.finder = PROBLEM_OF_DRIFT;
+	run_load_problems(&pass);
+	attempt_or_fail(&pass, load_step, &load);
+	if (!load.known)
+		look_at_all(&pass, &load);
 }
 
 /* The worker's way: over all tables that are whole. */
@@ -459,14 +522,14 @@ void
 repair_in_background(TimestampTz now, long defer_nap)
 {
 	Pass		pass;
-	LoadStep	load = {NIL, 0};
+	LoadStep	load = {&pass};
 	ListCell   *cell;
 
 	run_init_background(&pass, now, WORKER_UPKEEP, defer_nap);
 	pass.finder = PROBLEM_OF_DRIFT;
 	run_load_problems(&pass);
 	attempt_or_fail(&pass, load_step, &load);
-	if (is_known(&pass, load.changes))
+	if (load.known)
 		return;
 	progress_phase("repairing", NULL);
 	foreach(cell, load.policies)
@@ -476,6 +539,5 @@ repair_in_background(TimestampTz now, long defer_nap)
 		if (!policy->asleep)
 			mend_indexes(&pass, policy->parent);
 	}
-	look_at(&pass, load.policies, InvalidOid);
-	shared_note_comparison(load.changes);
+	look_at_all(&pass, &load);
 }

@@ -128,6 +128,10 @@ shared_launcher_is_younger_than(int seconds)
 	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), seconds * 1000);
 }
 
+/* Without a preloaded library a session knows of its own comparisons only. */
+static int64 compared_here;
+static TimestampTz compared_here_at = 0;
+
 /* Whether this database's partitions were compared since then, and after so many changes. */
 bool
 shared_was_compared(int64 changes, TimestampTz since)
@@ -135,6 +139,8 @@ shared_was_compared(int64 changes, TimestampTz since)
 	DatabaseState *state;
 	bool		was;
 
+	if (shared_state == NULL)
+		return compared_here == changes && compared_here_at >= since;
 	LWLockAcquire(shared_state->lock, LW_SHARED);
 	state = shared_find_database(MyDatabaseId);
 	was = state != NULL && state->compared == changes && state->compared_at >= since;
@@ -148,6 +154,12 @@ shared_note_comparison(int64 changes)
 {
 	DatabaseState *state;
 
+	if (shared_state == NULL)
+	{
+		compared_here = changes;
+		compared_here_at = GetCurrentTimestamp();
+		return;
+	}
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	state = shared_find_database(MyDatabaseId);
 	if (state != NULL)

@@ -10,35 +10,56 @@ COMMENT ON FUNCTION sagaz_ha._expression(pg_node_tree, oid, name) IS
 
 CREATE FUNCTION sagaz_ha._partition_tree(
   parent regclass,
-  OUT partition oid, OUT tab oid
+  OUT partition oid, OUT tab oid, OUT root regclass
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
   WITH RECURSIVE tree AS (
-    SELECT i.inhrelid, i.inhparent FROM pg_inherits AS i
-     WHERE i.inhparent = _partition_tree.parent AND NOT i.inhdetachpending
+    SELECT i.inhrelid, i.inhparent, r.root
+      FROM (SELECT _partition_tree.parent AS root WHERE _partition_tree.parent IS NOT NULL
+            UNION ALL
+            SELECT p.parent FROM sagaz_ha.partition_policy AS p WHERE _partition_tree.parent IS NULL) AS r
+      JOIN pg_inherits AS i ON i.inhparent = r.root
+     WHERE NOT i.inhdetachpending
        -- what is being retired is about to go
        AND NOT EXISTS (SELECT FROM sagaz_ha.retirement AS r WHERE r.partition = i.inhrelid)
     UNION ALL
-    SELECT i.inhrelid, i.inhparent FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.inhrelid
+    SELECT i.inhrelid, i.inhparent, t.root FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.inhrelid
      WHERE NOT i.inhdetachpending
   )
-  SELECT t.inhrelid, t.inhparent FROM tree AS t;
+  SELECT t.inhrelid, t.inhparent, t.root FROM tree AS t;
 END;
 COMMENT ON FUNCTION sagaz_ha._partition_tree(regclass) IS
-  'internal: the partitions of a table, and theirs, each with the table that it is a partition of';
+  'internal: the partitions of a table, and theirs, each with the table that it is a partition of; of all managed tables for null';
+
+CREATE FUNCTION sagaz_ha._catalog_changes() RETURNS bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+  -- what this session has not yet reported is counted apart
+  SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c)
+             + pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c)
+             + pg_stat_get_xact_tuples_deleted(c))::bigint
+    FROM unnest('{pg_class,pg_index,pg_inherits,pg_constraint,pg_trigger,pg_attribute,
+                  pg_attrdef,pg_policy,sagaz_ha.partition_policy,sagaz_ha.asleep}'::regclass[]) AS c
+   WHERE current_setting('track_counts')::boolean;
+END;
+COMMENT ON FUNCTION sagaz_ha._catalog_changes() IS
+  'internal: rows of the catalogs that a comparison reads that have been changed so far; null: not counted';
 
 CREATE FUNCTION sagaz_ha._drift(
   parent regclass,
-  OUT partition regclass, OUT kind text, OUT details text, OUT statement text
+  OUT partition regclass, OUT kind text, OUT details text, OUT statement text, OUT root regclass
 ) RETURNS SETOF record
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE -- planned once a session: that takes long
 SET search_path = pg_catalog, pg_temp
 -- the planner takes this for work that is worth compiling, which takes longer
 SET jit = off
-BEGIN ATOMIC
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH pair AS MATERIALIZED (
-    SELECT c.*, t.tab, p.relowner AS tab_owner, p.relacl AS tab_acl,
+    SELECT c.*, t.tab, t.root, p.relowner AS tab_owner, p.relacl AS tab_acl,
            p.relrowsecurity AS tab_rowsecurity, p.relforcerowsecurity AS tab_forcerowsecurity,
            p.relreplident AS tab_replident
       FROM sagaz_ha._partition_tree(_drift.parent) AS t
@@ -80,9 +101,10 @@ BEGIN ATOMIC
      WHERE p.polrelid IN (SELECT x.oid FROM pair AS x UNION SELECT x.tab FROM pair AS x)
      GROUP BY p.polrelid
   )
-  SELECT i.part::regclass, 'index',
+  SELECT d.partition, d.kind, d.details, d.statement, r.root FROM (
+  SELECT i.part::regclass AS partition, 'index' AS kind,
          CASE WHEN i.indexrelid IS NULL THEN format('has nothing for index %s', i.tab_index::regclass)
-              ELSE format('index %s is not valid', i.indexrelid::regclass) END, NULL::text
+              ELSE format('index %s is not valid', i.indexrelid::regclass) END AS details, NULL::text AS statement
     FROM indexes AS i
    WHERE i.indexrelid IS NULL OR NOT i.indisvalid AND i.relkind = 'r'
   UNION ALL
@@ -196,7 +218,7 @@ BEGIN ATOMIC
                 substr(s.parameter, strpos(s.parameter, '=') + 1))
     FROM sagaz_ha.partition_policy AS p, unnest(p.storage_parameters) AS s (parameter), pair AS x
     LEFT JOIN pg_class AS t ON t.oid = x.reltoastrelid
-   WHERE p.parent = _drift.parent AND x.relkind = 'r'
+   WHERE p.parent = x.root AND x.relkind = 'r'
      AND CASE WHEN starts_with(s.parameter, 'toast.')
               THEN t.oid IS NOT NULL AND NOT coalesce(substr(s.parameter, 7) = ANY (t.reloptions), false)
               ELSE NOT coalesce(s.parameter = ANY (x.reloptions), false) END
@@ -207,10 +229,13 @@ BEGIN ATOMIC
     FROM sagaz_ha.partition_policy AS p, pair AS x
     JOIN pg_database AS d ON d.datname = current_database()
     JOIN pg_tablespace AS t ON t.oid = coalesce(nullif(x.reltablespace, 0), d.dattablespace)
-   WHERE p.parent = _drift.parent AND x.relkind = 'r' AND t.spcname <> p.tablespace;
-END;
+   WHERE p.parent = x.root AND x.relkind = 'r' AND t.spcname <> p.tablespace
+  ) AS d
+  JOIN (SELECT x.oid, x.root FROM pair AS x UNION SELECT x.tab, x.root FROM pair AS x) AS r ON r.oid = d.partition;
+END
+$$;
 COMMENT ON FUNCTION sagaz_ha._drift(regclass) IS
-  'internal: in what the partitions of a table differ from it, and what would mend that';
+  'internal: in what the partitions of a table, or of all for null, differ from it, and what would mend that';
 
 CREATE FUNCTION sagaz_ha._drift_indexes(
   parent regclass,

@@ -8,9 +8,15 @@ SET datestyle = 'ISO'
 SET jit = off -- compiling would take a thousand times as long as running
 AS $$
 #variable_conflict use_column
+DECLARE
+  -- comparing takes long: where a worker runs, it has done that
+  compares boolean := NOT pg_is_in_recovery()
+    AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.backend_type = 'sagaz_ha launcher');
 BEGIN
   RETURN QUERY
-  WITH coverage AS (
+  WITH drift AS MATERIALIZED (
+    SELECT d.* FROM sagaz_ha._drift(NULL) AS d WHERE compares
+  ), coverage AS (
     SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
   ), failing AS (
     SELECT p.parent, count(*) AS failures, (array_agg(p.details ORDER BY p.since DESC))[1] AS details
@@ -139,9 +145,13 @@ BEGIN
   -- of a dump that was made during one
   SELECT sagaz_ha._display_name(c.oid, c.relname), 'conversion', 'critical', NULL,
          'was becoming partitioned in the database that this is a copy of, and would refuse rows some day; sagaz_ha.cancel_partition_table() takes it back'
-    FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
-   WHERE k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
-     AND sagaz_ha._conversion_left(c.oid) IS NOT NULL
+    -- partitions have such a constraint as well: they are many, and what is looked for is rare
+    FROM (SELECT DISTINCT c.oid, c.relname
+            FROM pg_class AS p
+            JOIN pg_constraint AS k ON k.connamespace = p.relnamespace AND k.contype = 'c' AND k.conname = 'sagaz_ha_bounds'
+            JOIN pg_class AS c ON c.oid = k.conrelid
+           WHERE p.relkind = 'p' AND p.relname LIKE '%\_sagaz\_ha' OFFSET 0) AS c
+   WHERE sagaz_ha._conversion_left(c.oid) IS NOT NULL
      AND NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.relation = c.oid)
   UNION ALL
   SELECT c.table_name, 'before_drop',
@@ -187,12 +197,14 @@ BEGIN
            ELSE 'no partition differs from the table' END
     FROM coverage AS c
    CROSS JOIN LATERAL (
-     -- what the last look found: a comparison takes long
-     SELECT count(*) AS partitions, (array_agg(p.text ORDER BY p.text))[1] AS first,
-            EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.parent AND NOT i.indisvalid) AS index
-       FROM (SELECT format('%s: %s', r.partition_name, string_agg(r.details, ', ' ORDER BY r.details)) AS text
-               FROM sagaz_ha.problem AS r WHERE r.parent = c.parent AND r.found_by = 'drift'
-              GROUP BY r.partition_name) AS p) AS d
+     SELECT count(*) AS partitions, bool_or(p.index) AS index, (array_agg(p.text ORDER BY NOT p.index, p.text))[1] AS first
+       FROM (SELECT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.parent AND NOT i.indisvalid) AS index,
+                    format('%s: %s', coalesce(r.partition_name, r.table_name), r.details) AS text
+               FROM sagaz_ha.problem AS r WHERE NOT compares AND r.parent = c.parent AND r.found_by = 'drift'
+             UNION ALL
+             SELECT bool_or(d.kind = 'index'),
+                    format('%s: %s', d.partition, string_agg(d.details, ', ' ORDER BY d.kind, d.details))
+               FROM drift AS d WHERE d.root = c.parent GROUP BY d.partition) AS p) AS d
   UNION ALL
   SELECT c.table_name, 'bounds',
          CASE WHEN g.partition_start IS NOT NULL THEN 'warning' ELSE 'ok' END,

@@ -181,6 +181,7 @@ sagaz_maintain_all_partitions(PG_FUNCTION_ARGS)
 		create_saga_tables(&pass);
 	}
 	run_pass(&pass, InvalidOid);
+	repair_look_if_changed(pass.now);
 	tell_plain_tables(fcinfo);
 	return (Datum) 0;
 }

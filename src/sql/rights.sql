@@ -68,6 +68,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._display_name(regclass, text),
   sagaz_ha.coverage(),
   sagaz_ha._partition_tree(regclass),
+  sagaz_ha._catalog_changes(),
   sagaz_ha._drift(regclass),
   sagaz_ha._drift_indexes(regclass),
   sagaz_ha._not_whole(regclass),

@@ -123,9 +123,10 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'policy_arrived', '', 'trigger', 'volatile', 'owner'),
   -- as pg_get_expr(); the owner of a table copies its policies
   ('sagaz_ha', '_expression', 'tree pg_node_tree, relation oid, alias name', 'text', 'stable', 'public'),
-  ('sagaz_ha', '_partition_tree', 'parent regclass, OUT partition oid, OUT tab oid', 'SETOF record', 'stable', 'pg_monitor'),
-  ('sagaz_ha', '_drift', 'parent regclass, OUT partition regclass, OUT kind text, OUT details text, OUT statement text',
+  ('sagaz_ha', '_partition_tree', 'parent regclass, OUT partition oid, OUT tab oid, OUT root regclass', 'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_drift', 'parent regclass, OUT partition regclass, OUT kind text, OUT details text, OUT statement text, OUT root regclass',
    'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_catalog_changes', '', 'bigint', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_drift_indexes', 'parent regclass, OUT partition oid, OUT relkind "char", OUT partition_owner oid, OUT bytes numeric, OUT tab oid, OUT tab_owner oid, OUT tab_index oid, OUT is_unique boolean, OUT tail text, OUT contype "char", OUT constraint_definition text, OUT deferral text, OUT attached oid, OUT found oid, OUT found_valid boolean, OUT found_constraint boolean',
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_off_grid', 'parent regclass, OUT partition_start timestamp with time zone, OUT partition_end timestamp with time zone',
