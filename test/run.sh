@@ -3,10 +3,11 @@
 # "N passed, N failed". A suite that can't run is a failed test.
 #
 # usage: test/run.sh [suite...]
-#   suites: compile shell docs unit regress isolation tap soak pgtap demo matrix
+#   suites: compile shell docs unit regress isolation tap pgtap demo matrix
 #   timed matrix_timed deploy compose package; all of them by default. matrix and
 #   matrix_timed are for those of PostgreSQL 15, 17 and 18 that this one isn't.
-#   And upgrade, which needs PostgreSQL 15 beside a newer one; sanitize, valgrind.
+#   And soak, which is in tap as well; upgrade, which needs PostgreSQL 15 beside a
+#   newer one; sanitize, valgrind.
 #   PG_CONFIG chooses one of several PostgreSQL installations.
 #
 # The extension is installed into that PostgreSQL, as root. Everything else
@@ -17,10 +18,10 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 pg_config=$(command -v "${PG_CONFIG:-pg_config}")
 # The user that runs the suites may not be allowed to be where we are.
 cd /
-all_suites=(compile shell docs unit regress isolation tap soak pgtap demo matrix
+all_suites=(compile shell docs unit regress isolation tap pgtap demo matrix
   timed matrix_timed deploy compose package)
 # run only when they are asked for
-more_suites=(upgrade sanitize valgrind)
+more_suites=(soak upgrade sanitize valgrind)
 # What the server's own headers do is no error of ours.
 warnings='-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # No suite may take longer than this many seconds: it would be hanging.
@@ -235,30 +236,34 @@ suite_isolation() {
   tally_regress isolation "$(count_files test/specs spec)"
 }
 
-# prove_files SUITE FILE...: TAP tests, by their names in the tree.
+# prove_files SUITE FILE...: TAP tests, by their names in the tree, $jobs at a time.
 prove_files() {
   local limit=$tap_limit
   local status=0
-  logged pgxs installcheck REGRESS= ISOLATION= PROVE_FLAGS=--verbose "PROVE_TESTS=${*:2}" || status=$?
+  logged pgxs installcheck REGRESS= ISOLATION= \
+    "PROVE_FLAGS=--verbose --timer --jobs=${jobs:-1}" "PROVE_TESTS=${*:2}" || status=$?
   if ((status != 0)); then
     find "$tree/tmp_check/log" -name 'regress_log_*' -exec tail -n 50 {} + 2>/dev/null || true
   fi
   tally_tap "$1" "$status"
 }
 
+# They wait most of the time, so two run at once; the longest one begins.
 suite_tap() {
-  local files
-  mapfile -t files < <(cd "$tree" && printf '%s\n' test/t/*.pl | grep -vxFf <(printf '%s\n' "${timed[@]}"))
-  prove_files tap "${files[@]}"
+  local jobs=2 soak=test/t/610_soak.pl files
+  mapfile -t files < <(cd "$tree" && printf '%s\n' test/t/*.pl |
+    grep -vxFf <(printf '%s\n' "${timed[@]}" "$soak"))
+  more_env=("SAGAZ_SOAK_SECONDS=${SAGAZ_SOAK_SECONDS:-300}")
+  prove_files tap "$soak" "${files[@]}"
+  more_env=()
 }
 
 suite_timed() {
   prove_files timed "${timed[@]}"
 }
 
-# In the TAP suite it is short.
 suite_soak() {
-  more_env=(SAGAZ_SECONDS=300)
+  more_env=("SAGAZ_SOAK_SECONDS=${SAGAZ_SOAK_SECONDS:-300}")
   prove_files soak test/t/610_soak.pl
   more_env=()
 }

@@ -3,7 +3,7 @@
 # of some process or server every few seconds. No row is lost, at no moment and
 # for no reader; then everything is as if nothing had happened.
 #
-# SAGAZ_SECONDS (60) is how long the kills go on: 300 in CI, 3600 by hand.
+# SAGAZ_SOAK_SECONDS (60) is how long the kills go on: 300 in CI, 3600 by hand.
 # SAGAZ_SEED repeats the same kills, though not their timing.
 use strict;
 use warnings FATAL => 'all';
@@ -21,14 +21,14 @@ use SagazTest;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $seconds = $ENV{SAGAZ_SECONDS} || 60;
+my $seconds = $ENV{SAGAZ_SOAK_SECONDS} || 60;
 my $seed = srand($ENV{SAGAZ_SEED} || time);
 my $speed = 1000;
 
 # Then it goes on without kills, and the memory of what lasts must not grow.
 my $calm_seconds = $seconds / 5 < 15 ? 15 : $seconds / 5;
 
-note("SAGAZ_SEED=$seed SAGAZ_SECONDS=$seconds");
+note("SAGAZ_SEED=$seed SAGAZ_SOAK_SECONDS=$seconds");
 
 # One partition of 3 hours is 10.8 s, and premake and retention cover crashes.
 # standby_drain_timeout is of this clock too; a dead standby is always waited for.
