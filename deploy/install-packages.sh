@@ -50,6 +50,7 @@ test  fakeroot                               fakeroot
 test  lintian                                lintian
 test  -Build-Depends                         debhelper postgresql-server-dev-all postgresql-all
 test  patroni                                patroni
+test  -etcd                                  python3-etcd
 test  etcd                                   etcd-server
 test  haproxy                                haproxy
 test  pgbackrest                             pgbackrest
@@ -72,6 +73,8 @@ is_there() {
     -hiredis) echo '#include <hiredis/hiredis.h>' | cc -E - >/dev/null 2>&1 ;;
     -libpq) [[ -f $("$pg_config" --includedir 2>/dev/null)/libpq-fe.h ]] ;;
     -asyncpg) /usr/bin/python3 -c 'import asyncpg' 2>/dev/null ;;
+    # Patroni's client; Debian 13's Patroni brings Consul's instead
+    -etcd) /usr/bin/python3 -c 'import etcd' 2>/dev/null ;;
     -IPC::Run) perl -MIPC::Run -e 1 2>/dev/null ;;
     -Build-Depends) dpkg-checkbuilddeps "$repo/debian/control" 2>/dev/null ;;
     /*) [[ -f ${1/\/%s/$("$pg_config" --sharedir 2>/dev/null)} ]] ;;

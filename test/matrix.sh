@@ -48,15 +48,31 @@ mirror() {
     'Origin: Debian' 'Label: Debian' 2>/dev/null | sed -n 1p
 }
 
+# Runs a program with mounts of its own. In a chroot whose root is no mount point
+# the root can't be made private, so the program has to keep its mounts to itself.
+own_mounts() {
+  if unshare --mount true 2>/dev/null; then
+    unshare --mount "$@"
+  else
+    unshare --mount --propagation unchanged "$@"
+  fi
+}
+
 # Runs a command in a folder, with this tree as /mnt. Its mounts and its
 # processes are its own: nothing is left of either when it ends.
 # in_root FOLDER COMMAND...
 in_root() {
   # shellcheck disable=SC2016  # $0 and $1 are of the inner shell
-  unshare --mount --pid --fork --kill-child bash -c '
+  own_mounts --pid --fork --kill-child bash -c '
     set -e
+    # private, whatever the mount is that the folder is in; and before anything
+    # is unmounted, for /dev and /sys are mounts of this system
+    mount --bind "$0" "$0"
+    mount --make-private "$0"
     mount --rbind /dev "$0/dev"
     mount --rbind /sys "$0/sys"
+    mount --make-rprivate "$0"
+    trap "umount --lazy \"$0\"" EXIT
     mount -t proc proc "$0/proc"
     mount --bind "$1" "$0/mnt"
     mount -o remount,bind,ro "$0/mnt"
@@ -75,7 +91,7 @@ make_root() {
   mirror=$(mirror)
   rm -rf --one-file-system "$root.new"
   # in mounts of its own as well: it would leave them when it is killed
-  unshare --mount debootstrap --variant=minbase "$suite" "$root.new" \
+  own_mounts debootstrap --variant=minbase "$suite" "$root.new" \
     ${mirror:+"$mirror"} "$any_suite"
   apt-config dump | grep '^Acquire::' | grep -Ev '^Acquire::(IndexTargets|Changelogs)' \
     >"$root.new/etc/apt/apt.conf.d/00host"

@@ -78,6 +78,9 @@ within() {
 # A daemon that shares nothing with one that may be started here later.
 start_daemon() {
   export DOCKER_HOST=unix://$work/docker.sock
+  # Docker can't import an image there
+  unshare --mount true >"$log" 2>&1 ||
+    give_up "mounts can be made private (in a chroot: 'mount --bind FOLDER FOLDER' before it)"
   [[ ! -e /sys/class/net/docker0 ]] || had_bridge=yes
   dockerd --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/dockerd.pid" \
     --host "$DOCKER_HOST" >"$work/dockerd.log" 2>&1 &
