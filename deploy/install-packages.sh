@@ -31,6 +31,8 @@ demo  /%s/extension/pg_cron.control          postgresql-%v-cron
 demo  pgbouncer                              pgbouncer
 demo  redis-server                           redis-server
 demo  prometheus                             prometheus
+demo  prometheus-alertmanager                prometheus-alertmanager
+demo  openssl                                openssl
 demo  python3                                python3
 demo  curl                                   curl
 demo  -hiredis                               libhiredis-dev
@@ -156,7 +158,7 @@ install_packages() {
       fi
     done
     case $what in
-      pgbouncer | redis-server | prometheus | patroni | etcd | haproxy) daemons+=("$what") ;;
+      pgbouncer | redis-server | prometheus | prometheus-alertmanager | patroni | etcd | haproxy) daemons+=("$what") ;;
       dockerd) daemons+=(docker.socket docker containerd) ;;
     esac
   done < <(missing)

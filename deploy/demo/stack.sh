@@ -14,6 +14,10 @@
 #   SAGAZ_PORT_OFFSET  added to the ports of the specification (10000: 15432 …)
 #   SAGAZ_STATE_DIR    where its data is (/tmp/sagaz_ha-stack.OFFSET)
 #   PG_CONFIG          chooses one of several PostgreSQL installations
+#   REPLICAS           how many there are from this `up` on; the second one has the
+#                      ports of the first, at 127.0.0.2, and so on
+#   TLS                anything: certificates are made, and from this `up` on every
+#                      server and pool wants them and every client checks names
 # As root, the servers run as user postgres.
 set -euo pipefail
 deploy=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -27,7 +31,7 @@ export SAGAZ_PORT_OFFSET=$offset SAGAZ_STATE_DIR=$dir
 # in the order of starting
 services=(
   postgres-primary postgres-replica pgbouncer-rw pgbouncer-ro redis
-  exporter-primary exporter-replica exporter-rw exporter-ro prometheus
+  exporter-primary exporter-replica exporter-rw exporter-ro alert-log alertmanager prometheus
 )
 # Not started by itself: nobody's events are published that were put there to
 # play with. It listens nowhere.
@@ -36,11 +40,44 @@ declare -A port=(
   [postgres-primary]=$((5432 + offset)) [postgres-replica]=$((5433 + offset))
   [pgbouncer-rw]=$((6432 + offset)) [pgbouncer-ro]=$((6433 + offset))
   [redis]=$((6379 + offset)) [prometheus]=$((9090 + offset))
+  [alertmanager]=$((9093 + offset)) [alert-log]=$((9095 + offset))
   [exporter-primary]=$((9187 + offset)) [exporter-replica]=$((9188 + offset))
   [exporter-rw]=$((9127 + offset)) [exporter-ro]=$((9128 + offset)) [outbox-relay]=-
 )
 user=$(id -un)
 [[ $EUID != 0 ]] || user=postgres
+
+# What an earlier `up` was asked for stays.
+replicas=$(cat "$dir/replicas" 2>/dev/null || echo 1)
+had_replicas=$replicas
+tls=
+if [[ ${1:-} == up ]]; then
+  replicas=${REPLICAS:-$replicas} tls=${TLS:-}
+  [[ $replicas =~ ^[1-9]$ ]] || die "REPLICAS has to be a number from 1 to 9, not $replicas"
+  ((replicas >= had_replicas)) || die "there are $had_replicas replicas already; fewer need a new stack: stack.sh down"
+fi
+for ((i = 2; i <= replicas; i++)); do
+  services+=("postgres-replica-$i" "exporter-replica-$i")
+  port[postgres-replica-$i]=${port[postgres-replica]} port[exporter-replica-$i]=${port[exporter-replica]}
+done
+
+# address SERVICE: another replica is at an address of its own
+address() {
+  if [[ $1 == *-replica-* ]]; then
+    echo "127.0.0.${1##*-}"
+  else
+    echo 127.0.0.1
+  fi
+}
+
+# socket_of SERVICE: the directory; a name in it is made of the port alone
+socket_of() {
+  if [[ $1 == *-replica-* ]]; then
+    echo "$dir/socket.${1##*-}"
+  else
+    echo "$dir/socket"
+  fi
+}
 
 # -------- processes
 
@@ -48,16 +85,22 @@ user=$(id -un)
 # become SERVICE
 become() {
   export NODE_NAME=$1 PGDATA=$dir/$1 PGPORT=${port[$1]} POOL_PORT=${port[$1]} RUN_DIR=$dir/$1
+  LISTEN_ADDRESSES=$(address "$1") SOCKET_DIR=$(socket_of "$1")
   case $1 in
   postgres-primary) exec "$dir/deploy/scripts/primary" ;;
-  postgres-replica) exec "$dir/deploy/scripts/standby" ;;
+  postgres-replica*) exec "$dir/deploy/scripts/standby" ;;
   exporter-*) become_exporter "${1#exporter-}" ;;
   prometheus)
     export PROMETHEUS_PORT=${port[$1]} EXPORTER_PRIMARY_PORT=${port[exporter-primary]} \
       EXPORTER_REPLICA_PORT=${port[exporter-replica]} EXPORTER_RW_PORT=${port[exporter-rw]} \
-      EXPORTER_RO_PORT=${port[exporter-ro]}
+      EXPORTER_RO_PORT=${port[exporter-ro]} REPLICAS=$replicas ALERTMANAGER=127.0.0.1:${port[alertmanager]}
     exec "$dir/deploy/scripts/prometheus" native
     ;;
+  alertmanager)
+    export ALERTMANAGER_PORT=${port[$1]} ALERT_WEBHOOK=http://127.0.0.1:${port[alert-log]}
+    exec "$dir/deploy/scripts/alertmanager"
+    ;;
+  alert-log) ALERT_LOG_PORT=${port[$1]} exec "$dir/deploy/scripts/alert-log" ;;
   pgbouncer-*) exec "$dir/deploy/scripts/pool" "${1#pgbouncer-}" ;;
   outbox-relay)
     export DATABASE_URL="host=127.0.0.1 port=${port[pgbouncer-rw]} user=postgres dbname=$POSTGRES_DB"
@@ -72,13 +115,14 @@ become() {
   esac
 }
 
-# become_exporter primary|replica|rw|ro
+# become_exporter primary|replica|replica-N|rw|ro
 become_exporter() {
   local kind=postgresql target=postgres-$1
   if [[ $1 == r? ]]; then
     kind=pgbouncer target=pgbouncer-$1
   fi
-  export EXPORTER_PORT=${port[exporter-$1]} TARGET_HOST=127.0.0.1 TARGET_PORT=${port[$target]}
+  export EXPORTER_PORT=${port[exporter-$1]} EXPORTER_ADDRESS=$LISTEN_ADDRESSES
+  export TARGET_HOST=$LISTEN_ADDRESSES TARGET_PORT=${port[$target]}
   exec "$dir/deploy/scripts/exporter" "$kind"
 }
 
@@ -87,12 +131,13 @@ healthy() {
   local check=("$1")
   case $1 in
   outbox-relay) return 0 ;; # it logs what it can't do, and tries again
+  postgres-replica*) check=(replica) ;;
   postgres-*) check=("${1#postgres-}") ;;
   pgbouncer-*) check=(pool) ;;
-  exporter-*) check=(http "http://127.0.0.1:${port[$1]}/healthz") ;;
-  prometheus) check=(http "http://127.0.0.1:${port[$1]}/-/ready") ;;
+  exporter-* | alert-log) check=(http "http://$(address "$1"):${port[$1]}/healthz") ;;
+  prometheus | alertmanager) check=(http "http://127.0.0.1:${port[$1]}/-/ready") ;;
   esac
-  PGPORT=${port[$1]} POOL_PORT=${port[$1]} REDIS_PORT=${port[$1]} \
+  SOCKET_DIR=$(socket_of "$1") PGPORT=${port[$1]} POOL_PORT=${port[$1]} REDIS_PORT=${port[$1]} \
     "$dir/deploy/scripts/healthcheck" "${check[@]}"
 }
 
@@ -106,7 +151,12 @@ clean_environment() {
   set +a
   export PG_BIN=$bin CONFIG_DIR=$dir/deploy/config SOCKET_DIR=$dir/socket LISTEN_ADDRESSES=127.0.0.1
   export PRIMARY_HOST=127.0.0.1 PRIMARY_PORT=${port[postgres-primary]}
-  export REPLICA_HOST=127.0.0.1 REPLICA_PORT=${port[postgres-replica]}
+  REPLICA_HOST=$(seq -s, -f 127.0.0.%g "$replicas")
+  export REPLICA_HOST REPLICA_PORT=${port[postgres-replica]}
+  unset REPLICAS TLS
+  if [[ -n $tls || -d $dir/tls ]]; then
+    export TLS_DIR=$dir/tls PGSSLMODE=verify-full PGSSLROOTCERT=$dir/tls/ca.crt
+  fi
   export PATH=$PATH:/usr/sbin LC_ALL=C.UTF-8 HOME=$dir TMPDIR=/tmp WAIT_SECONDS=${WAIT_SECONDS:-120}
 }
 
@@ -130,9 +180,9 @@ pid_of() {
   echo "$pid"
 }
 
-# listens PORT
+# listens ADDRESS PORT
 listens() {
-  [[ $1 != - ]] && (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+  [[ $2 != - ]] && (: <"/dev/tcp/$1/$2") 2>/dev/null
 }
 
 # Below the ports that the kernel gives to clients. At random, because several
@@ -141,7 +191,7 @@ free_offset() {
   local service try
   while read -r try; do
     for service in "${services[@]}"; do
-      ! listens $((port[$service] - offset + try)) || continue 2
+      ! listens 127.0.0.1 $((port[$service] - offset + try)) || continue 2
     done
     echo "$try"
     return
@@ -150,7 +200,7 @@ free_offset() {
 }
 
 start() {
-  if listens "${port[$1]}"; then
+  if listens "$(address "$1")" "${port[$1]}"; then
     die "port ${port[$1]} for $1 is in use: end what listens there, or set SAGAZ_PORT_OFFSET to something else than $offset"
   fi
   (
@@ -198,11 +248,20 @@ prepare() {
     die "$dir is not a stack of yours: set SAGAZ_STATE_DIR to something else"
   fi
   mkdir -p "$dir"/{run,log,socket,deploy}
+  for ((i = 2; i <= replicas; i++)); do
+    mkdir -p "$dir/socket.$i"
+  done
   cp -r "$deploy"/{config,scripts,demo,relay,.env} "$dir/deploy"
-  chmod 0700 "$dir" "$dir/socket"
+  chmod 0700 "$dir" "$dir"/socket*
+  echo "$replicas" >"$dir/replicas"
+  if [[ -n $tls && ! -d $dir/tls ]]; then
+    [[ ! -e $dir/run/postgres-primary ]] || die "TLS needs a new stack: stack.sh down"
+    "$dir/deploy/scripts/certificates" "$dir/tls" 127.0.0.{2..9}
+  fi
   if [[ $EUID == 0 ]]; then
-    chown "$user" "$dir" "$dir"/{log,socket}
+    chown "$user" "$dir" "$dir"/log "$dir"/socket*
     chown -R "$user" "$dir/deploy"
+    [[ ! -d $dir/tls ]] || chown -R "$user" "$dir/tls"
   fi
 }
 
@@ -210,6 +269,8 @@ prepare() {
 up() {
   local service
   prepare
+  # they read of new replicas when they start
+  ((replicas == had_replicas)) || stop_all pgbouncer-ro prometheus
   for service; do
     pid_of "$service" >/dev/null || start "$service"
     if [[ $service == postgres-primary ]]; then
@@ -222,7 +283,7 @@ up() {
     if [[ ${port[$service]} == - ]]; then
       echo "  $service"
     else
-      printf '  %-17s 127.0.0.1:%s\n' "$service" "${port[$service]}"
+      printf '  %-18s %s:%s\n' "$service" "$(address "$service")" "${port[$service]}"
     fi
   done
 }
@@ -260,7 +321,7 @@ show_processes() {
     elif ! healthy "$service" >/dev/null 2>&1; then
       state='NOT WORKING' all=1
     fi
-    printf '%-16s %5s %-15s%s' "$service" "${port[$service]}" "$state ${pid:-}" "$end"
+    printf '%-18s %5s %-15s%s' "$service" "${port[$service]}" "$state ${pid:-}" "$end"
     [[ $end == '  ' ]] && end=$'\n' || end='  '
   done
   [[ $end == '  ' ]] || echo
@@ -281,7 +342,7 @@ show_pools() {
 
 # sql SERVICE DATABASE OPTION...
 sql() {
-  PGPASSWORD=$POSTGRES_PASSWORD "$bin/psql" --no-psqlrc --quiet --pset=pager=off --host=127.0.0.1 \
+  PGPASSWORD=$POSTGRES_PASSWORD "$bin/psql" --no-psqlrc --quiet --pset=pager=off --host="$(address "$1")" \
     --port="${port[$1]}" --username=postgres --dbname="$2" "${@:3}"
 }
 
@@ -290,8 +351,8 @@ status() {
   local broken=0 node picture=true
   [[ -e $dir/run ]] || die "no stack runs in $dir; make demo-up starts one"
   show_processes || broken=1
-  for node in postgres-primary postgres-replica; do
-    if pid_of "$node" >/dev/null; then
+  for node in "${services[@]}"; do
+    if [[ $node == postgres-* ]] && pid_of "$node" >/dev/null; then
       sql "$node" "$POSTGRES_DB" --set=picture="$picture" --file="$dir/deploy/demo/status.sql" || broken=1
       picture=false
     fi
@@ -310,6 +371,8 @@ print_env() {
   done
   printf 'export %s=%q\n' SAGAZ_STATE_DIR "$dir" SAGAZ_PORT_OFFSET "$offset" SOCKET_DIR "$SOCKET_DIR" PG_BIN "$bin" \
     POSTGRES_PASSWORD "$POSTGRES_PASSWORD" MONITOR_PASSWORD "$MONITOR_PASSWORD"
+  # for psql and other clients that connect to it
+  [[ -z ${TLS_DIR:-} ]] || printf 'export %s=%q\n' PGSSLMODE verify-full PGSSLROOTCERT "$PGSSLROOTCERT"
 }
 
 # usage_error

@@ -29,6 +29,16 @@ need() {
   done
 }
 
+# With TLS_DIR (scripts/certificates says what is in it) every server and pool wants
+# TLS, and every client checks the server's name.
+# shellcheck disable=SC2034  # used by render
+SSL=off SSL_CERT_FILE=server.crt SSL_KEY_FILE=server.key HBA_FILE=$CONFIG_DIR/postgresql/pg_hba.conf
+if [[ -n ${TLS_DIR:-} ]]; then
+  SSL=on SSL_CERT_FILE=$TLS_DIR/server.crt SSL_KEY_FILE=$TLS_DIR/server.key
+  HBA_FILE=$CONFIG_DIR/postgresql/pg_hba_tls.conf
+  export PGSSLMODE=verify-full PGSSLROOTCERT=$TLS_DIR/ca.crt
+fi
+
 # Prints a secret: the contents of the file that NAME_FILE names, or else $NAME.
 # secret NAME
 secret() {
@@ -128,7 +138,10 @@ preload_libraries() {
 server_options() {
   server_options=(
     -c "config_file=$CONFIG_DIR/postgresql/postgresql.conf"
-    -c "hba_file=$CONFIG_DIR/postgresql/pg_hba.conf"
+    -c "hba_file=$HBA_FILE"
+    -c "ssl=$SSL"
+    -c "ssl_cert_file=$SSL_CERT_FILE"
+    -c "ssl_key_file=$SSL_KEY_FILE"
     -c "listen_addresses=$LISTEN_ADDRESSES"
     -c "port=$PGPORT"
     -c "unix_socket_directories=$SOCKET_DIR"

@@ -106,7 +106,7 @@ stop_daemon() {
 cleanup() {
   rm -f "$work/load"
   [[ -z ${started:-} ]] ||
-    compose --profile pair --profile failover down --volumes --timeout 5 >/dev/null 2>&1 || true
+    compose --profile pair --profile replica-2 --profile failover down --volumes --timeout 5 >/dev/null 2>&1 || true
   [[ -z $daemon ]] || stop_daemon
   rm -rf --one-file-system "$work"
 }
@@ -220,7 +220,8 @@ prepare() {
   export POSTGRES_PRIMARY_PORT=$((5432 + offset)) POSTGRES_REPLICA_PORT=$((5433 + offset)) \
     PGBOUNCER_RW_PORT=$((6432 + offset)) PGBOUNCER_RO_PORT=$((6433 + offset)) \
     REDIS_PORT=$((6379 + offset)) PROMETHEUS_PORT=$((9090 + offset)) PGPASSWORD=postgres \
-    COMPOSE_HTTP_TIMEOUT=300
+    POSTGRES_REPLICA_2_PORT=$((5434 + offset)) ALERTMANAGER_PORT=$((9093 + offset)) \
+    ALERT_GROUP_WAIT=1s COMPOSE_HTTP_TIMEOUT=300
 }
 
 test_start() {
@@ -293,13 +294,34 @@ test_passwords() {
     "cd deploy && docker-compose logs --no-color 2>&1 | grep -E 'PASSWORD |md5|SCRAM-SHA-256\\$'"
 }
 
-all_targets_up() {
+# targets_up COUNT
+targets_up() {
   [[ $(perl -MHTTP::Tiny -e 'print HTTP::Tiny->new->get(shift)->{content}' \
-    "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/query?query=count(up==1)" | sed -n 's/.*"value":\[[^,]*,"\([0-9]*\)"\].*/\1/p') == 5 ]]
+    "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/query?query=count(up==1)" | sed -n 's/.*"value":\[[^,]*,"\([0-9]*\)"\].*/\1/p') == "$1" ]]
+}
+
+# knows_alertmanager: Prometheus does
+knows_alertmanager() {
+  perl -MHTTP::Tiny -e 'print HTTP::Tiny->new->get(shift)->{content}' \
+    "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/alertmanagers" | grep -F '"url":"http://alertmanager:9093'
+}
+
+send_alert() {
+  perl -MHTTP::Tiny -e 'my $r = HTTP::Tiny->new->post(shift, { headers => { "Content-Type" => "application/json" },
+    content => q([{"labels":{"alertname":"ComposeTest","severity":"warning"}}]) }); exit !$r->{success}' \
+    "http://127.0.0.1:$ALERTMANAGER_PORT/api/v2/alerts"
+}
+
+# What fires for real is tested natively (52_alerts.t).
+test_alerts() {
+  ok "Prometheus has an Alertmanager to tell" within 60 knows_alertmanager
+  ok "what that is told" send_alert
+  ok "... gets to the webhook" within 60 bash -c \
+    "cd deploy && docker-compose logs --no-color alert-log | grep 'firing ComposeTest severity=\"warning\"'"
 }
 
 test_neighbours() {
-  ok "Prometheus scrapes two servers, two pools and itself" within 60 all_targets_up
+  ok "Prometheus scrapes two servers, two pools and itself" within 60 targets_up 5
   through 6432 "INSERT INTO saga_outbox (topic, payload) VALUES ('compose.test', '{}')" >/dev/null
   ok "the relay takes an event to Redis" within 30 bash -c \
     "redis-cli -p '$REDIS_PORT' --scan --pattern '*compose.test*' | grep ."
@@ -351,9 +373,29 @@ test_failures() {
     "SELECT count(*) FROM saga_executions WHERE saga_name = 'after the crash'"
 }
 
+# Sessions that stay open until there are more than the pool has had so far.
+pool_reaches() {
+  local i
+  for ((i = 0; i < 25; i++)); do
+    through 6433 "SELECT current_setting('cluster_name') FROM pg_sleep(3)" &
+  done >"$work/nodes"
+  wait
+  [[ $(sort -u "$work/nodes" | xargs) == "$*" ]]
+}
+
+test_replica_2() {
+  ok "a second replica is one step" env REPLICAS=2 bash -c \
+    'cd deploy && docker-compose --profile pair --profile replica-2 up -d'
+  ok "... gets healthy" within 120 healthy postgres-replica-2
+  ok "... streams by a slot of its own" within 30 sql_is 'postgres_replica, postgres_replica_2' postgres-primary \
+    "SELECT string_agg(slot_name, ', ' ORDER BY slot_name) FROM pg_replication_slots WHERE active"
+  ok "... the pool finds it" within 60 pool_reaches postgres-replica postgres-replica-2
+  ok "... and Prometheus" within 60 targets_up 6
+  ok "down" compose --profile replica-2 --profile pair down
+}
+
 test_page() {
   local page=test/deploy/spec
-  ok "down" compose down
   ok "up -d with the data of before" compose up -d
   ok "... is healthy" all_healthy_within 180
   # the page's last commands are down and down -v
@@ -447,7 +489,12 @@ no_slot_warning() {
   done
 }
 
+# The same with TLS, which so is tested with Patroni as well.
 test_failover_start() {
+  ok "certificates" deploy/scripts/certificates "$work/tls" postgres-primary postgres-replica \
+    pgbouncer-rw pgbouncer-ro patroni-1 patroni-2 patroni-3
+  chown -R 999 "$work/tls"
+  export TLS_FILES=$work/tls COMPOSE_FILE=compose.yaml:compose.tls.yaml
   ok "profile failover starts" compose --profile failover up -d
   list_services
   ok "... its ${#services[@]} services get healthy, and init ends" all_healthy_within 240
@@ -456,6 +503,12 @@ test_failover_start() {
   ok "the pair can't be started beside it" fails_with 'already allocated' \
     compose --profile pair up -d postgres-primary
   ok "... and leaves nothing" compose --profile pair rm --force --stop postgres-primary
+  ok "every connection to the primary is encrypted" through_is t 5432 "SELECT bool_and(ssl) AND count(*) > 4
+    FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL"
+  ok "... and no other is taken" fails_with 'no encryption' env PGSSLMODE=disable \
+    psql -w "host=127.0.0.1 port=$POSTGRES_PRIMARY_PORT user=postgres dbname=sagaz" -c 'SELECT 1'
+  ok "... nor by the pool" fails_with 'SSL required' env PGSSLMODE=disable \
+    psql -w "host=127.0.0.1 port=$PGBOUNCER_RW_PORT user=postgres dbname=sagaz" -c 'SELECT 1'
   ok "only Patroni reaches etcd" fails_with '' compose exec -T redis bash -c '</dev/tcp/etcd-1/2379'
   ok "what is written by its primary's port" through 5432 \
     "INSERT INTO saga_executions (saga_name, status) VALUES ('seen', 'SUCCESS')"
@@ -501,8 +554,10 @@ test_image
 test_replication
 test_passwords
 test_neighbours
+test_alerts
 test_changes
 test_failures
+test_replica_2
 test_page
 test_failover_start
 test_failover
