@@ -114,10 +114,10 @@ sub repair_beside
 {
 	my ($session, $drift, @read) = @_;
 
-	$node->safe_psql('postgres', $drift =~ s/PARTITION/$_/r) foreach @names;
+	$node->safe_psql('postgres', $drift =~ s/PARTITION/$_/gr) foreach @names;
 	$session->query_safe(join q{; }, q{BEGIN}, map { "SELECT FROM $_" } @read);
 	my ($said, $ms) = split /\|/, $node->safe_psql('postgres', q{
-		SET sagaz_ha.lock_timeout = '500ms';
+		SET sagaz_ha.lock_timeout = '1s';
 		SELECT clock_timestamp() AS began \gset
 		SELECT string_agg(DISTINCT format('%s %s', n, action), ', ') AS said
 			FROM (SELECT action, count(*) AS n FROM sagaz_ha.repair_partitions('d') GROUP BY 1) AS r \gset
