@@ -57,6 +57,7 @@ typedef struct RepairStep
 	Subject		subject;
 	bool		skip;			/* there is nothing that the worker may do */
 	char	   *statement;		/* what it does next; NULL: attach */
+	long		patience;		/* ms of waiting for locks that are left */
 } RepairStep;
 
 static Subject
@@ -351,13 +352,13 @@ odd_partition_step(void *arg)
 	PlanBound	odd;
 	Subject		subject;
 	Oid			created;
+	int			patience;
 
 	if (!repair_way_back(policy, &info, &odd))
 		return;
 	policy_plan(policy, info.kind, &plan);
-	created = create_partition(policy, &odd,
-							   table_plan_patience(&plan, policy_key_time(policy, info.kind, pass->now),
-												   &info));
+	patience = table_plan_patience(&plan, policy_key_time(policy, info.kind, pass->now), &info);
+	created = create_partition(policy, &odd, Min(patience, Max(step->patience, 0)));
 	if (!OidIsValid(created))
 		return;
 	subject = subject_of(step->parent, created);
@@ -398,6 +399,7 @@ repair_by_hand(Policy *policy, TimestampTz now, PassEmit emit, void *arg)
 		CHECK_FOR_INTERRUPTS();
 	tell_rest(&pass, parent);
 	odd.pass = &pass;
+	odd.patience = hand.patience;
 	subject = subject_of(parent, parent);
 	error = pass.attempt(odd_partition_step, &odd);
 	if (error != NULL)
