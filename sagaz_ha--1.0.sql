@@ -2064,14 +2064,17 @@ BEGIN
       JOIN pg_attribute AS c ON c.attrelid = x.oid AND c.attname = p.attname
                             AND c.attnum > 0 AND NOT c.attisdropped
   ), grants AS (
-    SELECT r.oid, array_agg(ROW(a.grantee, a.privilege_type, a.is_grantable)::text
-                            ORDER BY a.grantee, a.privilege_type) AS list
-      FROM (SELECT x.oid, x.relacl AS acl, x.relowner AS owner FROM pair AS x
-             WHERE x.relacl IS DISTINCT FROM x.tab_acl
-            UNION
-            SELECT x.tab, x.tab_acl, x.tab_owner FROM pair AS x) AS r,
-           aclexplode(r.acl) AS a
-     WHERE a.grantee <> r.owner GROUP BY r.oid
+    SELECT g.oid, array_agg(ROW(g.grantee, g.privilege_type, g.is_grantable)::text
+                            ORDER BY g.grantee, g.privilege_type) AS list
+      -- two may have given the same, of which the partition needs one
+      FROM (SELECT r.oid, a.grantee, a.privilege_type, bool_or(a.is_grantable) AS is_grantable
+              FROM (SELECT x.oid, x.relacl AS acl, x.relowner AS owner FROM pair AS x
+                     WHERE x.relacl IS DISTINCT FROM x.tab_acl
+                    UNION
+                    SELECT x.tab, x.tab_acl, x.tab_owner FROM pair AS x) AS r,
+                   aclexplode(r.acl) AS a
+             WHERE a.grantee <> r.owner GROUP BY r.oid, a.grantee, a.privilege_type) AS g
+     GROUP BY g.oid
   ), policies AS (
     SELECT p.polrelid, array_agg(ROW(p.polname, p.polcmd, p.polpermissive,
                                      (SELECT array_agg(o ORDER BY o) FROM unnest(p.polroles) AS o),
@@ -2164,10 +2167,10 @@ BEGIN
          format('privileges on column %s differ from the table''s', string_agg(quote_ident(c.attname), ', ' ORDER BY c.attnum)), NULL
     FROM columns AS c JOIN pair AS x ON x.oid = c.part
    WHERE x.relowner = x.tab_owner AND c.attacl IS DISTINCT FROM c.tab_acl
-     AND ARRAY(SELECT ROW(a.grantee, a.privilege_type, a.is_grantable)::text FROM aclexplode(c.attacl) AS a
-                WHERE a.grantee <> x.relowner ORDER BY 1)
-         <> ARRAY(SELECT ROW(a.grantee, a.privilege_type, a.is_grantable)::text FROM aclexplode(c.tab_acl) AS a
-                   WHERE a.grantee <> x.relowner ORDER BY 1)
+     AND ARRAY(SELECT ROW(a.grantee, a.privilege_type, bool_or(a.is_grantable))::text FROM aclexplode(c.attacl) AS a
+                WHERE a.grantee <> x.relowner GROUP BY a.grantee, a.privilege_type ORDER BY 1)
+         <> ARRAY(SELECT ROW(a.grantee, a.privilege_type, bool_or(a.is_grantable))::text FROM aclexplode(c.tab_acl) AS a
+                   WHERE a.grantee <> x.relowner GROUP BY a.grantee, a.privilege_type ORDER BY 1)
    GROUP BY c.part
   UNION ALL
   SELECT x.oid::regclass, 'row security',
@@ -2183,8 +2186,9 @@ BEGIN
     FROM pair AS x
     LEFT JOIN policies AS c ON c.polrelid = x.oid
     LEFT JOIN policies AS p ON p.polrelid = x.tab
-   WHERE x.relrowsecurity <> x.tab_rowsecurity OR x.relforcerowsecurity <> x.tab_forcerowsecurity
-      OR c.list IS DISTINCT FROM p.list
+   WHERE x.relkind IN ('r', 'p') -- a foreign table can have none
+     AND (x.relrowsecurity <> x.tab_rowsecurity OR x.relforcerowsecurity <> x.tab_forcerowsecurity
+          OR c.list IS DISTINCT FROM p.list)
   UNION ALL
   SELECT x.oid::regclass, 'replica identity', 'replica identity differs from the table''s', NULL
     FROM pair AS x
@@ -2284,7 +2288,7 @@ COMMENT ON FUNCTION sagaz_ha.repair_partitions(regclass) IS
   'make the partitions of a table what the table is, as far as short locks allow; what was done';
 
 CREATE FUNCTION sagaz_ha._off_grid(
-  parent regclass, OUT partition_start timestamptz, OUT partition_end timestamptz
+  parent regclass, OUT partition_start timestamptz, OUT bounds text
 ) RETURNS SETOF record
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'sagaz_off_grid';
 COMMENT ON FUNCTION sagaz_ha._off_grid(regclass) IS
@@ -2560,9 +2564,8 @@ BEGIN
          CASE WHEN g.partition_start IS NULL THEN format('partitions begin when days do in time zone %s', p.time_zone)
            ELSE format('partitions begin at %s of time zone %s, inside of a day, and so will all later ones: '
                        'the bounds were written in another zone. The way back is one odd partition, '
-                       'FOR VALUES FROM (%L) TO (%L): sagaz_ha.repair_partitions() makes it',
-                       to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone,
-                       g.partition_start, g.partition_end) END
+                       '%s: sagaz_ha.repair_partitions() makes it',
+                       to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone, g.bounds) END
     FROM coverage AS c
     JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
     LEFT JOIN LATERAL sagaz_ha._off_grid(c.parent) AS g ON true

@@ -335,14 +335,6 @@ key_datum_literal(const KeyKind *kind, Datum value)
 	return typed_literal(kind, OidOutputFunctionCall(output, value));
 }
 
-/* FOR VALUES FROM (...) TO (...), of a new partition. */
-char *
-key_for_values(const KeyKind *kind, const PlanBound *bound)
-{
-	return psprintf("FOR VALUES FROM (%s) TO (%s)",
-					key_literal(kind, bound->lower), key_literal(kind, bound->upper));
-}
-
 /* A bound as it is in the catalog, for a statement. */
 char *
 key_bound_literal(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value)
@@ -354,7 +346,7 @@ key_bound_literal(const KeyKind *kind, PartitionRangeDatumKind bound, Datum valu
 	return key_datum_literal(kind, value);
 }
 
-/* The same with bounds as they are in the catalog. */
+/* FOR VALUES FROM (...) TO (...). */
 char *
 key_for_values_of_range(const KeyKind *kind, const KeyRange *range)
 {

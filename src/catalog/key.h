@@ -51,7 +51,6 @@ extern bool key_is_same_type(const KeyKind *kind, Oid type);
 extern char *key_literal(const KeyKind *kind, CalTime value);
 extern char *key_datum_literal(const KeyKind *kind, Datum value);
 extern char *key_bound_literal(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value);
-extern char *key_for_values(const KeyKind *kind, const PlanBound *bound);
 extern char *key_for_values_of_range(const KeyKind *kind, const KeyRange *range);
 extern char *key_display(const KeyKind *kind, const PlanBound *bound);
 extern char *key_name(const PlanBound *bound);

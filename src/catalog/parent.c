@@ -70,7 +70,9 @@ check_parent(Relation rel, ParentProblem *problem)
 		return problem_is(problem, ERRCODE_WRONG_OBJECT_TYPE,
 						  psprintf("\"%s\" is not a partitioned table but %s",
 								   name, relkind_name(rel->rd_rel->relkind)),
-						  "Create the table with PARTITION BY RANGE on a timestamptz, timestamp or date column.");
+						  rel->rd_rel->relkind == RELKIND_RELATION ?
+						  "Use sagaz_ha.partition_table() to convert it." :
+						  "Create the table with PARTITION BY RANGE on a timestamptz, timestamp, date, uuid, text, varchar, char or bigint column.");
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
 		return problem_is(problem, ERRCODE_WRONG_OBJECT_TYPE,
 						  psprintf("\"%s\" is a temporary table", name),

@@ -34,12 +34,11 @@ static const char *const adornments =
 " WHERE p.stxstattarget >= 0";
 
 /*
- * Privileges: default privileges may have given more to the partition than
- * the parent gives, so what differs is taken away first. Who may read the
- * parent through row security only must not read partitions around it, so the
- * policies come with it, and they name the partition where they named the parent.
+ * Who may read the parent through row security only must not read partitions
+ * around it, so the policies come with it, and they name the partition where they
+ * named the parent.
  */
-static const char *const rights =
+static const char *const row_security =
 "SELECT format('ALTER TABLE %s %s ROW LEVEL SECURITY', $2::regclass,"
 "              CASE WHEN p.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END)"
 "  FROM pg_class AS p, pg_class AS c"
@@ -55,9 +54,14 @@ static const char *const rights =
 "                 FROM unnest(p.polroles) AS o),"
 "              ' USING (' || sagaz_ha._expression(p.polqual, $1, c.relname) || ')',"
 "              ' WITH CHECK (' || sagaz_ha._expression(p.polwithcheck, $1, c.relname) || ')')"
-"  FROM pg_policy AS p, pg_class AS c WHERE p.polrelid = $1 AND c.oid = $2"
-" UNION ALL "
-"SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $2::regclass,"
+"  FROM pg_policy AS p, pg_class AS c WHERE p.polrelid = $1 AND c.oid = $2";
+
+/*
+ * Default privileges may have given more to the partition than the parent gives, so
+ * what differs is taken away first, with what its grantees have given to others.
+ */
+static const char *const privileges =
+"SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s CASCADE', $2::regclass,"
 "              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)"
 "  FROM (SELECT relowner, relacl FROM pg_class WHERE oid = $2"
 "        UNION ALL"
@@ -123,16 +127,26 @@ adorn_partition(Oid parent, Oid partition)
 	static SPIPlanPtr plan = NULL;
 
 	run_written(&plan, adornments, parent, partition);
-	adorn_rights(parent, partition);
+	adorn_row_security(parent, partition);
+	adorn_privileges(parent, partition);
 }
 
-/* Gives a partition its table's privileges and row security, and no others. */
+/* Gives a partition its table's row security, but for what forces it on the owner. */
 void
-adorn_rights(Oid parent, Oid partition)
+adorn_row_security(Oid parent, Oid partition)
 {
 	static SPIPlanPtr plan = NULL;
 
-	run_written(&plan, rights, parent, partition);
+	run_written(&plan, row_security, parent, partition);
+}
+
+/* Gives a partition its table's privileges, and no others. That locks nobody out. */
+void
+adorn_privileges(Oid parent, Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+
+	run_written(&plan, privileges, parent, partition);
 }
 
 /* Gives a new partition what it can have only once it is attached. */

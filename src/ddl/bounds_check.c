@@ -54,28 +54,31 @@ take_bound(BoundSearch *search, int strategy, const Const *value)
 	}
 }
 
-static bool
-find_bounds(Node *node, void *context)
+/* Comparisons that all must hold: below an OR or a function, one implies nothing. */
+static void
+find_bounds(Node *node, BoundSearch *search)
 {
-	BoundSearch *search = (BoundSearch *) context;
 	OpExpr	   *op = (OpExpr *) node;
 	Node	   *left;
 	Node	   *right;
 
-	if (node == NULL)
-		return false;
+	if (is_andclause(node))
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((BoolExpr *) node)->args)
+			find_bounds((Node *) lfirst(cell), search);
+	}
 	if (!IsA(node, OpExpr) || list_length(op->args) != 2)
-		return expression_tree_walker(node, find_bounds, context);
+		return;
 	left = without_relabel((Node *) linitial(op->args));
 	right = without_relabel((Node *) lsecond(op->args));
-	if (!IsA(left, Var) || !IsA(right, Const) || ((Var *) left)->varattno != search->attnum)
-		return expression_tree_walker(node, find_bounds, context);
-	take_bound(search, get_op_opfamily_strategy(op->opno, search->kind->opfamily),
-			   (const Const *) right);
-	return false;
+	if (IsA(left, Var) && IsA(right, Const) && ((Var *) left)->varattno == search->attnum)
+		take_bound(search, get_op_opfamily_strategy(op->opno, search->kind->opfamily),
+				   (const Const *) right);
 }
 
-/* The bounds that a table's CHECK constraints imply; false if none do. */
+/* The bounds that a table's CHECK constraints imply, validated or not; false if none do. */
 bool
 bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, KeyRange *range)
 {
@@ -99,7 +102,7 @@ bounds_check_find(Oid partition, const char *key_name, const KeyKind *kind, KeyR
 
 		if (isnull || ((Form_pg_constraint) GETSTRUCT(tuple))->contype != CONSTRAINT_CHECK)
 			continue;
-		(void) find_bounds(stringToNode(TextDatumGetCString(bin)), &search);
+		find_bounds(stringToNode(TextDatumGetCString(bin)), &search);
 		found = search.has_lower && search.has_upper;
 		*range = search.range;
 		range->lower_kind = range->upper_kind = PARTITION_RANGE_DATUM_VALUE;

@@ -233,17 +233,17 @@ create_table(const Policy *policy, const PlanBound *bound, int patience, NewPart
 	return OidIsValid(new->relid);
 }
 
-/* Has TRUNCATE refused of it, or of all that it consists of. */
+/* Has TRUNCATE refused of it, or of all that it consists of. Nobody else has it yet. */
 static void
-guard(const NewPartition *new)
+guard(const NewPartition *new, TimestampTz until)
 {
 	ListCell   *cell;
 
 	if (!new->has_shape)
-		protect_guard(new->relid);
+		protect_guard(new->relid, until);
 	else
 		foreach(cell, protect_unguarded(new->relid))
-			protect_guard(lfirst_oid(cell));
+			protect_guard(lfirst_oid(cell), until);
 }
 
 /* Attaches it, with locks that are waited for until then. */
@@ -271,7 +271,7 @@ create_attach(const Policy *policy, const NewPartition *new, TimestampTz until)
 	if (new->has_shape)
 		shape_finish(new->relid);
 	if (policy->protect)
-		guard(new);
+		guard(new, until);
 	identity_restore(&saved);
 	sql_end(&session);
 }

@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "ddl/fence.h"
+#include "ddl/locks.h"
 #include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -32,9 +33,6 @@
 #include "utils/syscache.h"
 
 #define GUARD	"sagaz_ha_protect"
-
-/* Longest wait for the lock of the trigger, in ms; a writer of that partition may notice. */
-#define GUARD_LOCK_TIMEOUT	"20"
 
 /* What our own statements do is meant. Until identity_restore(). */
 void
@@ -332,9 +330,12 @@ protect_unguarded(Oid parent)
 	return partitions;
 }
 
-/* Has TRUNCATE of a partition refused from now on. As its owner, which may be another's. */
+/*
+ * Has TRUNCATE of a partition refused from now on, with a lock that is waited for
+ * until then. As its owner, which may be another's.
+ */
 void
-protect_guard(Oid relid)
+protect_guard(Oid relid, TimestampTz until)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	SqlSession	session;
@@ -354,8 +355,9 @@ protect_guard(Oid relid)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	sql_begin(&session, owner);
-	identity_set_local("lock_timeout", GUARD_LOCK_TIMEOUT);
-	if (!OidIsValid(get_trigger_oid(relid, GUARD, true)))
+	locks_take_until(list_make1_oid(relid), ShareRowExclusiveLock, until);
+	/* it may have been dropped, or guarded, by who had the lock */
+	if (get_rel_name(relid) != NULL && !OidIsValid(get_trigger_oid(relid, GUARD, true)))
 	{
 		sql_run(psprintf("CREATE TRIGGER " GUARD " BEFORE TRUNCATE ON %s"
 						 " FOR EACH STATEMENT EXECUTE FUNCTION sagaz_ha.refuse_truncate()",

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/nodes.h"
 #include "nodes/pg_list.h"
 
@@ -14,6 +15,6 @@ extern void protect_check_statement(Node *statement);
 extern void protect_check_truncate(Oid relid);
 extern void protect_let_through(void);
 extern List *protect_unguarded(Oid parent);
-extern void protect_guard(Oid relid);
+extern void protect_guard(Oid relid, TimestampTz until);
 
 #endif							/* SAGAZ_DDL_PROTECT_H */

@@ -4,13 +4,13 @@
  *
  * Invariant: the table's owner does it, so no code of that role runs as another one.
  * A lock that a reader or writer would notice is tried, never waited for: what is
- * done under it takes milliseconds. Indexes are built beforehand, without such a
- * lock; only by hand, and of a small partition, with it.
+ * done under it takes milliseconds, and who tries again has given back what it had.
+ * Indexes are built beforehand, without such a lock; only by hand, and of a small
+ * partition, with it.
  */
 #include "ddl/repair.h"
 
 #include "access/table.h"
-#include "base/settings.h"
 #include "base/sql.h"
 #include "catalog/names.h"
 #include "catalog/partition.h"
@@ -27,21 +27,12 @@
 /* A larger partition's index is not built under a lock that writers wait for. */
 #define MAX_LOCKED_BUILD	(INT64CONST(64) * 1024 * 1024)
 
-/* How often a lock is tried within sagaz_ha.lock_timeout, in ms. */
-#define TRY_INTERVAL	10
-
-/* A lock that may come free soon: tried again and again, so that nobody queues behind it. */
-static void
-take_soon(Oid relid, LOCKMODE mode)
+/* Under its mutex, which isn't waited for either: there may be locks on its partitions. */
+static Relation
+open_table(Oid table)
 {
-	for (int waited = 0; waited < sagaz_lock_timeout; waited += TRY_INTERVAL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (ConditionalLockRelationOid(relid, mode))
-			return;
-		pg_usleep(TRY_INTERVAL * 1000L);
-	}
-	locks_take_at_once(relid, mode);
+	locks_take_at_once(table, ShareUpdateExclusiveLock);
+	return locks_open_parent(table, NoLock);
 }
 
 /* The table's mutex; then its owner goes on. */
@@ -52,7 +43,7 @@ begin(SqlSession *session, Identity *caller, Oid table)
 	Oid			owner;
 
 	sql_begin(session, GetUserId());
-	rel = locks_open_parent(table, ShareUpdateExclusiveLock);
+	rel = open_table(table);
 	owner = rel->rd_rel->relowner;
 	table_close(rel, NoLock);
 	identity_assume(caller, owner);
@@ -79,7 +70,20 @@ repair_is_possible(const Drift *drift)
 		is_kind(drift, "row security") || is_kind(drift, "replica identity");
 }
 
-/* Mends one difference that isn't an index. Only its caller can give a table away. */
+/* Gives a table to another owner, which only the caller can. */
+static void
+give_away(Oid table, const Drift *drift)
+{
+	SqlSession	session;
+
+	sql_begin(&session, GetUserId());
+	table_close(open_table(table), NoLock);
+	locks_take_at_once(drift->partition, AccessExclusiveLock);
+	sql_run(drift->statement);
+	sql_end(&session);
+}
+
+/* Mends one difference that isn't an index. */
 void
 repair_apply(const Drift *drift)
 {
@@ -89,27 +93,24 @@ repair_apply(const Drift *drift)
 
 	if (is_kind(drift, "owner"))
 	{
-		sql_begin(&session, GetUserId());
-		table_close(locks_open_parent(table, ShareUpdateExclusiveLock), NoLock);
-		take_soon(drift->partition, AccessExclusiveLock);
-		sql_run(drift->statement);
-		sql_end(&session);
+		give_away(table, drift);
 		return;
 	}
 	begin(&session, &caller, table);
-	/* the others take no lock, or one that is in nobody's way */
-	if (!is_kind(drift, "privileges") && !is_kind(drift, "storage parameter") &&
-		!is_kind(drift, "constraint"))
-		take_soon(drift->partition, AccessExclusiveLock);
-	if (is_kind(drift, "replica identity"))
-		adorn_attached(table, drift->partition);
-	else if (drift->statement == NULL)
+	if (is_kind(drift, "storage parameter") || is_kind(drift, "constraint"))
+		locks_end_vacuums(list_make1_oid(drift->partition), true);
+	else if (!is_kind(drift, "privileges"))
+		locks_take_partition_at_once(drift->partition);
+	if (drift->statement != NULL)
+		sql_run(drift->statement);
+	else if (is_kind(drift, "privileges"))
+		adorn_privileges(table, drift->partition);
+	else
 	{
-		adorn_rights(table, drift->partition);
+		if (is_kind(drift, "row security"))
+			adorn_row_security(table, drift->partition);
 		adorn_attached(table, drift->partition);
 	}
-	else
-		sql_run(drift->statement);
 	end(&session, &caller);
 }
 
@@ -151,7 +152,7 @@ attach(const DriftIndex *index)
 
 	if (OidIsValid(index->found) && index->contype != '\0' && !index->found_constraint)
 	{
-		take_soon(index->partition, AccessExclusiveLock);
+		locks_take_at_once(index->partition, AccessExclusiveLock);
 		sql_run(psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s USING INDEX %s%s",
 						 names_qualified(index->partition), quote_identifier(get_rel_name(own)),
 						 index->contype == CONSTRAINT_PRIMARY ? "PRIMARY KEY" : "UNIQUE",
@@ -159,7 +160,7 @@ attach(const DriftIndex *index)
 						 index->deferrable ? index->deferrable : ""));
 	}
 	/* whoever plans a query of the partition locks all its indexes */
-	take_soon(own, AccessExclusiveLock);
+	locks_take_at_once(own, AccessExclusiveLock);
 	sql_run(psprintf("ALTER INDEX %s ATTACH PARTITION %s",
 					 names_qualified(index->table_index), names_qualified(own)));
 }
@@ -215,7 +216,7 @@ repair_build_index(const DriftIndex *index)
 	begin(&session, &caller, index->table);
 	if (!index->valid)
 	{
-		take_soon(index->partition, AccessExclusiveLock);
+		locks_take_at_once(index->partition, AccessExclusiveLock);
 		if (OidIsValid(index->attached))
 			sql_run(psprintf("REINDEX INDEX %s", names_qualified(index->attached)));
 		else if (OidIsValid(index->found))

@@ -17,6 +17,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "ddl/adorn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -27,8 +28,10 @@ typedef struct Shape
 {
 	const PlanPolicy *plan;
 	const char *key_name;		/* of the managed table */
+	const char *key_encoding;	/* the same */
 	const char *storage;		/* of a partition with rows */
 	const PlanBound *bound;		/* of the new partition */
+	KeyRange	range;			/* the same, exactly */
 } Shape;
 
 typedef struct Child
@@ -89,6 +92,17 @@ children(Oid model)
 	return result;
 }
 
+/* A name that has to be cut gets a hash of the whole: others begin and end as it does. */
+static char *
+joined_name(Oid table, const char *rest)
+{
+	const char *own = get_rel_name(table);
+	char	   *whole = psprintf("%s_%s", own, rest);
+	uint32		hash = hash_bytes((const unsigned char *) whole, strlen(whole));
+
+	return makeObjectName(own, rest, strlen(whole) < NAMEDATALEN ? NULL : psprintf("%08x", hash));
+}
+
 /* What follows the model's name in its partition's is kept. */
 static char *
 child_name(Oid model, const Child *child, Oid table)
@@ -101,7 +115,7 @@ child_name(Oid model, const Child *child, Oid table)
 		rest += strlen(own);
 		rest += *rest == '_' && rest[1] != '\0';
 	}
-	return makeObjectName(get_rel_name(table), rest, NULL);
+	return joined_name(table, rest);
 }
 
 static void
@@ -159,6 +173,20 @@ find_width(const Shape *shape, const ParentInfo *info)
 	return span;
 }
 
+/* FOR VALUES …; the first one begins, and the last one ends, as the new partition does. */
+static char *
+step_bounds(const Shape *shape, const KeyKind *kind, const PlanBound *step)
+{
+	KeyRange	range;
+
+	key_range_of(kind, step, &range);
+	if (step->lower == shape->bound->lower)
+		range.lower = shape->range.lower;
+	if (step->upper == shape->bound->upper)
+		range.upper = shape->range.upper;
+	return key_for_values_of_range(kind, &range);
+}
+
 /* Steps over the new partition's range, as wide as the model's partitions. */
 static void
 fill_steps(const Shape *shape, const ParentInfo *info, Oid table)
@@ -183,11 +211,11 @@ fill_steps(const Shape *shape, const ParentInfo *info, Oid table)
 		if (!cal_add(&shape->plan->cal, shape->bound->lower, &span, n, &step.upper) ||
 			step.upper > shape->bound->upper)
 			step.upper = shape->bound->upper;
-		make_child(shape, table, makeObjectName(get_rel_name(table), psprintf("p%d", n), NULL),
-				   key_for_values(info->kind, &step), info->relids[0]);
+		make_child(shape, table, joined_name(table, psprintf("p%d", n)),
+				   step_bounds(shape, info->kind, &step), info->relids[0]);
 	}
 	if (OidIsValid(info->default_relid))
-		make_child(shape, table, makeObjectName(get_rel_name(table), "default", NULL), "DEFAULT",
+		make_child(shape, table, joined_name(table, "default"), "DEFAULT",
 				   info->default_relid);
 }
 
@@ -204,7 +232,7 @@ has_same_key(const Shape *shape, Oid model, ParentInfo *info)
 		if (key->partattrs[i] != 0 &&
 			strcmp(get_attname(model, key->partattrs[i], false), shape->key_name) == 0)
 			same = true;
-	if (same && !parent_read(rel, info, &problem))
+	if (same && !parent_read_told(rel, shape->key_encoding, info, &problem))
 		ereport(ERROR,
 				(errcode(problem.sqlstate),
 				 errmsg("%s", problem.message),
@@ -239,9 +267,10 @@ shape_fill(const Policy *policy, const ParentInfo *info, Oid model,
 		   Oid table, const PlanBound *bound, const char *storage)
 {
 	PlanPolicy	plan;
-	Shape		shape = {&plan, parent_key_name(info), storage, bound};
+	Shape		shape = {&plan, parent_key_name(info), policy->key_encoding, storage, bound};
 
 	policy_plan(policy, info->kind, &plan);
+	parent_range(info, bound, &shape.range);
 	fill(&shape, model, table);
 }
 

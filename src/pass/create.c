@@ -20,17 +20,25 @@
 /* So many ms at most until a lock is tried again that is worth waiting for. */
 #define URGENT_NAP	8000
 
+/*
+ * So many partitions are attached under one lock on what their tables are tied to:
+ * each takes a millisecond or so, for which writers of that wait.
+ */
+#define BATCH	32
+
 /* What one table gets in a transaction, and what came of it. */
 typedef struct TableStep
 {
 	const TablePlan *table;
 	List	   *creates;		/* of PlanBound * */
+	List	   *rest;			/* the same, for later transactions */
 	List	   *made;			/* of NewPartition * */
 	List	   *tried;			/* of char *, names of those that were begun */
 	int			left;			/* how many are missing beside the first of
 								 * these */
 	bool		backs_off;		/* with an error that all would meet */
 	bool		are_cracks;		/* holes that a neighbour should close */
+	bool		ended;			/* the rest would fail as well */
 } TableStep;
 
 typedef struct CreateStep
@@ -59,7 +67,7 @@ close_crack(Pass *pass, const TablePlan *table, const PlanBound *bound)
 static void
 make_tables(Pass *pass, TableStep *step, int patience)
 {
-	int			left = list_length(step->creates);
+	int			left = list_length(step->creates) + list_length(step->rest);
 	ListCell   *cell;
 
 	foreach(cell, step->creates)
@@ -179,9 +187,12 @@ name_of(const TableStep *step, int n)
 	return n < list_length(step->tried) ? (char *) list_nth(step->tried, n) : NULL;
 }
 
-/* One partition after the other, until one fails as all others of the table would. */
-static void
-create_each(Pass *pass, const TablePlan *table, List *bounds, bool are_cracks)
+/*
+ * One partition after the other, until one fails as all others of the table would,
+ * with those that come later; whether one did.
+ */
+static bool
+create_each(Pass *pass, const TablePlan *table, List *bounds, bool are_cracks, int later)
 {
 	int			total = list_length(bounds);
 	int			done = 0;
@@ -202,10 +213,11 @@ create_each(Pass *pass, const TablePlan *table, List *bounds, bool are_cracks)
 		end = step.backs_off || report_ends_table(error, true);
 		subject = report_partition(table, InvalidOid, name_of(&step, 0));
 		if (error != NULL)
-			report_failure_of_all(pass, &subject, error, end ? total - done : 0);
+			report_failure_of_all(pass, &subject, error, end ? total - done + later : 0);
 		if (end)
-			return;
+			return true;
 	}
+	return false;
 }
 
 /*
@@ -230,16 +242,87 @@ create_some(Pass *pass, const TableStep *failed, const ErrorData *error)
 	report_failure_of_all(pass, &subject, error, list_length(failed->creates) - n - 1);
 }
 
+/* It fails by itself. */
+static void
+create_failed(Pass *pass, TableStep *step, const ErrorData *error)
+{
+	const TablePlan *table = step->table;
+
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || list_length(step->creates) == 1)
+	{
+		Subject		subject = report_partition(table, InvalidOid, name_of(step, 0));
+
+		/* the worker comes back before long, but leaves others time to write */
+		if (table->patience > 0)
+			pass->defer_nap = Min(pass->defer_nap, URGENT_NAP);
+		step->ended = report_ends_table(error, true);
+		report_failure_of_all(pass, &subject, error, step->ended ? step->left : 0);
+	}
+	else if (!pass->background &&
+			 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+		create_some(pass, step, error);
+	else
+		step->ended = create_each(pass, table, step->creates, false, list_length(step->rest));
+}
+
+static void
+begin_again(TableStep *step)
+{
+	step->made = step->tried = NIL;
+	step->left = 0;
+}
+
 /*
- * All missing partitions of these tables in one transaction, and so under one
- * lock on what they are tied to. What that doesn't do is tried table by table,
- * without waiting again for a lock, and partition by partition.
+ * What these steps are to make in one transaction, and so under one lock on what
+ * their tables are tied to. What that doesn't do is tried table by table, without
+ * waiting again for a lock, and partition by partition.
  */
 static void
-create_group(Pass *pass, List *tables, int patience)
+create_group(Pass *pass, List *steps, int patience)
+{
+	ErrorData  *error;
+	ListCell   *cell;
+
+	foreach(cell, steps)
+		begin_again((TableStep *) lfirst(cell));
+	progress_phase("creating", ((TableStep *) linitial(steps))->table->table_name);
+	error = create_together(pass, steps, patience);
+	if (error == NULL)
+		return;
+	if (list_length(steps) == 1)
+		create_failed(pass, (TableStep *) linitial(steps), error);
+	else
+		foreach(cell, steps)
+			create_group(pass, list_make1(lfirst(cell)),
+						 error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? 0 : patience);
+}
+
+/* The steps with a rest. */
+static List *
+unfinished(List *steps)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, steps)
+	{
+		TableStep  *step = (TableStep *) lfirst(cell);
+
+		if (step->rest != NIL && !step->ended)
+			result = lappend(result, step);
+	}
+	return result;
+}
+
+/*
+ * All missing partitions of these tables: in the worker a few of each at a time, so
+ * that others write in between. Only the first ones are worth a wait; if a later
+ * lock isn't available, the next pass knows how much coverage is left by then.
+ */
+static void
+create_batches(Pass *pass, List *tables, int patience)
 {
 	List	   *steps = NIL;
-	ErrorData  *error;
 	ListCell   *cell;
 
 	foreach(cell, tables)
@@ -247,38 +330,23 @@ create_group(Pass *pass, List *tables, int patience)
 		TableStep  *step = (TableStep *) palloc0(sizeof(TableStep));
 
 		step->table = (TablePlan *) lfirst(cell);
-		step->creates = step->table->creates;
+		step->rest = step->table->creates;
 		steps = lappend(steps, step);
 	}
-	progress_phase("creating", ((TablePlan *) linitial(tables))->table_name);
-	error = create_together(pass, steps, patience);
-	if (error == NULL)
-		return;
-	if (list_length(tables) > 1)
+	while ((steps = unfinished(steps)) != NIL)
 	{
-		foreach(cell, tables)
-			create_group(pass, list_make1(lfirst(cell)),
-						 error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? 0 : patience);
-	}
-	else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-			 list_length(((TableStep *) linitial(steps))->creates) == 1)
-	{
-		TableStep  *step = (TableStep *) linitial(steps);
-		Subject		subject = report_partition(step->table, InvalidOid, name_of(step, 0));
+		int			each = pass->background ? Max(BATCH / list_length(steps), 1) : PLAN_MAX_CREATE;
 
-		/* the worker comes back before long, but leaves others time to write */
-		if (step->table->patience > 0)
-			pass->defer_nap = Min(pass->defer_nap, URGENT_NAP);
-		report_failure_of_all(pass, &subject, error, step->left);
-	}
-	else if (!pass->background &&
-			 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
-		create_some(pass, (TableStep *) linitial(steps), error);
-	else
-	{
-		TablePlan  *table = (TablePlan *) linitial(tables);
+		CHECK_FOR_INTERRUPTS();
+		foreach(cell, steps)
+		{
+			TableStep  *step = (TableStep *) lfirst(cell);
 
-		create_each(pass, table, table->creates, false);
+			step->creates = list_truncate(list_copy(step->rest), each);
+			step->rest = list_copy_tail(step->rest, each);
+		}
+		create_group(pass, steps, patience);
+		patience = 0;
 	}
 }
 
@@ -347,16 +415,16 @@ create_partitions(Pass *pass, List *tables)
 		foreach(cell, group)
 			patience = Max(patience, ((TablePlan *) lfirst(cell))->patience);
 		if (pass->background && table->ties == NIL)
-			create_each(pass, table, table->creates, false);
+			(void) create_each(pass, table, table->creates, false, 0);
 		else
-			create_group(pass, group, patience);
+			create_batches(pass, group, patience);
 	}
 }
 
 /*
  * Makes what is missing, and then closes what cracks there are. A worker makes
  * each partition in a transaction of its own, unless that needs locks that others
- * notice: then once, for all of them. The foreground keeps locks until its
+ * notice: then once, for as many as that takes no long time. The foreground keeps locks until its
  * transaction ends; and the end of a subtransaction looks at every lock and every
  * new file.
  */
@@ -370,7 +438,7 @@ create_missing(Pass *pass, List *tables)
 	{
 		TablePlan  *table = (TablePlan *) lfirst(cell);
 
-		create_each(pass, table, table->cracks, true);
+		(void) create_each(pass, table, table->cracks, true, 0);
 	}
 }
 

@@ -16,6 +16,12 @@
 #include "pass/report.h"
 #include "utils/timestamp.h"
 
+/*
+ * Longest wait for the locks of the triggers, in ms. In the foreground for all of a
+ * table together, because they are kept.
+ */
+#define GUARD_PATIENCE	20
+
 /* Between two tries for the locks with which a partition goes, in ms. */
 #define DROP_NAP	10
 
@@ -25,7 +31,14 @@ typedef struct GuardStep
 	const TablePlan *table;
 	Oid			partition;
 	char	   *name;			/* NULL: it is gone */
+	TimestampTz until;			/* the lock is waited for */
 } GuardStep;
+
+static TimestampTz
+guard_until(void)
+{
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GUARD_PATIENCE);
+}
 
 /* Without an OID: a problem that has one belongs to the process that retires. */
 static Subject
@@ -45,7 +58,7 @@ guard_step(void *arg)
 		return;
 	subject = guard_subject(step->table, step->name);
 	if (!report_backs_off(step->pass, &subject))
-		protect_guard(step->partition);
+		protect_guard(step->partition, step->until);
 }
 
 typedef struct FindStep
@@ -76,11 +89,14 @@ protect_table(Pass *pass, const TablePlan *table)
 	error = pass->attempt(find_step, &found);
 	if (error != NULL)
 		ReThrowError(error);
+	step.until = guard_until();
 	foreach(cell, found.partitions)
 	{
 		Subject		subject;
 
 		CHECK_FOR_INTERRUPTS();
+		if (pass->background)
+			step.until = guard_until();
 		step.partition = lfirst_oid(cell);
 		step.name = NULL;
 		error = pass->attempt(guard_step, &step);
@@ -94,7 +110,9 @@ protect_table(Pass *pass, const TablePlan *table)
 static void
 guard_now_step(void *arg)
 {
-	protect_guard(*(Oid *) arg);
+	GuardStep  *step = (GuardStep *) arg;
+
+	protect_guard(step->partition, step->until);
 }
 
 /* The same without a pass: what is in use is left to the next one. */
@@ -102,6 +120,7 @@ void
 protect_at_once(Oid parent)
 {
 	List	   *partitions = protect_unguarded(parent);
+	GuardStep	step = {.until = guard_until()};
 	ListCell   *cell;
 
 	foreach(cell, partitions)
@@ -109,7 +128,8 @@ protect_at_once(Oid parent)
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
-		error = attempt_in_subtransaction(guard_now_step, &lfirst_oid(cell));
+		step.partition = lfirst_oid(cell);
+		error = attempt_in_subtransaction(guard_now_step, &step);
 		if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			ReThrowError(error);
 	}

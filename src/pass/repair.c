@@ -12,6 +12,7 @@
 #include "access/xact.h"
 #include "base/compat.h"
 #include "base/identity.h"
+#include "base/settings.h"
 #include "catalog/citus.h"
 #include "catalog/drift.h"
 #include "catalog/names.h"
@@ -39,6 +40,9 @@
 /* Should a change be missed: partitions are compared this often all the same. */
 #define NET	USECS_PER_HOUR
 
+/* How often a lock that isn't available is tried again, in ms. */
+#define TRY_INTERVAL	10
+
 /* Partitions of partitions of partitions: nobody has more. */
 #define MAX_LEVELS	5
 
@@ -53,6 +57,7 @@ typedef struct RepairStep
 	Subject		subject;
 	bool		skip;			/* there is nothing that the worker may do */
 	char	   *statement;		/* what it does next; NULL: attach */
+	long		patience;		/* ms of waiting for locks that are left */
 } RepairStep;
 
 static Subject
@@ -253,27 +258,63 @@ tell_outcome(Pass *pass, const Subject *subject, const ErrorData *error, const c
 		tell(pass, subject, ACTION_ERROR, attempt_error_text(error));
 }
 
+/*
+ * Tries again while a lock isn't available, and gives back the others in between,
+ * for so many ms of waiting. By hand these are for the whole call, because what was
+ * mended before stays locked until it ends.
+ */
+static ErrorData *
+try_with_patience(const Pass *pass, AttemptStep step, void *arg, long *patience)
+{
+	for (;;)
+	{
+		TimestampTz began = GetCurrentTimestamp();
+		ErrorData  *error = pass->attempt(step, arg);
+
+		if (error == NULL || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || *patience <= 0)
+			return error;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(TRY_INTERVAL * 1000L);
+		*patience -= Max(TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()), 1);
+	}
+}
+
+/* One call by hand. */
+typedef struct ByHand
+{
+	Pass	   *pass;
+	Oid			parent;
+	long		patience;		/* ms of waiting for locks that are left */
+	List	   *failed;			/* partitions that aren't tried again */
+} ByHand;
+
 /* Mends by hand what isn't an index, of owners or of all else; whether anything was mended. */
 static bool
-mend_all(Pass *pass, Oid parent, bool owners)
+mend_all(ByHand *hand, bool owners)
 {
 	bool		mended = false;
+	List	   *failed = NIL;
 	ListCell   *cell;
 
-	foreach(cell, drift_repairs(parent))
+	foreach(cell, drift_repairs(hand->parent))
 	{
-		RepairStep	step = {pass, parent};
+		RepairStep	step = {hand->pass, hand->parent};
 		const Drift *drift = step.drift = (Drift *) lfirst(cell);
-		Subject		subject = subject_of(parent, drift->partition);
+		Subject		subject = subject_of(hand->parent, drift->partition);
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!repair_is_possible(drift) || owners != (strcmp(drift->kind, "owner") == 0))
+		if (!repair_is_possible(drift) || owners != (strcmp(drift->kind, "owner") == 0) ||
+			list_member_oid(hand->failed, drift->partition))
 			continue;
-		error = pass->attempt(apply_step, &step);
-		mended = mended || error == NULL;
-		tell_outcome(pass, &subject, error, drift->details);
+		error = try_with_patience(hand->pass, apply_step, &step, &hand->patience);
+		if (error == NULL)
+			mended = true;
+		else if (!owners)
+			failed = list_append_unique_oid(failed, drift->partition);
+		tell_outcome(hand->pass, &subject, error, drift->details);
 	}
+	hand->failed = list_concat_unique_oid(hand->failed, failed);
 	return mended;
 }
 
@@ -311,13 +352,13 @@ odd_partition_step(void *arg)
 	PlanBound	odd;
 	Subject		subject;
 	Oid			created;
+	int			patience;
 
 	if (!repair_way_back(policy, &info, &odd))
 		return;
 	policy_plan(policy, info.kind, &plan);
-	created = create_partition(policy, &odd,
-							   table_plan_patience(&plan, policy_key_time(policy, info.kind, pass->now),
-												   &info));
+	patience = table_plan_patience(&plan, policy_key_time(policy, info.kind, pass->now), &info);
+	created = create_partition(policy, &odd, Min(patience, Max(step->patience, 0)));
 	if (!OidIsValid(created))
 		return;
 	subject = subject_of(step->parent, created);
@@ -335,13 +376,14 @@ repair_by_hand(Policy *policy, TimestampTz now, PassEmit emit, void *arg)
 	RepairStep	odd = {.parent = parent,.found = list_make1(policy)};
 	Subject		subject = subject_of(parent, parent);
 	Pass		pass;
+	ByHand		hand = {&pass, parent, sagaz_lock_timeout};
 	ErrorData  *error;
 	ListCell   *cell;
 
 	run_init_foreground(&pass, now, emit, arg);
 	pass.finder = PROBLEM_OF_DRIFT;
 	run_load_problems(&pass);
-	(void) mend_all(&pass, parent, true);
+	(void) mend_all(&hand, true);
 	foreach(cell, drift_indexes(parent))
 	{
 		RepairStep	step = {&pass, parent};
@@ -349,13 +391,15 @@ repair_by_hand(Policy *policy, TimestampTz now, PassEmit emit, void *arg)
 		CHECK_FOR_INTERRUPTS();
 		step.index = (DriftIndex *) lfirst(cell);
 		subject = subject_of(parent, step.index->partition);
-		tell_outcome(&pass, &subject, pass.attempt(build_step, &step), index_details(step.index));
+		error = try_with_patience(&pass, build_step, &step, &hand.patience);
+		tell_outcome(&pass, &subject, error, index_details(step.index));
 	}
 	/* what was mended in a partition may be lacking in its own partitions */
-	for (int level = 0; level < MAX_LEVELS && mend_all(&pass, parent, false); level++)
+	for (int level = 0; level < MAX_LEVELS && mend_all(&hand, false); level++)
 		CHECK_FOR_INTERRUPTS();
 	tell_rest(&pass, parent);
 	odd.pass = &pass;
+	odd.patience = hand.patience;
 	subject = subject_of(parent, parent);
 	error = pass.attempt(odd_partition_step, &odd);
 	if (error != NULL)
@@ -426,6 +470,8 @@ attach_step(void *arg)
 static ErrorData *
 mend_index(RepairStep *step)
 {
+	long		patience = sagaz_lock_timeout;
+
 	for (int i = 0; i < MAX_STATEMENTS; i++)
 	{
 		bool		committed;
@@ -434,7 +480,7 @@ mend_index(RepairStep *step)
 		if (error != NULL || step->skip)
 			return error;
 		if (step->statement == NULL)
-			return step->pass->attempt(attach_step, step);
+			return try_with_patience(step->pass, attach_step, step, &patience);
 		SetConfigOption("lock_timeout", BUILD_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 		error = toplevel_execute(step->statement, step->index->table_owner, false, &committed);
 		SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);

@@ -159,8 +159,8 @@ retention_action(FunctionCallInfo fcinfo, int argument)
 /*
  * A policy without its table: partition_interval, premake, retention,
  * retention_action, unfinished_when, time_zone, archive_schema, tablespace,
- * storage_parameters, auto_analyze, auto_freeze and before_drop, from an
- * argument on.
+ * storage_parameters, auto_analyze, auto_freeze, before_drop, plain, key_encoding
+ * and protect, from an argument on.
  */
 void
 argument_policy(FunctionCallInfo fcinfo, int first, Policy *policy)

@@ -212,9 +212,8 @@ BEGIN
          CASE WHEN g.partition_start IS NULL THEN format('partitions begin when days do in time zone %s', p.time_zone)
            ELSE format('partitions begin at %s of time zone %s, inside of a day, and so will all later ones: '
                        'the bounds were written in another zone. The way back is one odd partition, '
-                       'FOR VALUES FROM (%L) TO (%L): sagaz_ha.repair_partitions() makes it',
-                       to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone,
-                       g.partition_start, g.partition_end) END
+                       '%s: sagaz_ha.repair_partitions() makes it',
+                       to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone, g.bounds) END
     FROM coverage AS c
     JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
     LEFT JOIN LATERAL sagaz_ha._off_grid(c.parent) AS g ON true

@@ -113,6 +113,7 @@ sagaz_off_grid(PG_FUNCTION_ARGS)
 	Policy	   *policy = policies != NIL ? (Policy *) linitial(policies) : NULL;
 	ParentInfo	info;
 	PlanBound	odd;
+	KeyRange	range;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
@@ -120,7 +121,8 @@ sagaz_off_grid(PG_FUNCTION_ARGS)
 	if (policy == NULL || !repair_way_back(policy, &info, &odd))
 		return (Datum) 0;
 	values[0] = TimestampTzGetDatum(policy_instant(policy, info.kind, odd.lower));
-	values[1] = TimestampTzGetDatum(policy_instant(policy, info.kind, odd.upper));
+	parent_range(&info, &odd, &range);
+	values[1] = CStringGetTextDatum(key_for_values_of_range(info.kind, &range));
 	rows_add(fcinfo, values, nulls);
 	return (Datum) 0;
 }

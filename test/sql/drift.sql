@@ -86,6 +86,33 @@ SELECT indexrelid::regclass AS invalid FROM pg_index WHERE NOT indisvalid;
 SELECT * FROM sagaz_ha.repair_partitions('t');
 SELECT conname, condeferrable FROM pg_constraint WHERE conrelid = 't_y2026m03d10'::regclass AND contype IN ('p', 'u') ORDER BY 1;
 INSERT INTO t (id, at, n) VALUES (1, '2026-03-10', 1), (1, '2026-03-10', 1) ON CONFLICT (id, at) DO NOTHING;
+-- who else has given a privilege makes no difference, and what was given on goes with it
+SET ROLE regress_owner;
+GRANT SELECT, UPDATE (a) ON t TO regress_other WITH GRANT OPTION;
+GRANT SELECT ON t_y2026m03d11 TO regress_reader WITH GRANT OPTION;
+RESET ROLE;
+SET ROLE regress_other;
+GRANT SELECT, UPDATE (a) ON t TO regress_reader;
+RESET ROLE;
+SET ROLE regress_reader;
+GRANT SELECT ON t_y2026m03d11 TO regress_other;
+RESET ROLE;
+SELECT action, partition_name, details FROM sagaz_ha.repair_partitions('t');
+SELECT * FROM test.drift('t');
+SELECT has_table_privilege('regress_reader', 't_y2026m03d11', 'SELECT WITH GRANT OPTION') AS reader_may_grant,
+       has_table_privilege('regress_other', 't_y2026m03d11', 'SELECT WITH GRANT OPTION') AS other_may_grant;
+-- a foreign table can have no row security
+CREATE FOREIGN DATA WRAPPER regress_none;
+CREATE SERVER nowhere FOREIGN DATA WRAPPER regress_none;
+CREATE TABLE f (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+CREATE FOREIGN TABLE f_1 PARTITION OF f FOR VALUES FROM ('2026-03-10') TO ('2026-03-11') SERVER nowhere;
+ALTER TABLE f ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON f USING (false);
+SELECT sagaz_ha.manage_partitions('f', '1 day', 1);
+SELECT * FROM sagaz_ha.repair_partitions('f');
+SELECT * FROM test.health WHERE table_name = 'f' AND check_name = 'drift';
+DROP TABLE f;
+DROP FOREIGN DATA WRAPPER regress_none CASCADE;
 -- somebody else can't
 GRANT EXECUTE ON FUNCTION sagaz_ha.repair_partitions(regclass) TO regress_other;
 SET ROLE regress_other;
@@ -128,6 +155,26 @@ SELECT sagaz_ha.manage_partitions('u', '1 month', 1);
 SELECT action, partition_name FROM sagaz_ha.maintain_partitions('u');
 SELECT relid, pg_get_expr(relpartbound, oid) AS bound FROM pg_partition_tree('u') JOIN pg_class ON oid = relid
  WHERE relid::text ~ '^u_y2026m03' ORDER BY relid::text COLLATE "C";
+-- so does one whose kind had to be told, with names that are too long
+CREATE TABLE a_table_with_a_name_that_leaves_no_room_for_those_of_parts (id bigint NOT NULL) PARTITION BY RANGE (id);
+CREATE TABLE v PARTITION OF a_table_with_a_name_that_leaves_no_room_for_those_of_parts
+  FOR VALUES FROM (1773100800) TO (1773187200) PARTITION BY RANGE (id);
+CREATE TABLE v_0 PARTITION OF v FOR VALUES FROM (1773100800) TO (1773144000);
+CREATE TABLE v_1 PARTITION OF v FOR VALUES FROM (1773144000) TO (1773187200);
+SELECT sagaz_ha.manage_partitions('a_table_with_a_name_that_leaves_no_room_for_those_of_parts', '1 day', 2, key_encoding => 'unix seconds');
+SELECT action, partition_name FROM sagaz_ha.maintain_partitions('a_table_with_a_name_that_leaves_no_room_for_those_of_parts');
+SELECT relid, pg_get_expr(relpartbound, oid) AS bound
+  FROM pg_partition_tree('a_table_with_a_name_that_leaves_no_room_for_those_of_parts') JOIN pg_class ON oid = relid
+ WHERE relname ~ '^a_' AND level = 2 ORDER BY pg_get_expr(relpartbound, oid) COLLATE "C";
+CREATE TABLE l (at date NOT NULL, tenant text) PARTITION BY RANGE (at);
+CREATE TABLE l_1 PARTITION OF l FOR VALUES FROM ('2026-03-09') TO ('2026-03-10') PARTITION BY LIST (tenant);
+CREATE TABLE l_1_tenant_whose_name_is_as_long_as_a_name_can_be_ending_in_a PARTITION OF l_1 FOR VALUES IN ('a');
+CREATE TABLE l_1_tenant_whose_name_is_as_long_as_a_name_can_be_ending_in_b PARTITION OF l_1 FOR VALUES IN ('b');
+SELECT sagaz_ha.manage_partitions('l', '1 day', 1);
+SELECT action, partition_name FROM sagaz_ha.maintain_partitions('l');
+SELECT relid, pg_get_expr(relpartbound, oid) AS bound FROM pg_partition_tree('l') JOIN pg_class ON oid = relid
+ WHERE relid::text ~ '^l_y2026' AND level = 2 ORDER BY pg_get_expr(relpartbound, oid) COLLATE "C";
+DROP TABLE l, a_table_with_a_name_that_leaves_no_room_for_those_of_parts;
 
 -- Bounds of another time zone
 SET timezone = 'Europe/Berlin';
@@ -141,6 +188,14 @@ SELECT * FROM sagaz_ha.repair_partitions('b');
 SET sagaz_ha.clock = '2026-03-12 12:00:00+00';
 SELECT action, partition_name, details FROM sagaz_ha.maintain_partitions('b');
 SELECT * FROM test.health WHERE table_name = 'b';
+-- in values of the key
+CREATE TABLE k (id bigint NOT NULL) PARTITION BY RANGE (id);
+CREATE TABLE k_1 PARTITION OF k FOR VALUES FROM (1773183600) TO (1773270000);
+SELECT sagaz_ha.manage_partitions('k', '1 day', 1, key_encoding => 'unix seconds');
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE table_name = 'k' AND check_name = 'bounds';
+SELECT details FROM sagaz_ha.repair_partitions('k');
+SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'k'::regclass) ORDER BY 1;
+DROP TABLE k;
 -- weeks from Sunday and months from the 15th are a choice
 CREATE TABLE w (at date NOT NULL) PARTITION BY RANGE (at);
 CREATE TABLE w_1 PARTITION OF w FOR VALUES FROM ('2026-03-08') TO ('2026-03-15');

@@ -97,5 +97,44 @@ $node->safe_psql('postgres', 'DELETE FROM t WHERE id = 5001');
 is_valid('by_a', 'without them it is built');
 is(indexes_of($_), 4, "$_ has nothing left of what failed") foreach @names;
 
+# By hand: who mends one partition keeps it locked, so all the others together are
+# waited for no longer than one.
+my $of = 6;
+$node->safe_psql('postgres', qq{
+	CREATE TABLE d (at timestamptz NOT NULL, n int) PARTITION BY RANGE (at);
+	ALTER TABLE d ENABLE ROW LEVEL SECURITY;
+	CREATE POLICY own ON d USING (true);
+	GRANT SELECT ON d TO app;
+	SELECT sagaz_ha.manage_partitions('d', '1 day', $of - 1)});
+is_partitions($node, 'postgres', 'd', 0, $of - 1, 'there are partitions');
+@names = split / /, partitions_of($node, 'postgres', 'd');
+
+# What comes of it beside a session that reads some of them, and how many ms that takes.
+sub repair_beside
+{
+	my ($session, $drift, @read) = @_;
+
+	$node->safe_psql('postgres', $drift =~ s/PARTITION/$_/gr) foreach @names;
+	$session->query_safe(join q{; }, q{BEGIN}, map { "SELECT FROM $_" } @read);
+	my ($said, $ms) = split /\|/, $node->safe_psql('postgres', q{
+		SET sagaz_ha.lock_timeout = '1s';
+		SELECT clock_timestamp() AS began \gset
+		SELECT string_agg(DISTINCT format('%s %s', n, action), ', ') AS said
+			FROM (SELECT action, count(*) AS n FROM sagaz_ha.repair_partitions('d') GROUP BY 1) AS r \gset
+		SELECT :'said', round(extract(epoch FROM clock_timestamp() - :'began') * 1000)});
+	$session->query_safe('ROLLBACK');
+	return ($said, $ms);
+}
+
+my $reader = $node->background_psql('postgres');
+my ($said, $one) = repair_beside($reader, 'ALTER TABLE PARTITION ALTER n SET DEFAULT 1', $names[0]);
+is($said, '1 DEFER, 5 REPAIR', 'one partition that is read is left');
+($said, my $five) = repair_beside($reader, 'ALTER TABLE PARTITION ALTER n SET DEFAULT 1', @names[ 1 .. 5 ]);
+is($said, '1 REPAIR, 5 DEFER', 'so are five');
+cmp_ok($five, '<', 3 * $one, "which takes little longer than one does: $five ms, not five times $one ms");
+($said, undef) = repair_beside($reader, 'REVOKE SELECT ON PARTITION FROM app; ALTER TABLE PARTITION ALTER n DROP DEFAULT', @names);
+is($said, '6 REPAIR', 'privileges are mended while all are read');
+$reader->quit;
+
 $node->stop;
 done_testing();

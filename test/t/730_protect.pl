@@ -209,6 +209,31 @@ foreach my $way ([ '-Fc', '-j1' ], [ '-Fc', '--single-transaction' ], [ '-Fd', '
 	is_restored("--clean @options", $database);
 }
 
+# -------- many partitions that are in use: all of them together are waited for as long as one
+
+$node->safe_psql('app', q{
+	SET ROLE ann;
+	CREATE TABLE data.many (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+	SELECT sagaz_ha.manage_partitions('data.many', '1 day', 99);
+	SELECT count(*) FROM sagaz_ha.maintain_partitions('data.many')});
+my $user = $node->background_psql('app');
+$user->query_safe('BEGIN; LOCK TABLE data.many IN ROW EXCLUSIVE MODE');
+cmp_ok($node->safe_psql('app', q{
+	SET ROLE ann;
+	SELECT clock_timestamp() AS began \gset
+	DO $$BEGIN PERFORM sagaz_ha.manage_partitions('data.many', '1 day', 99, protect => true); END$$;
+	SELECT round(extract(epoch FROM clock_timestamp() - :'began') * 1000)}), '<', 100 * 20,
+	'100 partitions in use are not waited for one after the other');
+is($node->safe_psql('app', q{SELECT count(*) FROM pg_trigger WHERE tgname = 'sagaz_ha_protect' AND tgrelid::regclass::text LIKE 'data.many%'}),
+	'0', 'and have no trigger yet');
+$user->query_safe('COMMIT');
+$user->quit;
+is($node->safe_psql('app', q{
+	SET ROLE ann;
+	DO $$BEGIN PERFORM sagaz_ha.maintain_partitions('data.many'); END$$;
+	SELECT count(*) FROM pg_trigger WHERE tgname = 'sagaz_ha_protect' AND tgrelid::regclass::text LIKE 'data.many%';
+	DROP TABLE data.many}), '100', 'a pass makes them');
+
 # -------- a hole that is closed by widening a partition, which is detached meanwhile
 
 is($node->safe_psql('app', q{

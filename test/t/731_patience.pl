@@ -105,6 +105,13 @@ is($node->safe_psql('postgres', q{SELECT string_agg(format('%s: %s', of, n), ', 
 		WHERE table_name IN ('one', 'two', 'alone') AND p.relname ~ 'm03d(15|16|17|18|19|20)' GROUP BY 1) AS t}),
 	'alone: 6, tied: 1', 'those that are tied to one table in one transaction, the others each in its own');
 
+$node->safe_psql('postgres', q{CREATE TABLE many (at timestamptz NOT NULL, hub int REFERENCES hub) PARTITION BY RANGE (at);
+	SELECT sagaz_ha.manage_partitions('many', '1 day', 40)});
+ok(defined when($node, 'postgres', q{(SELECT count(*) = 41 FROM pg_inherits WHERE inhparent = 'many'::regclass)}),
+	'the worker makes many partitions of a table');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_inherits WHERE inhparent = 'many'::regclass GROUP BY xmin::text ORDER BY 1}),
+	"9\n32", 'and lets writers go on in between');
+
 # -------- one that can't be made holds up no other
 
 $node->safe_psql('postgres', 'CREATE TABLE two_y2026m03d22 ()');

@@ -143,14 +143,15 @@ $node->safe_psql('postgres', 'CREATE DATABASE holes');
 $node->safe_psql('holes', 'CREATE EXTENSION sagaz_ha');
 
 # Two partitions with a millisecond between them and so many pages in each; what a
-# pass does about that, and how many partitions there are then.
+# pass does about that, how many partitions there are then, and whether the pass
+# keeps everybody out of the table.
 sub close_hole
 {
 	my ($pages, $before) = @_;
 
 	return $node->safe_psql('holes', qq{
 		SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
-		DROP TABLE IF EXISTS t;
+		DROP TABLE IF EXISTS t, r;
 		CREATE TABLE t (id uuid NOT NULL, filler text) PARTITION BY RANGE (id);
 		ALTER TABLE t ALTER filler SET STORAGE PLAIN;
 		CREATE TABLE a PARTITION OF t FOR VALUES FROM (sagaz_ha.uuidv7_at('2025-01-15 00:00:00+00'))
@@ -162,22 +163,36 @@ sub close_hole
 				generate_series(1, $pages);
 		$before
 		SELECT sagaz_ha.manage_partitions('t', '1 day', 1);
+		BEGIN;
 		SELECT action, partition_name FROM maintain_all_partitions();
-		SELECT holes, (SELECT count(*) FROM pg_inherits WHERE inhparent = 't'::regclass) FROM sagaz_ha.coverage();})
+		SELECT holes, (SELECT count(*) FROM pg_inherits WHERE inhparent = 't'::regclass),
+			EXISTS (SELECT FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessExclusiveLock') FROM sagaz_ha.coverage();
+		COMMIT;})
 	  =~ s/^\n//r;
 }
 
-is(close_hole(10, ''), "ATTACH|a\n0|2", 'a small partition is widened over a hole');
-is(close_hole(1100, ''), "CREATE|t_y2025m01d15h23m59s59\n0|3",
+is(close_hole(10, ''), "ATTACH|a\n0|2|t", 'a small partition is widened over a hole');
+is(close_hole(1100, ''), "CREATE|t_y2025m01d15h23m59s59\n0|3|f",
 	'between two that it would take long to look through, the hole gets a partition');
 is(close_hole(1100, "ALTER TABLE b ADD CHECK (id IS NOT NULL AND id >= sagaz_ha.uuidv7_at('2025-01-16 00:00:00+00')
-	AND id < sagaz_ha.uuidv7_at('2025-01-18 00:00:00+00'));"), "CREATE|t_y2025m01d15h23m59s59\n0|3",
-	'and when its CHECK is no comparison with a constant');
+	AND id < sagaz_ha.uuidv7_at('2025-01-18 00:00:00+00'));"), "ATTACH|b\n0|2|t",
+	'one with a CHECK that the server can compute its bounds from is widened, whatever its size');
 is(close_hole(1100, q{SELECT format('ALTER TABLE b ADD CHECK (id IS NOT NULL AND id >= %L AND id < %L)',
 	sagaz_ha.uuidv7_at('2025-01-16 00:00:00+00'), sagaz_ha.uuidv7_at('2025-01-18 00:00:00+00')) AS sql \gset
-	:sql;}), "ATTACH|b\n0|2", 'one with a CHECK of its bounds is widened all the same, whatever its size');
+	:sql;}), "ATTACH|b\n0|2|t", 'and one with a CHECK of its bounds');
+foreach my $case ([ " OR filler = ''", 'an OR' ], [ ') NOT VALID', 'NOT VALID' ])
+{
+	my ($end, $what) = @$case;
+
+	$end .= ')' unless $end =~ /\)/;
+	is(close_hole(1100, qq{SELECT format('ALTER TABLE b ADD CHECK (id IS NOT NULL AND id >= %L AND id < %L%s',
+		sagaz_ha.uuidv7_at('2025-01-16 00:00:00+00'), sagaz_ha.uuidv7_at('2025-01-18 00:00:00+00'), \$\$$end\$\$) AS sql \\gset
+		:sql;}), "CREATE|t_y2025m01d15h23m59s59\n0|3|f", "but not with $what");
+}
+is(close_hole(1, 'ALTER TABLE t ADD PRIMARY KEY (id); CREATE TABLE r (id uuid REFERENCES t);'),
+	"CREATE|t_y2025m01d15h23m59s59\n0|3|f", 'where a foreign key references the table, nothing is widened');
 $node->safe_psql('postgres', q{SELECT pg_create_physical_replication_slot('standby', true)});
-is(close_hole(10, ''), "CREATE|t_y2025m01d15h23m59s59\n0|3", 'where a standby follows, nothing is widened');
+is(close_hole(10, ''), "CREATE|t_y2025m01d15h23m59s59\n0|3|f", 'where a standby follows, nothing is widened');
 $node->safe_psql('postgres', q{SELECT pg_drop_replication_slot('standby')});
 
 # -------- minutes
