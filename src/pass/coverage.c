@@ -17,6 +17,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/register.h"
+#include "catalog/size.h"
 #include "ddl/drain.h"
 #include "ddl/locks.h"
 #include "ddl/unfinished.h"
@@ -45,20 +46,6 @@ estimate_rows(Oid relid)
 		return (int64) reltuples;
 	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_live_tuples,
 											 ObjectIdGetDatum(relid)));
-}
-
-static int64
-total_bytes(Oid relid)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		size;
-
-	/* not DirectFunctionCall1(): a table that is just gone has size NULL */
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = ObjectIdGetDatum(relid);
-	fcinfo->args[0].isnull = false;
-	size = pg_total_relation_size(fcinfo);
-	return fcinfo->isnull ? 0 : DatumGetInt64(size);
 }
 
 /* The partition itself, or if it is partitioned, what has its rows. */
@@ -91,6 +78,7 @@ list_partition(const Listing *listing, const ParentInfo *info, PartitionStats *s
 			   Oid relid, const char *state)
 {
 	ListCell   *cell;
+	int64		bytes;
 
 	stats->relid = relid;
 	stats->name = names_display(relid);
@@ -103,8 +91,11 @@ list_partition(const Listing *listing, const ParentInfo *info, PartitionStats *s
 	{
 		Oid			table = lfirst_oid(cell);
 
-		if (listing->sizes)
-			stats->total_bytes += info->distributed ? citus_total_bytes(table, info->owner) : total_bytes(table);
+		if (stats->total_bytes >= 0)
+		{
+			bytes = info->distributed ? citus_total_bytes(table, info->owner) : size_of_table(table);
+			stats->total_bytes = bytes < 0 ? -1 : stats->total_bytes + bytes;
+		}
 		stats->estimated_rows += estimate_rows(table);
 	}
 	/* of a distributed table this server has neither rows nor statistics */
