@@ -223,12 +223,14 @@ static inline void
 sagaz_relation_path(char *path, Size size, Oid tablespace, Oid node)
 {
 #if PG_VERSION_NUM >= 180000
-	strlcpy(path, GetRelationPath(MyDatabaseId, tablespace, node, INVALID_PROC_NUMBER, MAIN_FORKNUM).str, size);
+	RelPathStr	copy = GetRelationPath(MyDatabaseId, tablespace, node, INVALID_PROC_NUMBER, MAIN_FORKNUM);
+
+	snprintf(path, size, "%s", copy.str);
 #else
 	/* InvalidBackendId, INVALID_PROC_NUMBER since 17 */
 	char	   *copy = GetRelationPath(MyDatabaseId, tablespace, node, -1, MAIN_FORKNUM);
 
-	strlcpy(path, copy, size);
+	snprintf(path, size, "%s", copy);
 	pfree(copy);
 #endif
 }

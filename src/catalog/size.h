@@ -7,6 +7,10 @@
 
 #include "postgres.h"
 
-extern int64 size_of_table(Oid relid);
+typedef struct SizeReader SizeReader;
+
+extern SizeReader *size_begin(int ntables);
+extern int64 size_of_table(SizeReader *reader, Oid relid);
+extern void size_end(SizeReader *reader);
 
 #endif							/* SAGAZ_CATALOG_SIZE_H */
