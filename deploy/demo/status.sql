@@ -5,18 +5,9 @@
 SET timezone = 'UTC';
 \if :picture
 \echo
-\echo 'Partitions: - past  @ now  + ahead  K kept, unfinished  x expired  d draining'
-SELECT s.table_name AS "table",
-       lpad(right(coalesce(p.past, ''), 41), 41) || coalesce(p.now, '!') || p.ahead AS timeline,
-       to_char(s.covered_until, 'YYYY-MM-DD') AS "inserts until"
-FROM get_partition_statistics() AS s,
-  LATERAL (
-    SELECT string_agg(CASE m.state WHEN 'kept' THEN 'K' WHEN 'expired' THEN 'x' WHEN 'detaching' THEN 'd' ELSE '-' END, ''
-             ORDER BY m.partition_start) FILTER (WHERE m.state NOT IN ('current', 'future', 'default')) AS past,
-           max('@') FILTER (WHERE m.state = 'current') AS now,
-           coalesce(string_agg('+', '') FILTER (WHERE m.state = 'future'), '') AS ahead
-    FROM partition_metadata AS m WHERE m.table_name = s.table_name) AS p
-ORDER BY s.table_name;
+\echo 'Partitions: - past  @ now  + ahead  K kept  H held  x expired  d draining  c converting'
+SELECT table_name AS "table", timeline, to_char(covered_until, 'YYYY-MM-DD') AS "inserts until"
+FROM sagaz_ha.partition_timeline();
 SELECT process, phase, left(coalesce(waiting_for, table_name), 38) AS "waits for, or works on", passes, actions, errors
 FROM sagaz_ha.maintenance_status() WHERE database = current_database() OR database IS NULL;
 \pset tuples_only on

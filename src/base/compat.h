@@ -18,6 +18,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "commands/defrem.h"
+#include "common/relpath.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
@@ -214,6 +215,23 @@ sagaz_define_index(Oid table, IndexStmt *statement)
 #else
 	(void) DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid,
 					   false, true, true, false, false);
+#endif
+}
+
+/* Where the files of a relation of this database are, if it isn't a temporary one. */
+static inline void
+sagaz_relation_path(char *path, Size size, Oid tablespace, Oid node)
+{
+#if PG_VERSION_NUM >= 180000
+	RelPathStr	copy = GetRelationPath(MyDatabaseId, tablespace, node, INVALID_PROC_NUMBER, MAIN_FORKNUM);
+
+	snprintf(path, size, "%s", copy.str);
+#else
+	/* InvalidBackendId, INVALID_PROC_NUMBER since 17 */
+	char	   *copy = GetRelationPath(MyDatabaseId, tablespace, node, -1, MAIN_FORKNUM);
+
+	snprintf(path, size, "%s", copy);
+	pfree(copy);
 #endif
 }
 

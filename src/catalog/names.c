@@ -52,6 +52,14 @@ names_qualified(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
+static char *
+display_name(Oid extension_schema, Oid schema, const char *name)
+{
+	if (schema == extension_schema)
+		return pstrdup(quote_identifier(name));
+	return quote_qualified_identifier(get_namespace_name(schema), name);
+}
+
 /*
  * The name that people read, whatever search_path is: as in a statement, but
  * without the schema where that is the extension's own.
@@ -59,18 +67,23 @@ names_qualified(Oid relid)
 char *
 names_display_in(Oid schema, const char *name)
 {
-	if (schema == names_extension_schema())
-		return pstrdup(quote_identifier(name));
-	return quote_qualified_identifier(get_namespace_name(schema), name);
+	return display_name(names_extension_schema(), schema, name);
+}
+
+/* The same of a relation that exists; NULL when it is gone. For one who asks often. */
+char *
+names_display_from(Oid extension_schema, Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	return name == NULL ? NULL : display_name(extension_schema, get_rel_namespace(relid), name);
 }
 
 /* The same of a relation that exists; NULL when it is gone. */
 char *
 names_display(Oid relid)
 {
-	char	   *name = get_rel_name(relid);
-
-	return name == NULL ? NULL : names_display_in(get_rel_namespace(relid), name);
+	return names_display_from(names_extension_schema(), relid);
 }
 
 /* The schema that CREATE EXTENSION put the specification's names in. */

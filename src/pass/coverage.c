@@ -17,6 +17,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/register.h"
+#include "catalog/size.h"
 #include "ddl/drain.h"
 #include "ddl/locks.h"
 #include "ddl/unfinished.h"
@@ -47,20 +48,6 @@ estimate_rows(Oid relid)
 											 ObjectIdGetDatum(relid)));
 }
 
-static int64
-total_bytes(Oid relid)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		size;
-
-	/* not DirectFunctionCall1(): a table that is just gone has size NULL */
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = ObjectIdGetDatum(relid);
-	fcinfo->args[0].isnull = false;
-	size = pg_total_relation_size(fcinfo);
-	return fcinfo->isnull ? 0 : DatumGetInt64(size);
-}
-
 /* The partition itself, or if it is partitioned, what has its rows. */
 static List *
 tables_with_rows(Oid relid)
@@ -78,39 +65,69 @@ tables_with_rows(Oid relid)
 	return leaves;
 }
 
+/* A partition that will be told of, and where its rows are. */
+typedef struct Listed
+{
+	PartitionStats stats;
+	List	   *tables;
+	Oid			owner;
+	bool		distributed;
+} Listed;
+
 typedef struct Listing
 {
-	bool		sizes;
 	TimestampTz now;
-	PartitionStatsEmit emit;
-	void	   *arg;
+	Oid			extension_schema;
+	List	   *partitions;		/* of Listed */
+	int			ntables;
 } Listing;
 
 static void
-list_partition(const Listing *listing, const ParentInfo *info, PartitionStats *stats,
+list_partition(Listing *listing, const ParentInfo *info, PartitionStats *stats,
 			   Oid relid, const char *state)
 {
+	Listed	   *listed;
 	ListCell   *cell;
 
 	stats->relid = relid;
-	stats->name = names_display(relid);
+	stats->name = names_display_from(listing->extension_schema, relid);
 	stats->state = state;
 	if (stats->name == NULL)
 		return;
-	stats->total_bytes = listing->sizes ? 0 : -1;
+	stats->total_bytes = -1;
 	stats->estimated_rows = 0;
-	foreach(cell, tables_with_rows(relid))
-	{
-		Oid			table = lfirst_oid(cell);
-
-		if (listing->sizes)
-			stats->total_bytes += info->distributed ? citus_total_bytes(table, info->owner) : total_bytes(table);
-		stats->estimated_rows += estimate_rows(table);
-	}
+	listed = palloc(sizeof(Listed));
+	listed->tables = tables_with_rows(relid);
+	foreach(cell, listed->tables)
+		stats->estimated_rows += estimate_rows(lfirst_oid(cell));
 	/* of a distributed table this server has neither rows nor statistics */
 	if (info->distributed)
 		stats->estimated_rows = -1;
-	listing->emit(stats, listing->arg);
+	listed->stats = *stats;
+	listed->owner = info->owner;
+	listed->distributed = info->distributed;
+	listing->partitions = lappend(listing->partitions, listed);
+	listing->ntables += list_length(listed->tables);
+}
+
+/* -1 when one of the tables is gone, or Citus can't be asked. */
+static int64
+listed_bytes(const Listed *listed, SizeReader *reader)
+{
+	int64		total = 0;
+	ListCell   *cell;
+
+	foreach(cell, listed->tables)
+	{
+		Oid			table = lfirst_oid(cell);
+		int64		bytes = listed->distributed ? citus_total_bytes(table, listed->owner)
+			: size_of_table(reader, table);
+
+		if (bytes < 0)
+			return -1;
+		total += bytes;
+	}
+	return total;
 }
 
 static const char *
@@ -124,7 +141,7 @@ state_of(const PlanBound *bound, CalTime now, CalTime cutoff)
 }
 
 static void
-list_table(const Listing *listing, const Policy *policy, const ParentInfo *info)
+list_table(Listing *listing, const Policy *policy, const ParentInfo *info)
 {
 	PlanPolicy	plan;
 	CalTime		now = policy_key_time(policy, info->kind, listing->now);
@@ -160,8 +177,9 @@ list_table(const Listing *listing, const Policy *policy, const ParentInfo *info)
 void
 coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *arg)
 {
-	Listing		listing = {sizes, now, emit, arg};
+	Listing		listing = {now, names_extension_schema()};
 	List	   *policies = policy_load(InvalidOid);
+	SizeReader *reader = NULL;
 	ListCell   *cell;
 
 	foreach(cell, policies)
@@ -179,6 +197,18 @@ coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *
 			list_table(&listing, policy, &info);
 		table_close(rel, AccessShareLock);
 	}
+	if (sizes)
+		reader = size_begin(listing.ntables);
+	foreach(cell, listing.partitions)
+	{
+		Listed	   *listed = (Listed *) lfirst(cell);
+
+		if (sizes)
+			listed->stats.total_bytes = listed_bytes(listed, reader);
+		emit(&listed->stats, arg);
+	}
+	if (sizes)
+		size_end(reader);
 }
 
 /* What a pending detach waits for. The primary knows; a standby doesn't. */

@@ -67,6 +67,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._conversion_name(text, text),
   sagaz_ha._display_name(regclass, text),
   sagaz_ha.coverage(),
+  sagaz_ha.partition_timeline(integer),
   sagaz_ha._partition_tree(regclass),
   sagaz_ha._catalog_changes(),
   sagaz_ha._drift(regclass),

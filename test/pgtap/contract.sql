@@ -149,6 +149,8 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'coverage', 'OUT parent regclass, OUT table_name text, OUT covered_until timestamp with time zone, OUT premade_until timestamp with time zone, OUT holes integer, OUT first_hole timestamp with time zone, OUT default_partition regclass, OUT default_has_rows boolean, OUT pending_detach regclass, OUT pending_waits_for text, OUT problem text, OUT catch_all regclass',
    'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', 'partition_timeline', 'width integer DEFAULT 50, OUT table_name text, OUT timeline text, OUT covered_until timestamp with time zone',
+   'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'partition_health', 'OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text',
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text, OUT last_duration interval, OUT errors bigint',

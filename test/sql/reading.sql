@@ -48,6 +48,46 @@ SELECT action, count(*) FROM sagaz_ha.plan_partition_maintenance() GROUP BY 1;
 DROP TABLE a, b, c;
 TRUNCATE sagaz_ha.partition_history;
 
+SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
+-- The picture: a sign for each partition, now below now
+CREATE FUNCTION timeline(width integer) RETURNS TABLE (picture text, covered_until timestamp) LANGUAGE sql AS
+  $$ SELECT format('%s|%s|', rpad(t.table_name, 5), t.timeline), t.covered_until AT TIME ZONE 'UTC' FROM sagaz_ha.partition_timeline(width) AS t $$;
+SELECT * FROM timeline(50);
+CREATE TABLE empty (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('empty', '1 day', 1);
+SELECT * FROM timeline(50);
+CREATE TABLE a (at timestamptz NOT NULL, todo boolean) PARTITION BY RANGE (at);
+SELECT sagaz_ha.manage_partitions('a', '1 day', 9, retention => '4 days', unfinished_when => 'todo');
+CREATE TABLE long (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE rest PARTITION OF long DEFAULT;
+SELECT sagaz_ha.manage_partitions('long', '1 day', 40);
+SELECT count(*) FROM maintain_all_partitions();
+INSERT INTO a VALUES ('2025-01-15 10:00:00+00', true);
+SET sagaz_ha.clock = '2025-01-20 10:00:00+00';
+SELECT action, partition_name FROM sagaz_ha.maintain_partitions('a') WHERE action = 'KEEP';
+SET sagaz_ha.clock = '2025-01-23 10:00:00+00';
+SELECT sagaz_ha.hold_partition('a_y2025m01d17', 'to be looked at');
+UPDATE pg_inherits SET inhdetachpending = true WHERE inhrelid = 'a_y2025m01d20'::regclass;
+-- kept, held, expired, past, draining, past, now, ahead; what is missing has no place
+SELECT * FROM timeline(50);
+-- where several share a place, the sign that asks for attention is seen
+SELECT * FROM timeline(10);
+SELECT max(length(picture)) - 7 <= 20 AS fits FROM timeline(20);
+-- what is being converted: rows of a default partition, and a table that isn't partitioned yet
+CREATE TABLE plain (at timestamptz NOT NULL);
+INSERT INTO sagaz_ha.conversion (relation, parent, kind, phase, table_name, key, lower_bound, upper_bound,
+    weaken_unique, publish_via_partition_root, since, phase_since, finish_by)
+  VALUES ('rest', 'long', 'rows', 'moving', 'rest', 'at', 'MINVALUE', 'MAXVALUE', false, false, sagaz_ha.clock(), sagaz_ha.clock(), NULL),
+         ('plain', NULL, 'table', 'validating', 'plain', 'at', 'MINVALUE', '2025-02-01', false, false, sagaz_ha.clock(),
+          sagaz_ha.clock(), '2025-01-31 00:00:00+00');
+SELECT * FROM timeline(50);
+DELETE FROM sagaz_ha.conversion;
+SELECT test.fails('SELECT sagaz_ha.partition_timeline(9)');
+SELECT test.fails('SELECT sagaz_ha.partition_timeline(1001)');
+SELECT test.fails('SELECT sagaz_ha.partition_timeline(NULL)');
+ALTER TABLE a DETACH PARTITION a_y2025m01d20 FINALIZE;
+DROP TABLE a, a_y2025m01d20, empty, long, plain;
+
 -- Statistics and metadata: numbers without counting
 SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
 CREATE TABLE log (at timestamptz NOT NULL, todo boolean, line text) PARTITION BY RANGE (at);
@@ -63,6 +103,22 @@ SELECT partition_name, state, total_bytes > 2000000 AS is_big, estimated_rows, p
 -- the sum of the parts, to the byte
 SELECT total_size_mb = round((SELECT sum(pg_total_relation_size(partition)) FROM partition_metadata) / 1048576.0, 2) AS adds_up
   FROM get_partition_statistics();
+-- with every kind of file: indexes, TOAST, maps, unlogged, rewritten
+CREATE TABLE files (at timestamptz NOT NULL, line text, PRIMARY KEY (at)) PARTITION BY RANGE (at);
+CREATE INDEX ON files (line);
+SELECT sagaz_ha.manage_partitions('files', '1 day', 3);
+SELECT count(*) FROM sagaz_ha.maintain_partitions('files');
+ALTER TABLE files_y2025m01d15 ALTER line SET STORAGE EXTERNAL;
+ALTER TABLE files_y2025m01d17 SET UNLOGGED;
+INSERT INTO files SELECT timestamptz '2025-01-15 01:00:00+00' + n * interval '1 minute', repeat('x', 2500) FROM generate_series(1, 3000) AS n;
+DELETE FROM files WHERE at < '2025-01-16 00:00:00+00' AND extract(minute FROM at) = 0;
+VACUUM (INDEX_CLEANUP ON) files;
+SELECT partition_name, total_bytes > 500000 AS full, total_bytes - pg_total_relation_size(partition) AS off
+  FROM partition_metadata WHERE table_name = 'files' ORDER BY partition_start;
+TRUNCATE files_y2025m01d16;
+VACUUM FULL files_y2025m01d15;
+SELECT count(*) FILTER (WHERE total_bytes <> pg_total_relation_size(partition)) AS off FROM partition_metadata WHERE table_name = 'files';
+DROP TABLE files;
 -- rows that nobody has counted yet: an estimate that isn't below zero
 SELECT sagaz_ha.create_partition('log', '2025-01-25 00:00:00+00');
 SELECT estimated_rows >= 0 AS no_minus_one FROM partition_metadata WHERE partition_name = 'log_y2025m01d25';

@@ -40,6 +40,7 @@ CREATE FUNCTION test.all_fail() RETURNS SETOF text LANGUAGE sql AS $$
       'SELECT sagaz_ha.partitions()',
       'SELECT sagaz_ha.coverage()',
       'SELECT get_partition_statistics()',
+      'SELECT sagaz_ha.partition_timeline()',
       'SELECT sagaz_ha.partition_health()',
       'SELECT * FROM partition_metadata',
       'SELECT * FROM sagaz_ha.partition_policy',

@@ -81,6 +81,7 @@ is($volatile,
 # Reading: the same answers as on the primary
 for my $query (
 	q{SELECT * FROM get_partition_statistics()},
+	q{SELECT * FROM sagaz_ha.partition_timeline()},
 	q{SELECT * FROM partition_metadata ORDER BY partition_name},
 	q{SELECT * FROM sagaz_ha.plan_partition_maintenance()},
 	q{SELECT * FROM sagaz_ha.plan_partition_maintenance('2030-01-01 00:00:00+00')},
