@@ -123,7 +123,11 @@ stop_point(const char *name)
 		return;
 	progress_waiting_for(psprintf("stop point %s", name));
 	elog(LOG, "stopped at %s", name);
-	/* before the first nap as well: a lock's wait may have used up the signal's latch */
+
+	/*
+	 * before the first nap as well: a lock's wait may have used up the
+	 * signal's latch
+	 */
 	for (process_reload(); strcmp(sagaz_stop_at, name) == 0; process_reload())
 		process_nap(-1);
 	progress_waiting_for("");
