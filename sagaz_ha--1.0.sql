@@ -2100,8 +2100,10 @@ BEGIN ATOMIC
   SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c)
              + pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c)
              + pg_stat_get_xact_tuples_deleted(c))::bigint
-    FROM unnest('{pg_class,pg_index,pg_inherits,pg_constraint,pg_trigger,pg_attribute,
-                  pg_attrdef,pg_policy,sagaz_ha.partition_policy,sagaz_ha.asleep}'::regclass[]) AS c
+    -- each a constant of its own: of an array, no dependency would be written down,
+    -- and pg_upgrade would make this function before the tables
+    FROM unnest(ARRAY['pg_class'::regclass, 'pg_index', 'pg_inherits', 'pg_constraint', 'pg_trigger', 'pg_attribute',
+                      'pg_attrdef', 'pg_policy', 'sagaz_ha.partition_policy', 'sagaz_ha.asleep']) AS c
    WHERE current_setting('track_counts')::boolean;
 END;
 COMMENT ON FUNCTION sagaz_ha._catalog_changes() IS
@@ -2438,6 +2440,7 @@ SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 SET datestyle = 'ISO'
 SET jit = off -- compiling would take a thousand times as long as running
+SET plan_cache_mode = force_generic_plan -- a plan without the look for drift is cheaper, and would be made for each call
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -2992,8 +2995,12 @@ BEGIN
     END IF;
     IF NOT dry_run THEN
       finding := 'imported'; item := 'automatic_maintenance';
-      details := format('off: sagaz_ha maintains it now; to go back: SELECT sagaz_ha.return_to_pg_partman(%L)', one.parent);
+      details := format('off: sagaz_ha maintains it now; to go back: SELECT sagaz_ha.return_to_pg_partman(%L)', one.parent)
+        || CASE WHEN one.config ->> 'automatic_maintenance' <> 'on'
+             THEN format(', which sets it to on; it was %s before', one.config ->> 'automatic_maintenance') ELSE '' END;
       RETURN NEXT;
+      -- its locks stay until the transaction ends, and nobody may wait behind them for long
+      PERFORM set_config('lock_timeout', '20ms', true);
     END IF;
   END LOOP;
   IF parent IS NOT NULL AND NOT found_one THEN

@@ -26,8 +26,13 @@ static const char begin_sql[] =
 "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;"
 "SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;"
 "SELECT " UTC_TIME("now() - interval '1 day'") "," UTC_TIME("now() + interval '1 day'") ","
-/* another one after a restart, a crash or a failover, which pools hide from us */
-" pg_postmaster_start_time()::text || (SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer')";
+/*
+ * Another one after a restart, a crash or a failover, which pools hide from us.
+ * An ordinary role doesn't see which process is the checkpointer, but all see
+ * those that have neither database nor user: none of them outlives a crash.
+ */
+" pg_postmaster_start_time()::text || ' ' ||"
+" (SELECT min(pid) FROM pg_stat_activity WHERE datid IS NULL AND usesysid IS NULL)";
 
 enum
 {

@@ -58,6 +58,7 @@ typedef struct RepairStep
 	bool		skip;			/* there is nothing that the worker may do */
 	char	   *statement;		/* what it does next; NULL: attach */
 	long		patience;		/* ms of waiting for locks that are left */
+	bool		alone;			/* the table is to be compared by itself */
 } RepairStep;
 
 static Subject
@@ -93,6 +94,8 @@ look_step(void *arg)
 	if (step->subject.table_name == NULL ||
 		!sagaz_owns_relation(step->parent, GetUserId()))
 		return;
+	if (step->alone)
+		find_step(step);
 	step->looked = true;
 	foreach(cell, step->found)
 	{
@@ -158,20 +161,26 @@ attempt_or_fail(Pass *pass, AttemptStep step, void *arg)
 		ReThrowError(error);
 }
 
-/* One table, or all, whose policies these are; whether each could be compared. */
+/*
+ * One table, or all, whose policies these are; whether each could be compared. To
+ * compare takes a lock on each partition: of all tables at once, for one that can't
+ * be had all would be left out. Who has it locked is no difference.
+ */
 static bool
 look_at(Pass *pass, List *policies, Oid parent)
 {
 	RepairStep	find = {pass, parent};
 	SweepStep	sweep = {pass, parent};
 	bool		complete = true;
+	ErrorData  *failed = pass->attempt(find_step, &find);
 	ListCell   *cell;
 
-	attempt_or_fail(pass, find_step, &find);
+	if (failed != NULL && failed->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(failed);
 	foreach(cell, policies)
 	{
 		const Policy *policy = (Policy *) lfirst(cell);
-		RepairStep	step = {pass, policy->parent,.found = find.found};
+		RepairStep	step = {pass, policy->parent,.found = find.found,.alone = failed != NULL};
 		ErrorData  *error;
 
 		CHECK_FOR_INTERRUPTS();
@@ -183,7 +192,7 @@ look_at(Pass *pass, List *policies, Oid parent)
 			complete = false;
 			leave_table(pass, policy->parent);
 		}
-		if (error != NULL)
+		if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			report_failure(pass, &step.subject, error);
 	}
 	if (pass->problems != NIL)

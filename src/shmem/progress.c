@@ -123,10 +123,12 @@ stop_point(const char *name)
 		return;
 	progress_waiting_for(psprintf("stop point %s", name));
 	elog(LOG, "stopped at %s", name);
-	while (strcmp(sagaz_stop_at, name) == 0)
-	{
+
+	/*
+	 * before the first nap as well: a lock's wait may have used up the
+	 * signal's latch
+	 */
+	for (process_reload(); strcmp(sagaz_stop_at, name) == 0; process_reload())
 		process_nap(-1);
-		process_reload();
-	}
 	progress_waiting_for("");
 }

@@ -39,8 +39,10 @@ BEGIN ATOMIC
   SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c)
              + pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c)
              + pg_stat_get_xact_tuples_deleted(c))::bigint
-    FROM unnest('{pg_class,pg_index,pg_inherits,pg_constraint,pg_trigger,pg_attribute,
-                  pg_attrdef,pg_policy,sagaz_ha.partition_policy,sagaz_ha.asleep}'::regclass[]) AS c
+    -- each a constant of its own: of an array, no dependency would be written down,
+    -- and pg_upgrade would make this function before the tables
+    FROM unnest(ARRAY['pg_class'::regclass, 'pg_index', 'pg_inherits', 'pg_constraint', 'pg_trigger', 'pg_attribute',
+                      'pg_attrdef', 'pg_policy', 'sagaz_ha.partition_policy', 'sagaz_ha.asleep']) AS c
    WHERE current_setting('track_counts')::boolean;
 END;
 COMMENT ON FUNCTION sagaz_ha._catalog_changes() IS

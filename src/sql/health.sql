@@ -6,6 +6,7 @@ SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 SET datestyle = 'ISO'
 SET jit = off -- compiling would take a thousand times as long as running
+SET plan_cache_mode = force_generic_plan -- a plan without the look for drift is cheaper, and would be made for each call
 AS $$
 #variable_conflict use_column
 DECLARE

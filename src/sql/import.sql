@@ -279,8 +279,12 @@ BEGIN
     END IF;
     IF NOT dry_run THEN
       finding := 'imported'; item := 'automatic_maintenance';
-      details := format('off: sagaz_ha maintains it now; to go back: SELECT sagaz_ha.return_to_pg_partman(%L)', one.parent);
+      details := format('off: sagaz_ha maintains it now; to go back: SELECT sagaz_ha.return_to_pg_partman(%L)', one.parent)
+        || CASE WHEN one.config ->> 'automatic_maintenance' <> 'on'
+             THEN format(', which sets it to on; it was %s before', one.config ->> 'automatic_maintenance') ELSE '' END;
       RETURN NEXT;
+      -- its locks stay until the transaction ends, and nobody may wait behind them for long
+      PERFORM set_config('lock_timeout', '20ms', true);
     END IF;
   END LOOP;
   IF parent IS NOT NULL AND NOT found_one THEN

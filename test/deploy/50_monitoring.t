@@ -254,6 +254,9 @@ eventually('every rule was evaluated, without an error', sub {
 	!grep { $_->{health} ne 'ok' } map { @{ $_->{rules} } } @{ api('rules')->{groups} } });
 my %metric = map { $_ => 1 }
   map { $_->{query} =~ s/"[^"]*"//gr =~ /\b(up|pg_up|(?:sagaz|pgbouncer)[a-z_:]+)\b/g } @rules;
+# a forecast, which is made only while archiving fails
+my $forecast = 'sagaz_ha_wal_disk_full_seconds';
+ok(delete $metric{$forecast}, "an alert goes by $forecast");
 eventually("alerts go by $_, which there is", sub { values_of($_) }) foreach sort keys %metric;
 is(join(' ', map { $_->{labels}{alertname} } grep { $_->{state} eq 'firing' } @{ api('alerts')->{alerts} }), '',
 	'nothing fires while all is well');
@@ -280,6 +283,14 @@ is_noticed('firing', 'SagazMaintenanceError', node => 'postgres-primary', databa
 is_noticed('pending', 'SagazMaintenanceFailing', table => 'taken', check => 'errors');
 is_noticed('pending', 'SagazInsertsFail', table => 'taken');
 is_noticed('pending', 'SagazPartitionsKept', table => 'kept');
+
+# WAL that is written in a minute and can't be archived
+psql($_) foreach q{ALTER SYSTEM SET archive_command = '/bin/false'}, 'SELECT pg_reload_conf()',
+	q{SELECT pg_logical_emit_message(false, 'test', repeat('x', 1000000)) FROM generate_series(1, 300)},
+	'SELECT pg_switch_wal()';
+is_noticed('pending', 'SagazArchiveFailing', node => 'postgres-primary');
+eventually("an alert goes by $forecast, which there is while archiving fails", sub { values_of($forecast) });
+psql($_) foreach 'ALTER SYSTEM RESET archive_command', 'SELECT pg_reload_conf()';
 
 launch('flood', {}, @pgbench, '-c', 40, '-f', "$work/load.sql", '-p', $ENV{PGBOUNCER_RW_PORT});
 is_noticed('pending', 'SagazPoolSaturated', node => 'pgbouncer-rw', database => 'sagaz', user => 'postgres');

@@ -232,6 +232,16 @@ test_client() {
     WHERE event_type = 'no-stream'")" "failed|1|t"
 }
 
+# The relay forgets what it knew when this changes, so it has to be there for any role.
+test_ordinary_role() {
+  local statements seen
+  statements=$(printf '#include <stdio.h>\n#include "sql.h"\nint main(void) { return puts(begin_sql) < 0; }\n' |
+    cc -x c -w -Ideploy/relay -o "$dir/begin" - && "$dir/begin")
+  sql "CREATE ROLE ordinary"
+  seen=$(sql "SET ROLE ordinary; $statements" | tail -n 1 | cut -d'|' -f3)
+  ok "an ordinary role sees which server it is: $seen" test -n "$seen"
+}
+
 test_full() {
   redis CONFIG SET maxmemory 1 >/dev/null
   sql "$(event full 1 full) $(event full 2 full)"
@@ -349,6 +359,7 @@ test_locked_row
 test_other_day
 test_refused
 test_client
+test_ordinary_role
 test_full
 test_kills
 test_stop

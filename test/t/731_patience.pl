@@ -42,6 +42,22 @@ sub wait_of
 		SELECT :'said', round(extract(epoch FROM clock_timestamp() - :'began') * 1000)});
 }
 
+# The shortest of some such waits: a busy machine lengthens one, but all only if it is meant.
+sub shortest_wait
+{
+	my ($limit, @pass) = @_;
+	my ($said, $ms, $shortest);
+
+	for (1 .. 20)
+	{
+		($said, $ms) = wait_of(@pass);
+		return "$said, which is no wait" if $said !~ /^DEFER /;
+		$shortest = $ms if !defined $shortest || $ms < $shortest;
+		last if $shortest < $limit;
+	}
+	return $shortest;
+}
+
 my %ways = (
 	'a referenced table' => [ 'ev', 'REFERENCES hub', 'INSERT INTO hub VALUES (2)', 'table hub' ],
 	'a default partition' => [ 'de', '', q{INSERT INTO de VALUES ('2000-01-01 00:00+00')}, 'table de_rest' ]);
@@ -49,7 +65,6 @@ foreach my $what (sort keys %ways)
 {
 	my ($table, $extra, $use, $named) = @{ $ways{$what} };
 	my $session = $node->background_psql('postgres');
-	my @waits;
 
 	make($table, $extra);
 	$node->safe_psql('postgres', 'CREATE TABLE de_rest PARTITION OF de DEFAULT') if $table eq 'de';
@@ -64,11 +79,10 @@ foreach my $what (sort keys %ways)
 		like($said, qr/^DEFER ${table}_y2026m03d15 $named is in use by process /, "$what, $day: deferred");
 		like($said, qr/\Q$left\E$/, "$what, $day: in one row$left") if $left;
 		cmp_ok($ms, '>=', $least, "$what, $day: after a wait of $least ms");
-		push @waits, $ms;
 	}
-	cmp_ok($waits[0], '<', 900, "$what: not of a second while coverage is whole");
-	my ($said, $ms) = wait_of($table, '2026-03-14 11:00:00+00', 'SET sagaz_ha.lock_timeout = 50;');
-	cmp_ok($ms, '<', 900, "$what: sagaz_ha.lock_timeout limits it");
+	cmp_ok(shortest_wait(900, $table, '2026-03-11 11:59:00+00', ''), '<', 900, "$what: not of a second while coverage is whole");
+	cmp_ok(shortest_wait(900, $table, '2026-03-14 11:00:00+00', 'SET sagaz_ha.lock_timeout = 50;'), '<', 900,
+		"$what: sagaz_ha.lock_timeout limits it");
 	$session->query_safe('COMMIT');
 	$session->quit;
 	is($node->safe_psql('postgres', qq{$fourteen SELECT count(*) FROM sagaz_ha.maintain_partitions('$table') WHERE action = 'CREATE'}),

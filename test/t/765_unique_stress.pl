@@ -37,6 +37,7 @@ $node->start;
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION sagaz_ha;
 	CREATE TABLE t (v integer, at timestamptz NOT NULL, note text) PARTITION BY RANGE (at);
+	CREATE SEQUENCE writes;
 	CREATE TABLE surprises (client integer, what text, state text, message text);
 
 	CREATE FUNCTION day(n integer) RETURNS timestamptz LANGUAGE sql IMMUTABLE
@@ -70,6 +71,9 @@ $node->safe_psql('postgres', q{
 			UPDATE t SET note = note || 'x' WHERE v = value;
 		ELSE
 			DELETE FROM t WHERE v = value;
+		END IF;
+		IF FOUND THEN
+			PERFORM nextval('writes');
 		END IF;
 		IF random() < 0.3 THEN
 			PERFORM pg_sleep(random() * 0.003);
@@ -127,7 +131,7 @@ sub clients
 my $twice = 'SELECT v, count(*), string_agg(tableoid::regclass::text, chr(32)) FROM t WHERE v IS NOT NULL GROUP BY v HAVING count(*) > 1';
 
 # What a person or a tool does to partitions; a refusal has to name the table.
-my ($attached, $refused, $bad_refusals) = (0, 0, 0);
+my ($attached, $refused, $bad_refusals, $changed) = (0, 0, 0, 0);
 sub change_partitions
 {
 	my $n = 21 + int(rand(20));
@@ -140,12 +144,12 @@ sub change_partitions
 	{
 		my $how = int(rand(3));
 
-		$node->psql('postgres', $how == 0 ? "$set ALTER TABLE t DETACH PARTITION $name"
+		$changed += 0 == $node->psql('postgres', $how == 0 ? "$set ALTER TABLE t DETACH PARTITION $name"
 			: $how == 1 ? "$set DROP TABLE $name" : "ALTER TABLE t DETACH PARTITION $name CONCURRENTLY");
 	}
 	elsif ($is_partition eq '')
 	{
-		$node->psql('postgres', rand() < 0.5
+		$changed += 0 == $node->psql('postgres', rand() < 0.5
 			? "$set CREATE TABLE $name PARTITION OF t " . $node->safe_psql('postgres', "SELECT bounds($n)")
 			: "$set BEGIN; CREATE TABLE $name (LIKE t); ALTER TABLE t ATTACH PARTITION $name "
 			  . $node->safe_psql('postgres', "SELECT bounds($n)") . "; INSERT INTO t VALUES (" . int(rand(30)) . ", day($n)) ; COMMIT");
@@ -200,6 +204,8 @@ while (time < $end || $rounds == 0)
 
 note("$rounds looks, $attached attached, $refused refused, "
 	  . $node->safe_psql('postgres', q{SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables WHERE relname LIKE 't\_%'}) . ' writes since the last start');
+cmp_ok($node->safe_psql('postgres', 'SELECT last_value FROM writes'), '>=', 10 * $seconds, 'rows were written all the while');
+cmp_ok($changed, '>=', $seconds / 12, 'and partitions came and went');
 is($bad, '', 'at no time are there two equal rows');
 is($node->safe_psql('postgres', 'SELECT DISTINCT what, state, message FROM surprises LIMIT 10'), '',
 	'no write fails without a duplicate');

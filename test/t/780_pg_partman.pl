@@ -17,6 +17,7 @@ sagaz_ha.naptime = 1s
 pg_partman_bgw.interval = 1
 pg_partman_bgw.dbname = 'postgres'
 max_worker_processes = 20
+log_lock_waits = on
 });
 my $libraries = `pg_config --pkglibdir`;
 chomp $libraries;
@@ -100,12 +101,27 @@ sub boundaries
 		JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = '$table'::regclass");
 }
 
+# All are taken in one transaction: while the first are locked, no other is waited for.
+my $tokyo = sql(q{SELECT 'tokyo'::regclass::oid});
+my $offset = -s $node->logfile;
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE ONLY tokyo');
+my $beside = sql(q{BEGIN; SELECT table_name || ' | ' || finding || ' | ' || item || ' | ' || details
+	FROM sagaz_ha.import_pg_partman(dry_run => false); ROLLBACK});
+like($beside, qr/^events \| imported /m, 'beside a table that is locked, others are imported');
+like($beside, qr/^tokyo \| in the way \| manage_partitions \| 55P03/m, 'and that one is not');
+is_deeply([ log_lines($node, $offset, qr/still waiting for \w+ on relation $tokyo /) ], [], 'nor is it waited for');
+$locker->query_safe('ROLLBACK');
+$locker->quit;
+
 # a reader keeps a default partition; pg_partman, which would wait for it, has nothing to make there
 my $reader = $node->background_psql('postgres');
 $reader->query_safe('BEGIN; SELECT count(*) FROM kept');
 my $done = findings('sagaz_ha.import_pg_partman(dry_run => false)');
 note($done);
 like($done, qr/^$_ \| imported /m, "$_ is imported") foreach qw(events audit kept tokyo);
+like($done, qr/^tokyo \| imported .*, which sets it to on; it was off before$/m, 'who goes back is told what pg_partman did before');
+unlike($done, qr/^(audit|events|kept) \| imported .*before/m, 'where it was not on');
 unlike($done, qr/^(crowded|numbers) \| imported /m, 'what is in the way is not');
 like($done, qr/^events \| default partition .* dropped$/m, 'an empty default partition is dropped');
 like($done, qr/^kept \| default partition .* stays/m, 'unless somebody uses the table');
