@@ -182,6 +182,16 @@ plan_partitions(const PlanPolicy *policy, CalTime now,
 	return result;
 }
 
+/* Whether a partition with these bounds is expired. */
+bool
+plan_is_expired(const PlanPolicy *policy, CalTime now, const PlanBound *bound)
+{
+	Planner		planner;
+
+	(void) planner_init(&planner, policy, now);
+	return bound->upper <= planner.cutoff;
+}
+
 /* The index of the last partition that begins at t or before, or -1. */
 static int
 find_part(CalTime t, const PlanBound *parts, int nparts)

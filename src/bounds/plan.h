@@ -66,6 +66,8 @@ extern PlanResult plan_partitions(const PlanPolicy *policy, CalTime now,
 extern PlanResult plan_period_at(const PlanPolicy *policy, CalTime at,
 								 const PlanBound *parts, int nparts,
 								 PlanBound *period, int *existing);
+extern bool plan_is_expired(const PlanPolicy *policy, CalTime now,
+							const PlanBound *bound);
 extern bool plan_has_partition(CalTime now, const PlanBound *parts, int nparts);
 extern int	plan_catch_all(const PlanBound *parts, int nparts);
 extern bool plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered,

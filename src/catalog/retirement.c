@@ -21,16 +21,6 @@ static const char *const phase_names[] = {
 	[RETIREMENT_AGREED] = "agreed"
 };
 
-/*
- * Whether the partition is ours to end. If not, another session has begun to
- * detach it, and wants to keep the table.
- */
-bool
-retirement_is_ours(const Retirement *retirement)
-{
-	return retirement->phase != RETIREMENT_DETACHING || retirement->detach_is_ours;
-}
-
 static RetirementPhase
 parse_phase(const char *name)
 {
@@ -143,8 +133,9 @@ retirement_note_fence(Oid partition)
 }
 
 /*
- * Notes that our own detach has begun: only then may a table that is found
- * without a parent be dropped.
+ * Notes our own detach, in the transaction that commits it: only then may a
+ * partition that is found detached, or about to be, be dropped. Another session
+ * that detaches it wants to keep the table.
  */
 void
 retirement_note_detach(Oid partition)
@@ -153,8 +144,9 @@ retirement_note_detach(Oid partition)
 	SqlArgs		args = {0};
 
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(partition));
-	(void) execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'detaching', detach_is_ours = true"
-				   " WHERE partition = $1", &args);
+	if (execute(&plan, "UPDATE sagaz_ha.retirement SET phase = 'detaching', detach_is_ours = true"
+				" WHERE partition = $1", &args) == 0)
+		elog(ERROR, "partition %u is not being retired any more", partition);
 }
 
 /*
@@ -177,7 +169,8 @@ retirement_note_wait(Oid parent, Oid partition, const char *waits_for, Timestamp
 				   " SELECT $1, $2, 'detaching', $3, false, $4"
 				   "  WHERE NOT EXISTS (SELECT FROM sagaz_ha.retirement AS same"
 				   "                     WHERE same.partition = $1 AND same.waits_for = $4)"
-				   " ON CONFLICT (partition) DO UPDATE SET waits_for = EXCLUDED.waits_for", &args);
+				   " ON CONFLICT (partition) DO UPDATE"
+				   " SET phase = EXCLUDED.phase, waits_for = EXCLUDED.waits_for", &args);
 }
 
 /* Notes that the partition is detached, and that its policy's function has to agree. */

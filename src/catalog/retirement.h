@@ -31,7 +31,6 @@ typedef struct Retirement
 	TimestampTz called_at;		/* by the server's clock; 0: not yet */
 } Retirement;
 
-extern bool retirement_is_ours(const Retirement *retirement);
 extern bool retirement_find(Oid partition, Retirement *retirement);
 extern List *retirement_load(void);
 extern void retirement_begin(Oid parent, Oid partition, TimestampTz now);

@@ -114,16 +114,31 @@ retire_kept_reason(const Policy *policy, Oid owner, Oid partition)
 	return reason != NULL ? reason : rows_details(policy, owner, partition);
 }
 
+/* Whether a partition is expired; one whose bounds aren't known was, or it would be attached. */
+static bool
+is_expired(const Policy *policy, const KeyKind *kind, const PlanBound *bound, TimestampTz now)
+{
+	PlanPolicy	plan;
+
+	if (bound == NULL)
+		return true;
+	policy_plan(policy, kind, &plan);
+	return plan_is_expired(&plan, policy_key_time(policy, kind, now), bound);
+}
+
 /*
- * The same of one that is detached: what hinders its end and has come since is an
- * error, with which it is attached again.
+ * The same of one that is detached, and whose policy may have changed since: what
+ * hinders its end and has come since is an error, with which it is attached again.
  */
 static char *
-kept_reason_of_detached(const Policy *policy, Oid owner, Oid partition)
+kept_reason_of_detached(const Policy *policy, const ParentInfo *info, Oid partition,
+						const PlanBound *bound, TimestampTz now)
 {
 	char	   *reason = hold_details(partition);
 
-	return reason != NULL ? reason : rows_details(policy, owner, partition);
+	if (reason == NULL && !is_expired(policy, info->kind, bound, now))
+		reason = RETIRE_NOT_EXPIRED;
+	return reason != NULL ? reason : rows_details(policy, info->owner, partition);
 }
 
 /* A partition may be a foreign table, which has statements of its own. */
@@ -419,7 +434,7 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours,
 
 	Assert(sagaz_has_lock(partition, AccessExclusiveLock));
 	different = finalize(info, partition, oldest_call);
-	reason = ours ? kept_reason_of_detached(policy, info->owner, partition) : NULL;
+	reason = ours ? kept_reason_of_detached(policy, info, partition, &info->pending_bound, now) : NULL;
 	if (different == NULL && reason != NULL)
 		different = attach_again(info, partition);
 	else if (ours && reason == NULL && different != NULL && may_drop_pending(policy, info))
@@ -438,6 +453,7 @@ finalize_and_end(const Policy *policy, const ParentInfo *info, bool ours,
 	{
 		result->outcome = RETIRE_DETACHED;
 		result->details = "finished a detach that was left pending";
+		fence_lower(partition);
 		retirement_end(partition);
 	}
 }
@@ -528,34 +544,61 @@ retire_take_back(const Policy *policy, Oid partition, TimestampTz since, Timesta
 	sql_end(&session);
 }
 
+/* The bounds of a partition that is detached; NULL if they aren't known. */
+static PlanBound *
+detached_bound(const ParentInfo *info, Oid partition)
+{
+	KeyRange	range;
+	PlanBound  *bound;
+
+	if (!bounds_check_find(partition, parent_key_name(info), info->kind, &range))
+		return NULL;
+	bound = (PlanBound *) palloc(sizeof(PlanBound));
+	*bound = key_range_times(info->kind, &range);
+	return bound;
+}
+
+/* Whether a partition that is detached is still expired. */
+bool
+retire_is_expired(const Policy *policy, const ParentInfo *info, Oid partition, TimestampTz now)
+{
+	return is_expired(policy, info->kind, detached_bound(info, partition), now);
+}
+
+/* Whether it is detached, and ours to end, still: it may have been attached meanwhile. */
+static bool
+is_ours(const ParentInfo *info, Oid partition)
+{
+	Retirement	retirement;
+
+	return !get_rel_relispartition(partition) && retirement_find(partition, &retirement) &&
+		retirement.detach_is_ours && retirement.parent == info->relid;
+}
+
 /*
  * Ends a partition that we had detached, and whose detach another session has
  * finished since. Unfinished rows can't have come since it was fenced; they are
- * looked for all the same.
+ * looked for all the same. One that has to stay is left as it is.
  */
 void
 retire_detached(const Policy *policy, const ParentInfo *info, Oid partition, TimestampTz now,
 				RetireResult *result)
 {
 	SqlSession	session;
-	KeyRange	range;
-	PlanBound	bound;
-	PlanBound  *known = NULL;
-	char	   *reason;
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, info->owner);
 	locks_end_vacuums_of_partition(partition, true);
 	locks_take_partition_at_once(partition);
-	reason = kept_reason_of_detached(policy, info->owner, partition);
-	if (bounds_check_find(partition, parent_key_name(info), info->kind, &range))
+	if (is_ours(info, partition))
 	{
-		bound = key_range_times(info->kind, &range);
-		known = &bound;
+		PlanBound  *bound = detached_bound(info, partition);
+		char	   *reason = kept_reason_of_detached(policy, info, partition, bound, now);
+
+		if (reason != NULL)
+			keep(reason, session.caller, result);
+		else
+			end_detached(policy, info->kind, partition, bound, now, session.caller, result);
 	}
-	if (reason != NULL)
-		keep(reason, session.caller, result);
-	else
-		end_detached(policy, info->kind, partition, known, now, session.caller, result);
 	sql_end(&session);
 }

@@ -8,6 +8,9 @@
 #include "catalog/parent.h"
 #include "catalog/policy.h"
 
+/* Why a partition stays whose policy has changed since it was expired. */
+#define RETIRE_NOT_EXPIRED	"not expired any more"
+
 typedef enum RetireOutcome
 {
 	RETIRE_GONE,				/* concurrently dropped or detached */
@@ -33,6 +36,8 @@ extern void retire_finalize(const Policy *policy, Oid partition, bool ours,
 							TimestampTz since, TimestampTz now, RetireResult *result);
 extern void retire_take_back(const Policy *policy, Oid partition, TimestampTz since,
 							 TimestampTz now, bool event_triggers);
+extern bool retire_is_expired(const Policy *policy, const ParentInfo *info, Oid partition,
+							  TimestampTz now);
 extern void retire_detached(const Policy *policy, const ParentInfo *info, Oid partition,
 							TimestampTz now, RetireResult *result);
 

@@ -78,6 +78,8 @@ typedef struct TopLevel
 	MemoryContext context;		/* outlives the transactions that the
 								 * statement ends */
 	volatile bool committed;	/* the statement's first transaction */
+	AttemptStep with_first;		/* commits with that; NULL: nothing */
+	void	   *arg;
 } TopLevel;
 
 static void
@@ -86,6 +88,12 @@ top_level_step(void *arg)
 	TopLevel   *top = (TopLevel *) arg;
 
 	StartTransactionCommand();
+	if (top->with_first != NULL)
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		top->with_first(top->arg);
+		PopActiveSnapshot();
+	}
 	GetUserIdAndSecContext(&session_user, &session_context);
 	SetUserIdAndSecContext(top->role, session_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
@@ -102,17 +110,10 @@ top_level_step(void *arg)
 		CommitTransactionCommand();
 }
 
-/*
- * Executes one statement as the role, in transactions of its own. Returns
- * NULL, or the error that ended it; *first_committed then says whether it came
- * after the statement's first commit. Of a statement that is wanted only as
- * far as that, what it did since is undone.
- */
-ErrorData *
-toplevel_execute(const char *sql, Oid role, bool first, bool *first_committed)
+static ErrorData *
+execute(TopLevel *top, bool first, bool *first_committed)
 {
 	static bool registered = false;
-	TopLevel	top = {sql, role, CurrentMemoryContext, false};
 	ErrorData  *error;
 
 	if (!registered)
@@ -121,7 +122,33 @@ toplevel_execute(const char *sql, Oid role, bool first, bool *first_committed)
 		registered = true;
 	}
 	only_first = first;
-	error = attempt_at_top_level(top_level_step, &top);
-	*first_committed = top.committed;
+	error = attempt_at_top_level(top_level_step, top);
+	*first_committed = top->committed;
 	return error;
+}
+
+/*
+ * Executes one statement as the role, in transactions of its own. Returns
+ * NULL, or the error that ended it; *first_committed then says whether it came
+ * after the statement's first commit.
+ */
+ErrorData *
+toplevel_execute(const char *sql, Oid role, bool *first_committed)
+{
+	TopLevel	top = {sql, role, CurrentMemoryContext};
+
+	return execute(&top, false, first_committed);
+}
+
+/*
+ * The same as far as its first commit, and a step that commits with that; what
+ * the statement did since is undone.
+ */
+ErrorData *
+toplevel_execute_first(const char *sql, Oid role, AttemptStep with_first, void *arg,
+					   bool *first_committed)
+{
+	TopLevel	top = {sql, role, CurrentMemoryContext, false, with_first, arg};
+
+	return execute(&top, true, first_committed);
 }

@@ -7,7 +7,10 @@
 
 #include "postgres.h"
 
-extern ErrorData *toplevel_execute(const char *sql, Oid role, bool first,
-								   bool *first_committed);
+#include "base/attempt.h"
+
+extern ErrorData *toplevel_execute(const char *sql, Oid role, bool *first_committed);
+extern ErrorData *toplevel_execute_first(const char *sql, Oid role, AttemptStep with_first,
+										 void *arg, bool *first_committed);
 
 #endif							/* SAGAZ_TOPLEVEL_H */

@@ -14,8 +14,10 @@
 #include "base/sql.h"
 #include "catalog/hook.h"
 #include "catalog/names.h"
+#include "catalog/parent.h"
 #include "catalog/pg_type.h"
 #include "catalog/retirement.h"
+#include "ddl/retire.h"
 #include "miscadmin.h"
 #include "pass/report.h"
 #include "shmem/calls.h"
@@ -79,12 +81,17 @@ ask_step(void *arg)
 	CallStep   *step = (CallStep *) arg;
 	Pass	   *pass = step->pass;
 	Retirement	retirement;
+	ParentInfo	info;
 	TimestampTz at;
 
 	if (!still_waits(step, &retirement))
 		return;
 	report_leave(pass, &step->subject);
 	if (step->policy->drops_held_back)
+		return;
+	parent_require_by_oid(retirement.parent, AccessShareLock, &info);
+	/* it comes back as soon as that can be */
+	if (!retire_is_expired(step->policy, &info, step->partition, pass->now))
 		return;
 	at = next_call(pass, &step->subject, &retirement);
 	if (at > GetCurrentTimestamp())

@@ -307,7 +307,7 @@ run_long(const Conversion *conversion)
 	{
 		const ConvertStatement *statement = (const ConvertStatement *) lfirst(cell);
 		bool		committed;
-		ErrorData  *error = toplevel_execute(statement->sql, statement->run_as, false, &committed);
+		ErrorData  *error = toplevel_execute(statement->sql, statement->run_as, &committed);
 
 		if (error != NULL)
 			return error;
@@ -327,7 +327,7 @@ run_indexing(const Conversion *conversion)
 		require(attempt_in_transaction(read_index_step, &reading));
 		if (!reading.found)
 			return NULL;
-		error = toplevel_execute(reading.one.sql, reading.one.run_as, false, &committed);
+		error = toplevel_execute(reading.one.sql, reading.one.run_as, &committed);
 		stop_point("convert_indexing:one_made");
 		if (error != NULL)
 			return error;

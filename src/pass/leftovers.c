@@ -37,6 +37,7 @@ typedef struct LeftoverStep
 	char	   *table_name;		/* NULL: the table is gone */
 	char	   *name;
 	bool		standalone;		/* our own detach was finished */
+	char	   *stays;			/* and yet it has to be a partition; why */
 } LeftoverStep;
 
 /* The partition stays. */
@@ -66,14 +67,13 @@ end_standalone(LeftoverStep *step, const Policy *policy, const ParentInfo *info)
 		return;
 	}
 	step->standalone = true;
+	stop_point("end:before_lock");
 	retire_detached(policy, info, retirement->partition, step->pass->now, &result);
-	expire_report(step->pass, &subject, &result);
-	stop_point("end:before_commit");
 	if (result.outcome == RETIRE_KEPT)
-	{
-		fence_lower(retirement->partition);
-		retirement_end(retirement->partition);
-	}
+		step->stays = result.details;
+	else
+		expire_report(step->pass, &subject, &result);
+	stop_point("end:before_commit");
 }
 
 /* Whether it is the policy's function that has to be called, which is another step. */
@@ -106,12 +106,6 @@ leftover_step(void *arg)
 	subject.partition_name = step->name;
 	if (step->table_name != NULL && report_backs_off(step->pass, &subject))
 		return;
-	if (step->table_name != NULL && policies != NIL &&
-		waits_for_function(retirement, (Policy *) linitial(policies)))
-	{
-		report_leave(step->pass, &subject);
-		return;
-	}
 	if (policies == NIL)
 	{
 		give_up(step, ACTION_KEEP, "its table is not managed any more");
@@ -121,6 +115,15 @@ leftover_step(void *arg)
 	table = table_plan_make(policy, step->pass->now);
 	if (table == NULL || table->info.pending_relid == partition)
 		return;
+	if (waits_for_function(retirement, policy))
+	{
+		if (policy->drops_held_back || !sagaz_retire ||
+			retire_is_expired(policy, &table->info, partition, step->pass->now))
+			report_leave(step->pass, &subject);
+		else
+			step->stays = RETIRE_NOT_EXPIRED;
+		return;
+	}
 	if (policy->drops_held_back || !sagaz_retire)
 	{
 		if (parent_find(&table->info, partition) >= 0)
@@ -134,17 +137,21 @@ leftover_step(void *arg)
 		give_up(step, ACTION_KEEP, "attached again");
 	/* attached: fine as long as it is still expired */
 	else if (!table_plan_expires(table, partition))
-		give_up(step, ACTION_KEEP, "not expired any more");
+		give_up(step, ACTION_KEEP, RETIRE_NOT_EXPIRED);
 }
 
 /* The partition that it was: its rows must not stay invisible. */
 static void
 bring_back_step(void *arg)
 {
-	const Retirement *retirement = ((LeftoverStep *) arg)->retirement;
+	LeftoverStep *step = (LeftoverStep *) arg;
+	const Retirement *retirement = step->retirement;
+	Subject		subject = {retirement->parent, step->table_name, retirement->partition, step->name};
 
 	(void) reattach_partition(retirement->partition, retirement->parent);
 	retirement_end(retirement->partition);
+	if (step->stays != NULL)
+		report_done(step->pass, &subject, ACTION_KEEP, step->stays);
 }
 
 /* What failed is reported; if it can't be brought back either, it is tried again as it is. */
@@ -154,7 +161,7 @@ fail(LeftoverStep *step, const ErrorData *error)
 	const Retirement *retirement = step->retirement;
 	Subject		subject = {retirement->parent, step->table_name, retirement->partition, step->name};
 
-	if (step->standalone && !report_is_for_later(error))
+	if (step->standalone && step->stays == NULL && !report_is_for_later(error))
 		(void) step->pass->attempt(bring_back_step, step);
 	report_failed_retirement(step->pass, &subject, error);
 }
@@ -179,6 +186,8 @@ leftovers_end(Pass *pass)
 
 		CHECK_FOR_INTERRUPTS();
 		error = pass->attempt(leftover_step, &one);
+		if (error == NULL && one.stays != NULL)
+			error = pass->attempt(bring_back_step, &one);
 		if (error != NULL && one.table_name != NULL && one.name != NULL)
 			fail(&one, error);
 	}

@@ -491,7 +491,7 @@ mend_index(RepairStep *step)
 		if (step->statement == NULL)
 			return try_with_patience(step->pass, attach_step, step, &patience);
 		SetConfigOption("lock_timeout", BUILD_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-		error = toplevel_execute(step->statement, step->index->table_owner, false, &committed);
+		error = toplevel_execute(step->statement, step->index->table_owner, &committed);
 		SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 		if (error != NULL)
 			return error;

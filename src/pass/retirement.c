@@ -7,8 +7,7 @@
  * Invariant: each arrow is a transaction, and each state can be told from the
  * catalogs and sagaz_ha.retirement, so the next pass goes on after a crash
  * anywhere. That a pending detach is ours, and not begun by a session that wants
- * to keep the rows, is known from the row that is committed before the detach
- * begins.
+ * to keep the rows, is committed with the detach's own first transaction.
  */
 #include "pass/retirement.h"
 
@@ -77,7 +76,7 @@ finalize_step(void *arg)
 	if (step->backs_off)
 		return;
 	known = retirement_find(step->partition, &retirement);
-	step->ours = known && retirement_is_ours(&retirement);
+	step->ours = known && retirement.detach_is_ours;
 	step->since = known ? retirement.since : now;
 	retire_finalize(step->table->policy, step->partition, step->ours, step->since, now,
 					&step->result);
@@ -310,10 +309,11 @@ detach(Pass *pass, TablePlan *table, Oid partition, const char *statement, bool 
 		return NULL;
 	}
 	SetConfigOption("lock_timeout", DETACH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-	error = toplevel_execute(statement, table->info.owner, true, detached);
+	error = toplevel_execute_first(statement, table->info.owner, note_detach_step, &partition,
+								   detached);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	proxy_lock_release();
-	return *detached ? pass->attempt(note_detach_step, &partition) : error;
+	return *detached ? NULL : error;
 }
 
 /* Whether it was dropped, detached or renamed concurrently since it was announced. */

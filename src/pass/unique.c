@@ -207,9 +207,9 @@ build(KeyStep *step, const UniqueMissing *missing)
 	progress_phase("indexing", missing->name);
 	if (missing->leftover != NULL)
 		error = toplevel_execute(psprintf("DROP INDEX CONCURRENTLY IF EXISTS %s", missing->leftover),
-								 missing->owner, false, &committed);
+								 missing->owner, &committed);
 	if (error == NULL)
-		error = toplevel_execute(missing->statement, missing->owner, false, &committed);
+		error = toplevel_execute(missing->statement, missing->owner, &committed);
 	if (error != NULL)
 		report_failure(step->pass, &step->subject, error);
 	return error == NULL;

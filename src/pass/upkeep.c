@@ -236,7 +236,7 @@ try_chore(Pass *pass, Chore *chore)
 	ErrorData  *error = pass->attempt(look_step, chore);
 
 	if (error == NULL)
-		error = toplevel_execute(chore->sql, GetUserId(), false, &committed);
+		error = toplevel_execute(chore->sql, GetUserId(), &committed);
 	return error == NULL ? pass->attempt(done_step, &step) : error;
 }
 

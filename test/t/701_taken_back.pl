@@ -135,6 +135,74 @@ ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
 $node->safe_psql('postgres', 'DROP VIEW finished_v');
 is_partitions($node, 'postgres', 'finished', -3, 3, 'finished by another session: until nothing needs it');
 
+# -------- the same, and it is attached again, or held
+
+stop_at($node, 'detach:after_first_commit');
+take_table($node, 'postgres', 'attached', days => [ -4, 0 ], unfinished_when => 'NOT done');
+stopped_at($node, 'detach:after_first_commit');
+$node->safe_psql('postgres', 'ALTER TABLE attached DETACH PARTITION attached_y2026m03d06 FINALIZE');
+stop_at($node, 'end:before_lock');
+stopped_at($node, 'end:before_lock');
+$node->safe_psql('postgres', q{
+	ALTER TABLE attached ATTACH PARTITION attached_y2026m03d06 FOR VALUES FROM ('2026-03-06 00:00+00') TO ('2026-03-07 00:00+00');
+	SELECT sagaz_ha.manage_partitions('attached', '1 day', 3, '30 days', unfinished_when => 'NOT done')});
+let_go($node);
+ok(defined when($node, 'postgres', q{NOT EXISTS (SELECT FROM sagaz_ha.retirement WHERE parent = 'attached'::regclass)}),
+	'attached while it was about to go: it is not being retired any more');
+is_back('attached', 'attached_y2026m03d06', 'attached while it was about to go');
+
+stop_at($node, 'detach:after_first_commit');
+take_table($node, 'postgres', 'held', days => [ -4, 0 ], unfinished_when => 'NOT done');
+stopped_at($node, 'detach:after_first_commit');
+$node->safe_psql('postgres', q{SELECT sagaz_ha.hold_partition('held_y2026m03d06', 'case 17');
+	ALTER TABLE held DETACH PARTITION held_y2026m03d06 FINALIZE});
+let_go($node);
+is_back('held', 'held_y2026m03d06', 'held when its detach had been finished');
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
+	WHERE partition_name = 'held_y2026m03d06' AND action = 'KEEP' AND details = 'held: case 17')}),
+	'held when its detach had been finished: and kept');
+
+# -------- another session's detach, of a partition that is announced
+
+my $reader = do {
+	stop_at($node, 'detach:before');
+	take_table($node, 'postgres', 'theirs', days => [ -4, 0 ], unfinished_when => 'NOT done');
+	stopped_at($node, 'detach:before');
+	reading_transaction($node, 'theirs', 600);
+};
+my (undef, undef, $waited) = $node->psql('postgres', q{SET lock_timeout = '100ms';
+	ALTER TABLE theirs DETACH PARTITION theirs_y2026m03d06 CONCURRENTLY});
+like($waited, qr/lock timeout/, 'another session begins to detach it');
+let_go($node);
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.retirement WHERE parent = 'theirs'::regclass
+	AND phase = 'detaching' AND NOT detach_is_ours AND waits_for IS NOT NULL)}), 'which is not taken for ours');
+$node->poll_query_until('postgres', q{SELECT count(pg_terminate_backend(pid)) = 1
+	FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'}) or die 'no reader';
+finish $reader->{run};
+ok(defined when($node, 'postgres', q{NOT EXISTS (SELECT FROM sagaz_ha.retirement WHERE parent = 'theirs'::regclass)
+	AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = 'theirs_y2026m03d06'::regclass)}), 'it is finished, and the table stays');
+$node->safe_psql('postgres', q{INSERT INTO theirs_y2026m03d06 (id, created_at) OVERRIDING SYSTEM VALUE VALUES (99, '2026-03-06 20:00+00')});
+
+# -------- a longer retention while it waits for a function, or drains
+
+$node->safe_psql('postgres', q{CREATE FUNCTION disagree(regclass) RETURNS boolean LANGUAGE sql AS 'SELECT false'});
+take_table($node, 'postgres', 'asks', days => [ -4, 0 ], more => q{, before_drop => 'disagree(regclass)'::regprocedure});
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
+	WHERE partition_name = 'asks_y2026m03d06' AND action = 'ERROR' AND details LIKE '%returned false%')}), 'a partition waits for a function');
+$node->safe_psql('postgres', q{SELECT sagaz_ha.manage_partitions('asks', '1 day', 3, '30 days', before_drop => 'disagree(regclass)'::regprocedure)});
+is_back('asks', 'asks_y2026m03d06', 'a longer retention while it waits for a function');
+
+expired_table($node, 'drains', -4, 0);
+$reader = reading_transaction($node, 'drains_y2026m03d06', 600);
+$node->safe_psql('postgres', q{SELECT sagaz_ha.manage_partitions('drains', '1 day', 3, '3 days')});
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.retirement
+	WHERE parent = 'drains'::regclass AND detach_is_ours AND waits_for IS NOT NULL)}), 'a partition drains');
+$node->safe_psql('postgres', q{SELECT sagaz_ha.manage_partitions('drains', '1 day', 3, '30 days')});
+$node->poll_query_until('postgres', q{SELECT count(pg_terminate_backend(pid)) = 1
+	FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'}) or die 'no reader';
+finish $reader->{run};
+is_back('drains', 'drains_y2026m03d06', 'a longer retention while it drains');
+
 # -------- killed while it is being taken back
 
 my $day = 0;
