@@ -29,6 +29,7 @@ catch_error(AttemptStep step, void *arg, void (*undo) (void))
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
+	bool		limited = limit_is_active();
 
 	PG_TRY();
 	{
@@ -39,7 +40,9 @@ catch_error(AttemptStep step, void *arg, void (*undo) (void))
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		limit_after_error(error);
+		/* an outer limit goes on, and its cancellation goes up to who set it */
+		if (!limited)
+			limit_after_error(error);
 
 		/*
 		 * a timeout's error leaves other interrupts pending, but not this

@@ -3,7 +3,8 @@
  *		A time limit for a statement that runs code of a table's owner.
  *
  * Invariant: one limit at a time, which ends with limit_end() or with the error
- * that attempt.c catches. A cancellation that the limit causes becomes an error
+ * that attempt.c catches; what begins within it, as a pass that the owner's code
+ * runs, has no limit of its own, and ends none. A cancellation that the limit causes becomes an error
  * that names its setting, and isn't taken for one of the session's user.
  *
  * Code that catches the cancellation is cancelled again every second. In a
@@ -44,11 +45,20 @@ cancel(void)
 	SetLatch(MyLatch);
 }
 
+/* Whether a limit runs. */
+bool
+limit_is_active(void)
+{
+	return active;
+}
+
 /* Limits what runs until limit_end(). */
 void
-limit_begin(const TimeLimit *limit)
+limit_begin(TimeLimit *limit)
 {
-	Assert(!active);
+	limit->outer = !active;
+	if (active)
+		return;
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, cancel);
 	current = *limit;
@@ -83,9 +93,9 @@ message(void)
 
 /* Fails if the limit was reached, though what ran took no notice of it. */
 void
-limit_end(void)
+limit_end(const TimeLimit *limit)
 {
-	if (stop())
+	if (limit->outer && stop())
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED), errmsg_internal("%s", message())));
 }

@@ -14,10 +14,12 @@ typedef struct TimeLimit
 	const char *setting;
 	int			milliseconds;	/* 0: no limit */
 	Oid			subject;		/* the table that it is about */
+	bool		outer;			/* no limit was there when it began */
 } TimeLimit;
 
-extern void limit_begin(const TimeLimit *limit);
-extern void limit_end(void);
+extern bool limit_is_active(void);
+extern void limit_begin(TimeLimit *limit);
+extern void limit_end(const TimeLimit *limit);
 extern void limit_after_error(ErrorData *error);
 extern Oid	limit_given_up(void);
 

@@ -55,7 +55,7 @@ unfinished_count(const Policy *policy, Oid owner, Oid partition)
 	limit_begin(&limit);
 	(void) sql_execute_latest(NULL, psprintf("SELECT count(*) FROM %s WHERE %s",
 											 names_qualified(partition), policy->unfinished_when), NULL);
-	limit_end();
+	limit_end(&limit);
 	count = DatumGetInt64(sql_value(0, 1, &isnull));
 	sql_end(&session);
 	return count;
