@@ -60,14 +60,15 @@ hook_name(Oid function)
 											   get_func_name(function)));
 }
 
+/* As the table's owner: who looks may not even see the schema. */
 static Oid
-find(const char *name)
+find(const char *name, Oid owner)
 {
 	SqlSession	session;
 	SqlArgs		args = {0};
 	Oid			function;
 
-	sql_begin(&session, GetUserId());
+	sql_begin(&session, owner);
 	sql_arg_text(&args, name);
 	(void) sql_execute("SELECT to_regprocedure($1)", &args);
 	function = sql_oid(0, 1);
@@ -102,7 +103,7 @@ check_owner(const char *name, Oid function, Oid function_owner, Oid owner)
 Oid
 hook_require(const char *name, Oid owner)
 {
-	Oid			function = find(name);
+	Oid			function = find(name, owner);
 
 	check_owner(name, function, require_kind(function), owner);
 	return function;

@@ -54,6 +54,11 @@ SELECT * FROM sagaz_ha.maintain_partitions('t');
 SELECT check_name, status, value, details FROM sagaz_ha.partition_health()
  WHERE check_name IN ('before_drop', 'maintainable', 'publications', 'retirement') ORDER BY check_name;
 
+-- who only looks may not even see the function's schema
+SET ROLE pg_monitor;
+SELECT status, details FROM sagaz_ha.partition_health() WHERE check_name = 'maintainable';
+RESET ROLE;
+
 -- one that isn't there any more
 ALTER FUNCTION app."My archive"(regclass) OWNER TO regress_stranger;
 SELECT * FROM sagaz_ha.maintain_partitions('t');
