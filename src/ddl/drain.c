@@ -40,6 +40,10 @@ static const char *const standbys_query =
  */
 #define COMEBACK_TIME		15
 
+/* A detach, and when it was known here to be committed. */
+static TransactionId seen = InvalidTransactionId;
+static TimestampTz seen_at;
+
 /* The transaction that marked the partition as detached, from the catalog. */
 static TransactionId
 detaching_transaction(Oid partition)
@@ -63,7 +67,8 @@ find_session(TransactionId detached, DrainBlocker *blocker)
 {
 	/*
 	 * a prepared transaction makes the snapshots of those that have just
-	 * begun look old
+	 * begun look old; so does a call of a before_drop function that has
+	 * written, but what began after the detach was seen sees it
 	 */
 	static const char *const query =
 		"SELECT coalesce('prepared transaction \"' || p.gid || '\"', 'process ' || s.pid),"
@@ -82,10 +87,17 @@ find_session(TransactionId detached, DrainBlocker *blocker)
 		"        OR s.xact_start < clock_timestamp() - interval '1 second')"
 		"   AND s.query !~ '^autovacuum:'"
 		"   AND s.backend_type <> '" CALL_TYPE "'"
+		"   AND NOT (p.gid IS NULL AND s.xact_start > $2"
+		"            AND s.xact_start > clock_timestamp() - interval '1 second'"
+		"            AND EXISTS ("
+		"                SELECT FROM pg_stat_activity AS c"
+		"                 WHERE c.datname = s.datname AND c.backend_type = '" CALL_TYPE "'"
+		"                   AND age(c.backend_xid) >= age(s.backend_xmin)))"
 		" ORDER BY age(s.backend_xmin) DESC LIMIT 1";
 	SqlArgs		args = {0};
 
 	sql_arg_text(&args, psprintf("%u", detached));
+	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(seen_at));
 	if (sql_execute(query, &args) == 0)
 		return;
 	blocker->name = sql_text(0, 1);
@@ -154,6 +166,11 @@ drain_find_blocker(Oid partition, TimestampTz since, TimestampTz now, DrainBlock
 	memset(blocker, 0, sizeof(*blocker));
 	if (!TransactionIdIsValid(detached))
 		return;
+	if (detached != seen)
+	{
+		seen = detached;
+		seen_at = GetCurrentTimestamp();
+	}
 	blocker->name = blocker->details = missing_standby();
 	stop_point("drain:asked");
 	if (blocker->name == NULL)
