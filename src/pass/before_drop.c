@@ -33,6 +33,7 @@ typedef struct CallStep
 	Oid			partition;
 	Subject		subject;		/* without names: nothing is to be called */
 	Policy	   *policy;
+	bool		lost;			/* the last calls ended without a word */
 } CallStep;
 
 /* Whether a partition still waits for its policy's function; fills the step. */
@@ -75,11 +76,40 @@ next_call(const Pass *pass, const Subject *subject, const Retirement *retirement
 	return problem_back_off(retirement->called_at, retirement->calls);
 }
 
+/*
+ * Whether calls have ended, and their process could say nothing of it. One may have
+ * been ended on purpose, as by a stop of the server.
+ */
+static bool
+is_lost(const CallStep *step, const Retirement *retirement)
+{
+	Problem    *known;
+
+	if (retirement->calls < 2)
+		return false;
+	/* as it is now: a call may have failed since the pass began */
+	known = problem_find(problem_load(step->pass->finder, true), &step->subject);
+	return known == NULL || known->action != ACTION_ERROR;
+}
+
+static void
+lost_step(void *arg)
+{
+	const CallStep *step = (const CallStep *) arg;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("the process that called before_drop function %s ended before the function did",
+					step->policy->before_drop),
+			 errhint("The server's log says why. No function may catch query_canceled, with which sagaz_ha.before_drop_timeout ends it.")));
+}
+
 static void
 ask_step(void *arg)
 {
 	CallStep   *step = (CallStep *) arg;
 	Pass	   *pass = step->pass;
+	bool		has_call = calls_has(step->partition);
 	Retirement	retirement;
 	ParentInfo	info;
 	TimestampTz at;
@@ -93,6 +123,7 @@ ask_step(void *arg)
 	/* it comes back as soon as that can be */
 	if (!retire_is_expired(step->policy, &info, step->partition, pass->now))
 		return;
+	step->lost = !has_call && is_lost(step, &retirement);
 	at = next_call(pass, &step->subject, &retirement);
 	if (at > GetCurrentTimestamp())
 	{
@@ -125,6 +156,8 @@ before_drop_ask(Pass *pass)
 
 		if (error == NULL && sagaz_retire && retirement->phase == RETIREMENT_BEFORE_DROP)
 			error = pass->attempt(ask_step, &step);
+		if (error == NULL && step.lost)
+			report_failed_retirement(pass, &step.subject, pass->attempt(lost_step, &step));
 	}
 	if (error != NULL)
 		ReThrowError(error);
@@ -165,7 +198,7 @@ call_function(const CallStep *step, Oid owner)
 	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(step->partition));
 	limit_begin(&limit);
 	(void) sql_execute(psprintf("SELECT %s($1)", name), &args);
-	limit_end();
+	limit_end(&limit);
 	agreed = DatumGetBool(sql_value(0, 1, &isnull));
 	sql_end(&session);
 	return isnull ? "null" : agreed ? "true" : "false";

@@ -66,9 +66,25 @@ start(int index)
 	return started;
 }
 
+/* Whether another database has a claim to the last process, because this one has one. Under the lock. */
+static bool
+leaves_last(Oid database)
+{
+	if (!call_start_is_in(database))
+		return false;
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	{
+		const DatabaseState *other = &shared_state->databases[i];
+
+		if (OidIsValid(other->database) && other->database != database && other->has_extension)
+			return true;
+	}
+	return false;
+}
+
 /* The call that has been wanted for longest, and marks it as started; -1: none. */
 static int
-take_wanted(void)
+take_wanted(bool last)
 {
 	int			found = -1;
 
@@ -82,6 +98,7 @@ take_wanted(void)
 			continue;
 		database = shared_find_database(call->database);
 		if (database != NULL && database->reserved_by == 0 &&
+			!(last && leaves_last(call->database)) &&
 			(found < 0 || call->work.since < shared_state->calls[found].work.since))
 			found = i;
 	}
@@ -97,7 +114,7 @@ call_start_wanted(int running, int room)
 {
 	int			index;
 
-	while (running++ < room && (index = take_wanted()) >= 0)
+	for (; running < room && (index = take_wanted(running + 1 == room)) >= 0; running++)
 	{
 		if (start(index))
 			continue;

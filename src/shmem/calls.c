@@ -4,7 +4,7 @@
  *
  * Invariant: a call goes free -> wanted -> started -> over, and only the launcher
  * frees it. There is one at a time for a table, so that a table with many expired
- * partitions leaves room for others. What is lost here is asked for again: that
+ * partitions leaves room for others, and half of them are the most for a database. What is lost here is asked for again: that
  * a partition waits for its function is in sagaz_ha.retirement.
  */
 #include "shmem/calls.h"
@@ -15,12 +15,35 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+/* So many calls of one database are wanted or run at a time. */
+#define MAX_OF_DATABASE		(SHARED_MAX_CALLS / 2)
+
+/* Whether a call for the partition is wanted or runs. */
+bool
+calls_has(Oid partition)
+{
+	bool		found = false;
+
+	LWLockAcquire(shared_state->lock, LW_SHARED);
+	for (int i = 0; i < SHARED_MAX_CALLS; i++)
+	{
+		const Call *call = &shared_state->calls[i];
+
+		if (call->database == MyDatabaseId && call->partition == partition &&
+			(call->state == CALL_WANTED || call->state == CALL_STARTED))
+			found = true;
+	}
+	LWLockRelease(shared_state->lock);
+	return found;
+}
+
 /* Asks for a call, with a name for people. False: its table has one, or there is no room now. */
 bool
 calls_want(Oid parent, Oid partition, const char *name)
 {
 	Call	   *place = NULL;
 	bool		has_one = false;
+	int			of_database = 0;
 
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < SHARED_MAX_CALLS; i++)
@@ -29,9 +52,14 @@ calls_want(Oid parent, Oid partition, const char *name)
 
 		if (call->state == CALL_FREE)
 			place = call;
-		else if (call->database == MyDatabaseId && call->parent == parent)
-			has_one = true;
+		else if (call->database == MyDatabaseId)
+		{
+			of_database++;
+			has_one = has_one || call->parent == parent;
+		}
 	}
+	if (of_database >= MAX_OF_DATABASE)
+		place = NULL;
 	if (!has_one && place != NULL)
 	{
 		memset(place, 0, sizeof(*place));

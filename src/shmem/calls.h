@@ -9,6 +9,7 @@
 
 #include "shmem/shared.h"
 
+extern bool calls_has(Oid partition);
 extern bool calls_want(Oid parent, Oid partition, const char *name);
 extern bool calls_copy(int index, Call *copy, NameData *database);
 extern bool calls_end_in(Oid database);

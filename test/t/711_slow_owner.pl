@@ -6,6 +6,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SagazTest;
@@ -154,6 +155,9 @@ ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.maintenance_st
 	WHERE process = 'before_drop' AND database = 'postgres' AND pid IS NOT NULL
 		AND phase = 'calling before_drop' AND table_name = 'slow_y2026m03d05' AND since < now())}),
 	'maintenance_status() shows a call');
+# somebody always has a snapshot, which looks as old as the call, since that has written
+my @busy = map { IPC::Run::start([ 'psql', '-Xqd', $node->connstr('postgres'), '-c',
+		'DO $$ BEGIN LOOP PERFORM pg_sleep(0.2); COMMIT; END LOOP; END $$' ], '>', \my $out, '2>', \my $err) } 1 .. 3;
 take_table($node, 'postgres', 'other', days => [ -5, 0 ]);
 my $made = when($node, 'postgres', q{to_regclass('other_y2026m03d13') IS NOT NULL});
 is_within($made, 2, 'meanwhile another table has its partitions made');
@@ -165,10 +169,16 @@ ok(defined when($node, 'postgres', q{(SELECT count(*) FROM sagaz_ha.partition_hi
 	WHERE table_name = 'third' AND action = 'DROP') = 2}), 'the function agrees: they go');
 is(sql(q{SELECT count(*) FROM sagaz_ha.maintenance_status() WHERE process = 'before_drop' AND table_name = 'slow_y2026m03d05'}), '1',
 	'all while one call lasts');
+is(sql(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'DO $$ BEGIN LOOP%'}), '3', 'and others work');
+IPC::Run::finish($_) foreach @busy;
 ok(defined when($node, 'postgres', q{(SELECT calls >= 1 AND called_at IS NOT NULL FROM sagaz_ha.retirement
 	WHERE partition = 'forever_y2026m03d05'::regclass)}), 'one that cannot be cancelled');
 ok(defined when($node, 'postgres', q{(SELECT calls >= 2 FROM sagaz_ha.retirement
 	WHERE partition = 'forever_y2026m03d05'::regclass)}), 'has its process ended, and is called again');
+$node->poll_query_until('postgres', q{SELECT count(pg_terminate_backend(pid)) = 1
+	FROM sagaz_ha.maintenance_status() WHERE process = 'before_drop' AND table_name = 'forever_y2026m03d05'}) or die 'no call';
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem WHERE partition_name = 'forever_y2026m03d05'
+	AND action = 'ERROR' AND details LIKE '%ended before the function did%')}), 'ended again, that is an error');
 $node->log_check('and the log says which', 0, log_like => [ qr/sagaz_ha before_drop.*FATAL:  terminating background worker/ ]);
 
 # off: calls end, and no other begins
