@@ -106,3 +106,10 @@ names_extension_schema(void)
 	table_close(extensions, AccessShareLock);
 	return schema;
 }
+
+/* What a statement calls it: a partition may be a foreign table. */
+const char *
+names_table_keyword(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ? "FOREIGN TABLE" : "TABLE";
+}

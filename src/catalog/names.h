@@ -13,6 +13,7 @@
 extern char *names_new_partition(Relation parent, const Calendar *cal,
 								 CalTime start, const CalSpan *span);
 extern char *names_qualified(Oid relid);
+extern const char *names_table_keyword(Oid relid);
 extern char *names_display(Oid relid);
 extern char *names_display_from(Oid extension_schema, Oid relid);
 extern char *names_display_in(Oid schema, const char *name);

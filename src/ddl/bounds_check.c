@@ -13,7 +13,6 @@
 #include "access/table.h"
 #include "base/sql.h"
 #include "catalog/names.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
@@ -136,7 +135,6 @@ bounds_check_remember(Oid partition, const char *key_name, const KeyKind *kind,
 
 	if (range->lower_kind != PARTITION_RANGE_DATUM_VALUE ||
 		range->upper_kind != PARTITION_RANGE_DATUM_VALUE ||
-		get_rel_relkind(partition) != RELKIND_RELATION ||
 		bounds_check_find(partition, key_name, kind, &known))
 		return;
 	sql_run(psprintf("ALTER TABLE %s ADD %s NOT VALID", names_qualified(partition),

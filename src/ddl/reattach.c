@@ -33,9 +33,11 @@ prepare(Oid partition, Oid parent, ParentInfo *info, KeyRange *range)
 	if (OidIsValid(info->default_relid))
 		locks_end_vacuums(list_make1_oid(info->default_relid), false);
 	/* readers and writers would wait behind us for these */
-	locks_take_at_once(partition, AccessExclusiveLock);
+	locks_take_partition_at_once(partition);
 	if (OidIsValid(info->default_relid))
 		locks_take_at_once(info->default_relid, AccessExclusiveLock);
+	/* ATTACH makes the triggers of foreign keys, there as well */
+	locks_take_all_at_once(parent_tied_tables(parent), ShareRowExclusiveLock);
 	table_close(rel, NoLock);
 	if (!bounds_check_find(partition, parent_key_name(info), info->kind, range))
 		ereport(ERROR,
@@ -68,7 +70,8 @@ reattach_partition(Oid partition, Oid parent)
 						 quote_identifier(get_namespace_name(schema))));
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(parent),
 					 names_qualified(partition), key_for_values_of_range(info.kind, &range)));
-	sql_run(psprintf("COMMENT ON TABLE %s IS NULL", names_qualified(partition)));
+	sql_run(psprintf("COMMENT ON %s %s IS NULL", names_table_keyword(partition),
+					 names_qualified(partition)));
 	fence_lower(partition);
 	identity_restore(&caller);
 	display = MemoryContextStrdup(session.caller, key_display(info.kind, &bound));

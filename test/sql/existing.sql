@@ -170,7 +170,40 @@ CREATE FOREIGN TABLE afar PARTITION OF t FOR VALUES FROM ('2025-01-10 00:00:00+0
 SELECT sagaz_ha.manage_partitions('t', '1 day', 1, retention => '1 day', retention_action => 'archive', archive_schema => 'test');
 SELECT action, partition_name, details FROM maintain_all_partitions();
 SELECT to_regclass('test.afar'), obj_description(to_regclass('test.afar')) IS NOT NULL AS has_comment;
+SELECT sagaz_ha.reattach_partition('test.afar');
+SELECT obj_description(to_regclass('afar')), pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'afar';
 DROP TABLE t;
+
+-- A partition with partitions comes back as well
+CREATE TABLE t (at timestamptz NOT NULL, n integer) PARTITION BY RANGE (at);
+CREATE TABLE deep PARTITION OF t FOR VALUES FROM ('2025-01-10 00:00:00+00') TO ('2025-01-16 00:00:00+00') PARTITION BY LIST (n);
+CREATE TABLE deeper PARTITION OF deep FOR VALUES IN (1);
+INSERT INTO t VALUES ('2025-01-12 00:00:00+00', 1);
+SELECT sagaz_ha.manage_partitions('t', '1 day', 1, retention => '1 day', retention_action => 'detach');
+SELECT action, partition_name, details FROM maintain_all_partitions() WHERE action <> 'CREATE';
+SELECT sagaz_ha.reattach_partition('deep');
+SELECT tableoid::regclass, * FROM t;
+DROP TABLE t;
+
+-- A pass that the owner's code runs doesn't end the limit of that code
+CREATE TABLE t (at timestamptz NOT NULL, n integer) PARTITION BY RANGE (at);
+CREATE TABLE inner_t (at timestamptz NOT NULL, n integer) PARTITION BY RANGE (at);
+CREATE TABLE old_t PARTITION OF t FOR VALUES FROM ('2025-01-10 00:00:00+00') TO ('2025-01-16 00:00:00+00');
+CREATE TABLE old_inner PARTITION OF inner_t FOR VALUES FROM ('2025-01-10 00:00:00+00') TO ('2025-01-16 00:00:00+00');
+INSERT INTO t VALUES ('2025-01-12 00:00:00+00', 1);
+CREATE FUNCTION passes(integer) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM FROM sagaz_ha.maintain_partitions('inner_t');
+  PERFORM pg_sleep(600);
+  RETURN false;
+END $$;
+SELECT sagaz_ha.manage_partitions('inner_t', '1 day', 1, retention => '1 day', unfinished_when => 'n < 0');
+SELECT sagaz_ha.manage_partitions('t', '1 day', 1, retention => '1 day', unfinished_when => 'public.passes(n)');
+SET sagaz_ha.condition_timeout = '1s';
+SELECT partition_name, details FROM sagaz_ha.maintain_partitions('t') WHERE action <> 'CREATE';
+RESET sagaz_ha.condition_timeout;
+DROP TABLE t, inner_t;
+DROP FUNCTION passes(integer);
 
 -- The same partition made by somebody else is no error
 SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
