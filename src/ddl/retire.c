@@ -16,7 +16,7 @@
 #include "catalog/hold.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
-#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/retirement.h"
 #include "catalog/times.h"
 #include "ddl/archive.h"
@@ -71,6 +71,22 @@ lock_partition(const ParentInfo *info, Oid partition)
 	{
 		citus_prepare_nodes();
 		sql_run(psprintf("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT",
+						 names_qualified(partition)));
+	}
+}
+
+/*
+ * Has writers of the partition wait, and nobody else: the owner's condition can
+ * take long. On other nodes, too.
+ */
+static void
+keep_writers_out(const ParentInfo *info, Oid partition)
+{
+	locks_take_all_at_once(find_all_inheritors(partition, NoLock, NULL), ShareRowExclusiveLock);
+	if (info->distributed)
+	{
+		citus_prepare_nodes();
+		sql_run(psprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE NOWAIT",
 						 names_qualified(partition)));
 	}
 }
@@ -141,13 +157,6 @@ kept_reason_of_detached(const Policy *policy, const ParentInfo *info, Oid partit
 	return reason != NULL ? reason : rows_details(policy, info->owner, partition);
 }
 
-/* A partition may be a foreign table, which has statements of its own. */
-static const char *
-table_keyword(Oid relid)
-{
-	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ? "FOREIGN TABLE" : "TABLE";
-}
-
 /* A detached partition tells where it comes from in its comment. */
 static void
 comment_detached(Oid parent, const char *bounds, const char *keyword,
@@ -189,7 +198,7 @@ static void
 hand_over(const Policy *policy, Oid partition, const char *bounds, TimestampTz now,
 		  MemoryContext context, RetireResult *result)
 {
-	make_standalone(policy, partition, bounds, table_keyword(partition),
+	make_standalone(policy, partition, bounds, names_table_keyword(partition),
 					names_qualified(partition), now);
 	/* Citus refuses triggers */
 	if (!citus_distributes(partition))
@@ -209,7 +218,7 @@ end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const Pla
 			 TimestampTz now, MemoryContext context, RetireResult *result)
 {
 	const char *bounds = bound ? key_display(kind, bound) : NULL;
-	const char *keyword = table_keyword(partition);
+	const char *keyword = names_table_keyword(partition);
 	char	   *qualified = names_qualified(partition);
 	char	   *archive = policy_archive_schema(policy);
 	char	   *name = get_rel_name(partition);
@@ -235,7 +244,8 @@ end_detached(const Policy *policy, const KeyKind *kind, Oid partition, const Pla
 		/* else that was done when it was left to the function */
 		if (policy->before_drop == NULL)
 			make_standalone(policy, partition, bounds, keyword, qualified, now);
-		else if (policy->unfinished_when == NULL)
+		/* the function may have been taken out of the policy since */
+		if (policy->unfinished_when == NULL)
 			fence_lower(partition);
 		if (policy->action == RETENTION_ARCHIVE)
 			archive_move(partition, archive, bound ? key_name(bound) : "archived");
@@ -281,6 +291,29 @@ detach_and_end(const Policy *policy, const ParentInfo *info, int index, List *re
 	end_detached(policy, info->kind, partition, bound, now, context, result);
 }
 
+/* Under all locks but those of readers: takes these, and retires it. */
+static void
+retire_now(const Policy *policy, Oid partition, TimestampTz now, MemoryContext context,
+		   RetireResult *result)
+{
+	Identity	caller;
+	ParentInfo	info;
+	List	   *referencing;
+	int			index;
+
+	locks_take_at_once(policy->parent, AccessExclusiveLock);
+	parent_require_by_oid(policy->parent, NoLock, &info);
+	index = parent_find(&info, partition);
+	if (index < 0)
+		return;
+	referencing = parent_referencing_tables(info.relid);
+	identity_assume(&caller, info.owner);
+	lock_partition(&info, partition);
+	lock_for_retirement(policy, &info, referencing);
+	detach_and_end(policy, &info, index, referencing, now, context, result);
+	identity_restore(&caller);
+}
+
 /* Retires a partition in one transaction, if every lock is available. */
 void
 retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResult *result)
@@ -288,36 +321,24 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 	SqlSession	session;
 	Identity	caller;
 	ParentInfo	info;
-	int			index;
+	char	   *reason;
 
 	result->outcome = RETIRE_GONE;
 	sql_begin(&session, GetUserId());
 	parent_require_by_oid(policy->parent, AccessShareLock, &info);
 	end_vacuums(policy, &info, partition);
-	locks_take_at_once(policy->parent, AccessExclusiveLock);
+	locks_take_at_once(policy->parent, ShareUpdateExclusiveLock);
 	parent_require_by_oid(policy->parent, NoLock, &info);
-	index = parent_find(&info, partition);
-	if (index >= 0)
+	if (parent_find(&info, partition) >= 0)
 	{
-		List	   *referencing = parent_referencing_tables(info.relid);
-		char	   *reason;
-
 		identity_assume(&caller, info.owner);
-
-		/*
-		 * the owner's condition can take long: not with a lock on another
-		 * table
-		 */
-		lock_partition(&info, partition);
+		keep_writers_out(&info, partition);
 		reason = retire_kept_reason(policy, info.owner, partition);
+		identity_restore(&caller);
 		if (reason != NULL)
 			keep(reason, session.caller, result);
 		else
-		{
-			lock_for_retirement(policy, &info, referencing);
-			detach_and_end(policy, &info, index, referencing, now, session.caller, result);
-		}
-		identity_restore(&caller);
+			retire_now(policy, partition, now, session.caller, result);
 	}
 	sql_end(&session);
 }

@@ -57,6 +57,15 @@ typedef struct FinalizeStep
 	RetireResult result;
 } FinalizeStep;
 
+/* The policy as it is now: it may have changed since the pass began. */
+static const Policy *
+policy_now(const TablePlan *table)
+{
+	List	   *policies = policy_load(table->policy->parent);
+
+	return policies == NIL ? table->policy : (const Policy *) linitial(policies);
+}
+
 static void
 finalize_step(void *arg)
 {
@@ -78,7 +87,7 @@ finalize_step(void *arg)
 	known = retirement_find(step->partition, &retirement);
 	step->ours = known && retirement.detach_is_ours;
 	step->since = known ? retirement.since : now;
-	retire_finalize(step->table->policy, step->partition, step->ours, step->since, now,
+	retire_finalize(policy_now(step->table), step->partition, step->ours, step->since, now,
 					&step->result);
 	if (step->result.outcome == RETIRE_WAITS)
 		return;

@@ -192,6 +192,17 @@ ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
 $node->safe_psql('postgres', q{SELECT sagaz_ha.manage_partitions('asks', '1 day', 3, '30 days', before_drop => 'disagree(regclass)'::regprocedure)});
 is_back('asks', 'asks_y2026m03d06', 'a longer retention while it waits for a function');
 
+# a function that isn't asked any more
+take_table($node, 'postgres', 'unasked', days => [ -4, 0 ],
+	more => q{, retention_action => 'detach', before_drop => 'disagree(regclass)'::regprocedure});
+ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.problem
+	WHERE partition_name = 'unasked_y2026m03d06' AND action = 'ERROR' AND details LIKE '%returned false%')}), 'one more waits for it');
+$node->safe_psql('postgres', q{SELECT sagaz_ha.manage_partitions('unasked', '1 day', 3, '3 days', 'detach')});
+ok(defined when($node, 'postgres', q{NOT EXISTS (SELECT FROM sagaz_ha.retirement WHERE parent = 'unasked'::regclass)}),
+	'until the policy has no function any more');
+$node->safe_psql('postgres', q{INSERT INTO unasked_y2026m03d06 (id, created_at) OVERRIDING SYSTEM VALUE VALUES (99, '2026-03-06 20:00+00')});
+pass('then the table takes writes');
+
 expired_table($node, 'drains', -4, 0);
 $reader = reading_transaction($node, 'drains_y2026m03d06', 600);
 $node->safe_psql('postgres', q{SELECT sagaz_ha.manage_partitions('drains', '1 day', 3, '3 days')});
