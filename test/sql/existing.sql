@@ -185,26 +185,6 @@ SELECT sagaz_ha.reattach_partition('deep');
 SELECT tableoid::regclass, * FROM t;
 DROP TABLE t;
 
--- A pass that the owner's code runs doesn't end the limit of that code
-CREATE TABLE t (at timestamptz NOT NULL, n integer) PARTITION BY RANGE (at);
-CREATE TABLE inner_t (at timestamptz NOT NULL, n integer) PARTITION BY RANGE (at);
-CREATE TABLE old_t PARTITION OF t FOR VALUES FROM ('2025-01-10 00:00:00+00') TO ('2025-01-16 00:00:00+00');
-CREATE TABLE old_inner PARTITION OF inner_t FOR VALUES FROM ('2025-01-10 00:00:00+00') TO ('2025-01-16 00:00:00+00');
-INSERT INTO t VALUES ('2025-01-12 00:00:00+00', 1);
-CREATE FUNCTION passes(integer) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM FROM sagaz_ha.maintain_partitions('inner_t');
-  PERFORM pg_sleep(600);
-  RETURN false;
-END $$;
-SELECT sagaz_ha.manage_partitions('inner_t', '1 day', 1, retention => '1 day', unfinished_when => 'n < 0');
-SELECT sagaz_ha.manage_partitions('t', '1 day', 1, retention => '1 day', unfinished_when => 'public.passes(n)');
-SET sagaz_ha.condition_timeout = '1s';
-SELECT partition_name, details FROM sagaz_ha.maintain_partitions('t') WHERE action <> 'CREATE';
-RESET sagaz_ha.condition_timeout;
-DROP TABLE t, inner_t;
-DROP FUNCTION passes(integer);
-
 -- The same partition made by somebody else is no error
 SET sagaz_ha.clock = '2025-01-15 10:00:00+00';
 CREATE TABLE t (at timestamptz NOT NULL) PARTITION BY RANGE (at);
