@@ -328,6 +328,8 @@ retire_at_once(const Policy *policy, Oid partition, TimestampTz now, RetireResul
 	parent_require_by_oid(policy->parent, AccessShareLock, &info);
 	end_vacuums(policy, &info, partition);
 	locks_take_at_once(policy->parent, ShareUpdateExclusiveLock);
+	/* no long look in vain; replicas get no word of this lock */
+	locks_probe(list_make1_oid(policy->parent), ExclusiveLock);
 	parent_require_by_oid(policy->parent, NoLock, &info);
 	if (parent_find(&info, partition) >= 0)
 	{
