@@ -207,5 +207,110 @@ foreach my $name (sort keys %pages)
 	is($node->safe_psql($database, $page->{after}), $page->{is}, "$name: and that is what comes of it") if defined $page->{after};
 }
 
+# doc/schema-tools.md: its rule in SQL, its command, and its lines for each tool that is installed.
+my $tools = slurp_file("$FindBin::RealBin/../../doc/schema-tools.md");
+my %code;
+$code{$1} = $2 while $tools =~ /^```(\w+)\n(.*?)^```$/msg;
+is(join(' ', sort keys %code), 'python ruby sh sql', 'doc/schema-tools.md: every language is known');
+
+$node->safe_psql('postgres', 'CREATE DATABASE tools');
+$node->safe_psql('tools', qq{
+	CREATE EXTENSION sagaz_ha;
+	CREATE TABLE events (id bigint NOT NULL, at timestamptz NOT NULL, kind text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+	CREATE INDEX events_kind ON events (kind);
+	CREATE TABLE events_1999 PARTITION OF events FOR VALUES FROM ('1999-01-01') TO ('2000-01-01');
+	SELECT sagaz_ha.manage_partitions('events', '1 day', premake => 2, retention => '2 days', retention_action => 'detach');
+	SELECT sagaz_ha.create_partition('events', now() - interval '4 days');
+	SELECT sagaz_ha.maintain_partitions('events');
+	$code{sql}});
+is($node->safe_psql('tools', q{SELECT string_agg(name, ' ') FROM (SELECT relname AS name FROM pg_class
+		WHERE relname ~ '^events_(1|y).*\d$' EXCEPT SELECT name FROM run_time_tables) AS missing}), '', 'the rule misses no partition');
+is($node->safe_psql('tools', q{SELECT count(*) FILTER (WHERE relispartition), count(*), bool_or(relname = 'events_1999' AND NOT relispartition)
+		FROM run_time_tables JOIN pg_class ON relname = name}), '5|7|t', 'and has those that were detached, and nothing else');
+
+# Of a program that is given on its standard input; undef if it can't be run.
+my %env = (PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'tools', PGUSER => scalar getpwuid($>));
+my $directory = PostgreSQL::Test::Utils::tempdir;
+
+sub tool_prints
+{
+	my ($command, $program) = @_;
+	my ($out, $err) = ('', '');
+
+	local @ENV{ keys %env } = values %env;
+	local $ENV{PATH} = $node->config_data('--bindir') . ":$ENV{PATH}";
+	my $ok = IPC::Run::run($command, '<', \$program, '>', \$out, '2>', \$err, init => sub { chdir $directory });
+	diag($err) if !$ok;
+	return $out;
+}
+
+sub have_tool
+{
+	my @command = @_;
+	my ($out, $err);
+
+	return IPC::Run::run([ 'sh', '-c', 'command -v "$0"', $command[0] ], '>', \$out, '2>', \$err)
+	  && IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+}
+
+tool_prints([ 'sh', '-e' ], $code{sh});
+my $dump = slurp_file("$directory/schema.sql");
+like($dump, qr/CREATE TABLE public\.events \(/, 'pg_dump: the table is in the dump');
+unlike($dump, qr/events_(?!pkey|kind)\w/, 'pg_dump: and no partition');
+$node->safe_psql('postgres', 'CREATE DATABASE tools_copy');
+$node->safe_psql('tools_copy', $dump);
+is($node->safe_psql('tools_copy', q{SELECT bool_and(indisvalid), count(*) FROM pg_index WHERE indrelid = 'events'::regclass}), 't|2',
+	'pg_dump: what was restored has valid indexes');
+
+SKIP:
+{
+	my @python = ('/usr/bin/python3', '-');
+	skip 'alembic is not installed', 2 if !have_tool('/usr/bin/python3', '-c', 'import alembic, psycopg2');
+	my $compare = q{
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import BigInteger, Column, DateTime, Index, MetaData, Table, Text, create_engine
+connectable = create_engine("postgresql+psycopg2://")
+metadata = MetaData()
+Table("events", metadata, Column("id", BigInteger, primary_key=True, autoincrement=False),
+      Column("at", DateTime(timezone=True), primary_key=True), Column("kind", Text), Index("events_kind", "kind"),
+      postgresql_partition_by="RANGE (at)")
+with connectable.connect() as connection:
+    for difference in compare_metadata(MigrationContext.configure(connection, opts=opts()), metadata):
+        print(difference[0])
+};
+	like(tool_prints(\@python, "def opts(): return {}\n$compare"), qr/^remove_table$/m, 'alembic sees partitions as drift');
+	my $block = $code{python} =~ s/^/    /gmr;
+	is(tool_prints(\@python, "def opts():\n$block    return {'include_name': include_name}\n$compare"), '',
+		'alembic: and none with what the page says');
+}
+
+SKIP:
+{
+	skip 'django is not installed', 2 if !have_tool('/usr/bin/python3', '-c', 'import django, psycopg2');
+	my $today = $node->safe_psql('tools', q{SELECT to_char(now() AT TIME ZONE 'UTC', '"EventsY"YYYY"M"MM"D"DD')});
+	my $inspect = q{
+import django
+from django.conf import settings
+from django.core.management import call_command
+settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "tools"}})
+django.setup()
+call_command("inspectdb", include_partitions=};
+	like(tool_prints([ '/usr/bin/python3', '-' ], "${inspect}True)"), qr/^class $today\(/m, 'django: partitions can be shown');
+	my $shown = tool_prints([ '/usr/bin/python3', '-' ], "${inspect}False)");
+	ok($shown =~ /^class Events\(/m && $shown !~ /^class $today\(/m, 'django: and are not, unless they are asked for');
+}
+
+SKIP:
+{
+	skip 'ActiveRecord is not installed', 2 if !have_tool('ruby', '-e', 'require "active_record"; require "pg"');
+	my $connect = q{require 'active_record'
+ActiveRecord::Base.establish_connection(adapter: 'postgresql', database: 'tools')
+};
+	my $print = 'ActiveRecord::SchemaDumper.dump(ActiveRecord::Base.connection, $stdout)';
+	like(tool_prints(['ruby'], "$connect$print"), qr/create_table "events_1999"/, 'rails sees partitions as tables');
+	unlike(tool_prints(['ruby'], "$connect$code{ruby}$print"), qr/create_table "events_/, 'rails: and none with what the page says');
+}
+
 $node->stop;
 done_testing();
