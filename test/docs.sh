@@ -76,6 +76,7 @@ anchors() {
 messages() {
   local errcodes
   errcodes=$("${PG_CONFIG:-pg_config}" --includedir-server)/utils/errcodes.h
+  # shellcheck disable=SC2016  # the backticks are the page's
   diff <(perl test/messages.pl "$errcodes") \
     <(sed -nE 's/^\| ([^|]+) \| `([^`]+)` \|.*/\1\t\2/p' doc/troubleshooting.md | LC_ALL=C sort) |
     sed -n 's/^</not on the page:/p; s/^>/not in the source:/p'
