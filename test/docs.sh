@@ -93,6 +93,9 @@ first_screen() {
     cmp -s "$file" "bench/${file##*/}" || echo "${file##*/} isn't what bench/picture.pl makes of bench/RESULTS.md"
   done
   rm -r "$made"
+  grep -ohE '>[0-9.]+ m?s<' bench/picture-light.svg | tr -d '<>' | sort -u | while read -r value; do
+    grep -qF " $value" README.md || echo "README.md doesn't say $value"
+  done
 }
 
 # The map leads to every page.
