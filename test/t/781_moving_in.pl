@@ -108,7 +108,7 @@ my %pages = (
 		after => q{SELECT count(*) FROM orders_2021}, is => 0 },
 	'doc/monitoring.md' => {
 		before => q{SELECT sagaz_ha.create_saga_tables(); SELECT maintain_all_partitions()},
-		blocks => [ qr/\|primary\|/, qr/^saga_outbox\|\d/m, qr/^launcher\|/m, qr/\|CREATE\|saga_/ ] },
+		blocks => [ qr/\|primary\|/, qr/^saga_outbox\|.*@\++\|/m, qr/^saga_outbox\|\d/m, qr/^launcher\|/m, qr/\|CREATE\|saga_/ ] },
 	'doc/upgrading.md' => {
 		before => q{
 			CREATE TABLE orders (at timestamptz NOT NULL) PARTITION BY RANGE (at);
