@@ -87,4 +87,5 @@ failed=()
   done
 } >"$RESULTS/RESULTS.md"
 mv "$RESULTS/RESULTS.md" "$here/RESULTS.md"
+"$here/picture.pl"
 [[ ${#failed[@]} == 0 ]] || { echo "run: failed: ${failed[*]}" >&2; exit 1; }

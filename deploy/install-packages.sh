@@ -45,6 +45,9 @@ suites shellcheck                             shellcheck
 suites faketime                               faketime
 suites -asyncpg                               python3-asyncpg
 suites /%s/extension/pg_partman.control       postgresql-%v-partman
+test  alembic                                alembic python3-psycopg2
+test  django-admin                           python3-django
+test  -ActiveRecord                          ruby-activerecord ruby-pg ruby
 test  jq                                     jq
 test  unzip                                  unzip
 test  pgxn                                   pgxnclient
@@ -77,6 +80,7 @@ is_there() {
     -asyncpg) /usr/bin/python3 -c 'import asyncpg' 2>/dev/null ;;
     # Patroni's client; Debian 13's Patroni brings Consul's instead
     -etcd) /usr/bin/python3 -c 'import etcd' 2>/dev/null ;;
+    -ActiveRecord) ruby -e 'require "active_record"; require "pg"' 2>/dev/null ;;
     -IPC::Run) perl -MIPC::Run -e 1 2>/dev/null ;;
     -Build-Depends) dpkg-checkbuilddeps "$repo/debian/control" 2>/dev/null ;;
     /*) [[ -f ${1/\/%s/$("$pg_config" --sharedir 2>/dev/null)} ]] ;;

@@ -39,6 +39,73 @@ links() {
   done
 }
 
+# Headings that links point to, as GitHub names them.
+anchors() {
+  # shellcheck disable=SC2016  # it is Perl that expands these
+  perl -CSD -Mutf8 -MFile::Basename=dirname -e '
+    my %anchors;
+    sub anchors_of {
+      my $file = shift;
+      return $anchors{$file} if $anchors{$file};
+      open my $page, "<", $file or return {};
+      my (%found, $code);
+      while (<$page>) {
+        $code = !$code if /^```/;
+        next if $code || !/^#+ (.*?)\s*$/;
+        my $name = lc $1;
+        $name =~ s/\[([^]]*)\]\([^)]*\)/$1/g;
+        $name =~ s/[^\w\- ]//g;
+        $name =~ tr/ /-/;
+        $found{ $name . ($found{"$name "}++ ? "-" . ($found{"$name "} - 1) : "") } = 1;
+      }
+      return $anchors{$file} = \%found;
+    }
+    foreach my $file (@ARGV) {
+      open my $page, "<", $file or die "$file: $!";
+      my $text = do { local $/; <$page> };
+      while ($text =~ /(?:\]\(|^\[\w+\]: )([^)#\s]*)#([^)\s]+)/gm) {
+        my ($to, $anchor) = ($1, $2);
+        next if $to =~ m{://};
+        $to = $to eq "" ? $file : dirname($file) . "/$to";
+        print "$file: $to#$anchor\n" if $to =~ /\.md$/ && !anchors_of($to)->{$anchor};
+      }
+    }
+  ' -- *.md doc/*.md bench/*.md deploy/*.md deploy/*/*.md
+}
+
+messages() {
+  local errcodes
+  errcodes=$("${PG_CONFIG:-pg_config}" --includedir-server)/utils/errcodes.h
+  # shellcheck disable=SC2016  # the backticks are the page's
+  diff <(perl test/messages.pl "$errcodes") \
+    <(sed -nE 's/^\| ([^|]+) \| `([^`]+)` \|.*/\1\t\2/p' doc/troubleshooting.md | LC_ALL=C sort) |
+    sed -n 's/^</not on the page:/p; s/^>/not in the source:/p'
+}
+
+# What makes the README's first screen.
+first_screen() {
+  local made file lines
+  lines=$(wc -l <README.md)
+  ((lines <= 150)) || echo "README.md has $lines lines"
+  made=$(mktemp -d)
+  bench/picture.pl "$made"
+  for file in "$made"/*.svg; do
+    cmp -s "$file" "bench/${file##*/}" || echo "${file##*/} isn't what bench/picture.pl makes of bench/RESULTS.md"
+  done
+  rm -r "$made"
+  grep -ohE '>[0-9.]+ m?s<' bench/picture-light.svg | tr -d '<>' | sort -u | while read -r value; do
+    grep -qF " $value" README.md || echo "README.md doesn't say $value"
+  done
+}
+
+# The map leads to every page.
+map() {
+  local file
+  for file in doc/*.md; do
+    [[ $file == doc/README.md ]] || grep -q "](${file#doc/}" doc/README.md || echo "$file"
+  done
+}
+
 meta() {
   # shellcheck disable=SC2016  # it is Perl that expands these
   perl -MJSON::PP -e '
@@ -64,6 +131,10 @@ checks=(
   'columns: the reference has every column of tables and views'
   'settings: the reference has every setting'
   'links: links between documents lead somewhere'
+  'anchors: links lead to headings that are there'
+  'messages: doc/troubleshooting.md has every message with its SQLSTATE, and no other'
+  'first_screen: the README is short, and its picture shows the numbers'
+  'map: doc/README.md leads to every page'
   'meta: META.json is valid and fits sagaz_ha.control'
   'changelog: CHANGELOG.md has this version'
 )

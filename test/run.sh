@@ -205,7 +205,7 @@ suite_shell() {
 
 suite_docs() {
   local status=0
-  logged as_user "$tree/test/docs.sh" || status=$?
+  logged as_user env "PG_CONFIG=$pg_config" "$tree/test/docs.sh" || status=$?
   tally_tap docs "$status"
 }
 
