@@ -78,6 +78,18 @@ ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_index WHE
 fails_with($node, "COPY e (id, at) FROM STDIN;\n200000\t2026-03-02 01:00:00+00\n200000\t2026-03-03 01:00:00+00\n\\.\n",
 	qr/duplicate key.*\(id\)=\(200000\)/s, 'COPY');
 
+# --- a table with partitions is attached, one of which is younger than the transaction
+$node->safe_psql('postgres', 'CREATE TABLE e_5 (LIKE e) PARTITION BY RANGE (at)');
+my $attacher = $node->background_psql('postgres', on_error_stop => 0);
+$attacher->query_safe('BEGIN; SELECT pg_current_xact_id()');
+$node->safe_psql('postgres', q{SELECT format('CREATE TABLE e_5a PARTITION OF e_5 FOR VALUES FROM (%L) TO (%L)', day(5), day(6)) \gexec
+	INSERT INTO e_5 VALUES (10, day(5))});
+$attacher->query(q{SELECT format('ALTER TABLE e ATTACH PARTITION e_5 FOR VALUES FROM (%L) TO (%L)', day(5), day(6)) \gexec});
+like($attacher->{stderr}, qr/e_5a can't be a partition of table.*\(id\)=\(10\)/s, 'its rows are looked for all the same');
+$attacher->query('ROLLBACK');
+$attacher->quit;
+$node->safe_psql('postgres', 'DROP TABLE e_5');
+
 # --- dump and restore; a worker may make an index of its own before the restore makes its
 my $dir = PostgreSQL::Test::Utils::tempdir;
 my $state = q{SELECT c.relname, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid) FROM pg_trigger AS t
