@@ -65,6 +65,18 @@ CREATE FUNCTION test.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.e
 CREATE TRIGGER meddle BEFORE UPDATE ON e FOR EACH ROW EXECUTE FUNCTION test.meddle();
 SELECT test.fails($$UPDATE e SET consumer = 'd' WHERE event_id = 105$$);
 DROP TRIGGER meddle ON e;
+-- a trigger that moves a row, or writes it again, before it is checked
+CREATE FUNCTION test.move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  UPDATE e SET at = at + CASE NEW.consumer WHEN 'move' THEN interval '1 day' ELSE '0' END, consumer = 'moved'
+   WHERE event_id = NEW.event_id AND at = NEW.at AND NEW.consumer IN ('move', 'touch');
+  RETURN NULL;
+END $$;
+CREATE TRIGGER a_move AFTER INSERT ON e FOR EACH ROW EXECUTE FUNCTION test.move();
+INSERT INTO e VALUES (150, 'move', test.day(2));
+SELECT tableoid::regclass FROM e WHERE event_id = 150;
+SELECT test.fails($$INSERT INTO e VALUES (150, 'touch', test.day(1))$$);
+DROP TRIGGER a_move ON e;
+DELETE FROM e WHERE event_id = 150;
 -- replicas' sessions, and a column by another name
 SET session_replication_role = replica;
 SELECT test.fails($$INSERT INTO e VALUES (104, 'c', test.day(2))$$);
