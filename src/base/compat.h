@@ -144,22 +144,6 @@ sagaz_no_transaction_timeout(void)
 #endif
 }
 
-/*
- * Runs no event triggers, but those that are ALWAYS on, until the end of the GUC
- * level. Before 17 they have no setting of their own.
- */
-static inline void
-sagaz_no_event_triggers(void)
-{
-#if PG_VERSION_NUM >= 170000
-	(void) set_config_option("event_triggers", "off", PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-#else
-	(void) set_config_option("session_replication_role", "replica", PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-#endif
-}
-
 /* Asks the WAL receiver for a sign of life; whether it hasn't given it yet. */
 static inline void
 sagaz_ask_receiver(void)

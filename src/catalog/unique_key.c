@@ -131,6 +131,23 @@ unique_key_set_phase(Oid parent, const char *name, UniquePhase phase)
 	sql_end(&session);
 }
 
+/* Whether a trigger of it is gone, or off, on the table or on a partition. */
+bool
+unique_key_lacks_triggers(const UniqueKeyRow *row)
+{
+	SqlSession	session;
+	SqlArgs		args = {0};
+	bool		found;
+
+	sql_begin_as_extension(&session);
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(row->parent));
+	sql_arg_name(&args, row->name);
+	found = sql_execute("SELECT FROM sagaz_ha._unique_flaws($1) AS f"
+						" WHERE f.name = $2 AND f.kind = 'trigger' LIMIT 1", &args) > 0;
+	sql_end(&session);
+	return found;
+}
+
 /* Forgets one; false if there was none. */
 bool
 unique_key_remove(Oid parent, const char *name)

@@ -33,6 +33,7 @@ typedef struct UniqueKeyRow
 extern List *unique_key_load(Oid parent);
 extern void unique_key_add(const UniqueKeyRow *row, TimestampTz now);
 extern void unique_key_set_phase(Oid parent, const char *name, UniquePhase phase);
+extern bool unique_key_lacks_triggers(const UniqueKeyRow *row);
 extern bool unique_key_remove(Oid parent, const char *name);
 
 #endif							/* SAGAZ_CATALOG_UNIQUE_KEY_H */

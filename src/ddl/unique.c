@@ -16,6 +16,7 @@
 #include "catalog/names.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -37,17 +38,16 @@
 #define SHORT_WAIT	100
 
 static Oid
-check_function(void)
+trigger_function(char *name)
 {
-	return LookupFuncName(list_make2(makeString(SAGAZ_SCHEMA), makeString("check_unique")),
-						  0, NULL, true);
+	return LookupFuncName(list_make2(makeString(SAGAZ_SCHEMA), makeString(name)), 0, NULL, true);
 }
 
 /* The triggers on a table that check a unique key, its own and clones; of Trigger *. */
 List *
 unique_triggers(Relation rel)
 {
-	Oid			function = rel->trigdesc == NULL ? InvalidOid : check_function();
+	Oid			function = rel->trigdesc == NULL ? InvalidOid : trigger_function("check_unique");
 	List	   *result = NIL;
 
 	for (int i = 0; OidIsValid(function) && i < rel->trigdesc->numtriggers; i++)
@@ -428,20 +428,76 @@ owner_of(Oid table)
 	return owner;
 }
 
+/* Whether the table has a trigger of this name that is ours. */
+static bool
+has_trigger(Oid table, const char *name)
+{
+	Relation	rel = table_open(table, AccessShareLock);
+	Oid			check = trigger_function("check_unique");
+	Oid			skip = trigger_function("skip_duplicate");
+	bool		found = false;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		found = found || (strcmp(trigger->tgname, name) == 0 &&
+						  (trigger->tgfoid == check || trigger->tgfoid == skip));
+	}
+	/* ALTER TABLE refuses a table that this session has open */
+	table_close(rel, NoLock);
+	return found;
+}
+
+/*
+ * Locks out readers and writers for a moment. They wait behind this for SHORT_WAIT
+ * at most, not for as long as somebody uses the table. Inside SPI.
+ */
+static void
+lock_all(Oid table)
+{
+	List	   *relids = find_all_inheritors(table, NoLock, NULL);
+
+	locks_end_vacuums(relids, false);
+	locks_take_until(relids, AccessExclusiveLock,
+					 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SHORT_WAIT));
+}
+
+static void
+drop_trigger(Oid table, const char *name)
+{
+	if (has_trigger(table, name))
+		sql_run(psprintf("DROP TRIGGER %s ON %s", quote_identifier(name), names_qualified(table)));
+}
+
+/* What there is of a key's triggers. */
+static void
+drop_triggers(Oid table, const char *name)
+{
+	char	   *skip = makeObjectName(name, NULL, "skip");
+
+	if (!has_trigger(table, name) && !has_trigger(table, skip))
+		return;
+	lock_all(table);
+	drop_trigger(table, skip);
+	drop_trigger(table, name);
+}
+
 /*
  * Has rows checked from now on. Partitions have their indexes, or it is an
- * error: the lock that CREATE TRIGGER takes keeps new partitions out.
+ * error: the lock that CREATE TRIGGER takes keeps new partitions out. What is left
+ * of its triggers is replaced.
  */
 void
 unique_enforce(const UniqueKeyRow *row)
 {
 	char	   *table = names_qualified(row->parent);
-	const char *within = row->within == NULL ? "" :
-		DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(row->within)));
+	const char *within = "";
 	char	   *skip = makeObjectName(row->name, NULL, "skip");
 	SqlSession	session;
 
 	begin_as_owner(&session, owner_of(row->parent));
+	drop_triggers(row->parent, row->name);
 	if (row->within != NULL)	/* by the pinned IntervalStyle */
 		within = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(row->within)));
 	sql_run(psprintf("CREATE CONSTRAINT TRIGGER %s AFTER INSERT OR UPDATE ON %s FOR EACH ROW"
@@ -469,15 +525,9 @@ unique_enforce(const UniqueKeyRow *row)
 void
 unique_end(Oid table, const char *name)
 {
-	char	   *skip = makeObjectName(name, NULL, "skip");
 	SqlSession	session;
 
 	begin_as_owner(&session, owner_of(table));
-	/* whoever asks for it can wait, and choose how long */
-	identity_set_local("lock_timeout", psprintf("%d", sagaz_lock_timeout));
-	sql_run(psprintf("DROP TRIGGER IF EXISTS %s ON %s", quote_identifier(skip),
-					 names_qualified(table)));
-	sql_run(psprintf("DROP TRIGGER IF EXISTS %s ON %s", quote_identifier(name),
-					 names_qualified(table)));
+	drop_triggers(table, name);
 	sql_end(&session);
 }

@@ -251,13 +251,13 @@ unique_cache_clone(Oid heap, const Trigger *trigger)
  * would see the other. A transaction's lock on itself goes after its messages.
  */
 static void
-wait_for_messages(UniqueLeaf *leaf)
+wait_for_messages(TransactionId *attached_by)
 {
-	if (!TransactionIdIsValid(leaf->attached_by) ||
-		TransactionIdIsCurrentTransactionId(leaf->attached_by))
+	if (!TransactionIdIsValid(*attached_by) ||
+		TransactionIdIsCurrentTransactionId(*attached_by))
 		return;
-	XactLockTableWait(leaf->attached_by, NULL, NULL, XLTW_None);
-	leaf->attached_by = InvalidTransactionId;
+	XactLockTableWait(*attached_by, NULL, NULL, XLTW_None);
+	*attached_by = InvalidTransactionId;
 }
 
 /* A partition as it is known already, or a new one. */
@@ -275,8 +275,10 @@ keep_leaf(UniqueKey *key, const UniquePartition *part)
 		leaf->order = (int *) (leaf->keys + key->ncolumns);
 		leaf->heap = part->relid;
 	}
-	if (is_new || TransactionIdIsValid(leaf->attached_by))
+	/* one that was detached in between, and attached again, is as good as new */
+	if (is_new || TransactionIdIsValid(leaf->attached_by) || leaf->attached_last != part->attached_by)
 		leaf->attached_by = part->attached_by;
+	leaf->attached_last = part->attached_by;
 	leaf->top = part->top;
 	leaf->upper = CAL_INFINITY;
 	leaf->listed = true;
@@ -351,10 +353,12 @@ make_lists(UniqueKey *key)
 	for (int i = 0; i < n; i++)
 		leaves[i] = keep_leaf(key, (UniquePartition *) list_nth(parts, i));
 	for (int i = 0; i < list_length(below); i++)
-		middle[i] = list_nth_oid(below, i);
+		middle[i] = ((UniquePartition *) list_nth(below, i))->relid;
 	replace_lists(key, leaves, n, middle, list_length(below));
 	for (int i = 0; i < n; i++)
-		wait_for_messages(leaves[i]);
+		wait_for_messages(&leaves[i]->attached_by);
+	for (int i = 0; i < list_length(below); i++)
+		wait_for_messages(&((UniquePartition *) list_nth(below, i))->attached_by);
 	read_bounds(key, leaves, n);
 }
 

@@ -25,6 +25,8 @@ typedef struct UniqueLeaf
 	bool		has_rows;		/* had a page when it was looked at */
 	Oid			index;			/* InvalidOid: every row has to be looked at */
 	TransactionId attached_by;	/* while that may be this transaction */
+	TransactionId attached_last;	/* as the list had it when it was last
+									 * made */
 	CalTime		upper;			/* of its range, if the key has a within */
 	ScanKey		keys;			/* one for each column, in the index's order;
 								 * without an index, of the heap's columns */

@@ -15,12 +15,29 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_inherits.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
+
+/*
+ * Of two transactions that have attached something on the way to a partition, the
+ * one that counts: this one, whatever its number, or the younger one.
+ */
+static TransactionId
+that_counts(TransactionId above, TransactionId here)
+{
+	if (!TransactionIdIsValid(above))
+		return here;
+	if (!TransactionIdIsValid(here) || TransactionIdIsCurrentTransactionId(above))
+		return above;
+	if (TransactionIdIsCurrentTransactionId(here))
+		return here;
+	return TransactionIdFollows(above, here) ? above : here;
+}
 
 /* One level of partitions: appends to both lists. */
 static void
@@ -48,10 +65,8 @@ add_children(Relation inherits, Oid table, const UniquePartition *above,
 		part->relid = row->inhrelid;
 		part->top = above ? above->top : row->inhrelid;
 		part->attached_by = TransactionIdIsNormal(xmin) ? xmin : InvalidTransactionId;
-		if (above && TransactionIdIsValid(above->attached_by) &&
-			(!TransactionIdIsValid(part->attached_by) ||
-			 TransactionIdFollows(above->attached_by, part->attached_by)))
-			part->attached_by = above->attached_by;
+		if (above)
+			part->attached_by = that_counts(above->attached_by, part->attached_by);
 		if (get_rel_relkind(part->relid) == RELKIND_PARTITIONED_TABLE)
 			below = lappend(below, part);
 		else
@@ -63,13 +78,13 @@ add_children(Relation inherits, Oid table, const UniquePartition *above,
 		UniquePartition *part = (UniquePartition *) lfirst(cell);
 
 		if (middle != NULL)
-			*middle = lappend_oid(*middle, part->relid);
+			*middle = lappend(*middle, part);
 		add_children(inherits, part->relid, part, leaves, middle);
 	}
 }
 
 /*
- * The partitions that have rows, of UniquePartition *, and those in between. By a
+ * The partitions that have rows, and those in between, of UniquePartition *. By a
  * snapshot of right now, because pg_inherits has no cache: one whose detach is
  * pending is none of them, even for a transaction that still sees its rows.
  */

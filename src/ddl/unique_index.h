@@ -19,7 +19,8 @@ typedef struct UniquePartition
 	Oid			relid;
 	Oid			top;			/* the table's own partition that it is, or is
 								 * in */
-	TransactionId attached_by;	/* the youngest on the way to the table */
+	TransactionId attached_by;	/* on the way to the table: this transaction,
+								 * or else the youngest one */
 } UniquePartition;
 
 extern List *unique_index_partitions(Oid table, List **middle);

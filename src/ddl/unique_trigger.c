@@ -9,6 +9,7 @@
  */
 #include "ddl/unique_trigger.h"
 
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "base/compat.h"
 #include "ddl/unique_cache.h"
@@ -18,6 +19,7 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* The last row that an UPDATE was about to write, and the last one that it moved. */
 static struct
@@ -60,6 +62,27 @@ is_unchanged(const UniqueClone *clone, TupleTableSlot *old, const Datum *values)
 	return true;
 }
 
+/*
+ * Whether the row still has these values. What fires before this trigger may have
+ * moved, changed or deleted it, and a version that came of that has been checked
+ * by itself, but for one that has the same values in the same partition.
+ */
+static bool
+is_still_there(const UniqueClone *clone, Relation rel, ItemPointer written, const Datum *values)
+{
+	TableScanDesc scan = table_beginscan_tid(rel, SnapshotSelf);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ItemPointerData tid = *written;
+	bool		result;
+
+	table_tuple_get_latest_tid(scan, &tid);
+	table_endscan(scan);
+	result = table_tuple_fetch_row_version(rel, &tid, SnapshotSelf, slot) &&
+		is_unchanged(clone, slot, values);
+	ExecDropSingleTupleTableSlot(slot);
+	return result;
+}
+
 static void
 refuse(const UniqueKey *key, Relation rel, const char *name, const Datum *values, Oid found)
 {
@@ -92,7 +115,7 @@ unique_trigger_check(TriggerData *data, TimestampTz now)
 		unique_probe_has_index(clone->key, heap))
 		return;
 	found = unique_probe(clone->key, &row, now);
-	if (OidIsValid(found))
+	if (OidIsValid(found) && is_still_there(clone, data->tg_relation, &slot->tts_tid, values))
 		refuse(clone->key, data->tg_relation, trigger->tgname, values, found);
 }
 

@@ -4,11 +4,15 @@
  *
  * Invariant: building → checking → in force, each a transaction of the worker, and
  * each found again in sagaz_ha.unique_key after a crash. Of a small table all are
- * done in the caller's transaction. A partition that lost its index gets it again.
+ * done in the caller's transaction. A partition that lost its index gets it again;
+ * triggers that are lost are back when add_unique() is called, because in a restore
+ * they are only yet to come.
  */
 #include "pass/unique.h"
 
 #include "access/table.h"
+#include "base/process.h"
+#include "base/settings.h"
 #include "catalog/names.h"
 #include "ddl/locks.h"
 #include "ddl/toplevel.h"
@@ -17,9 +21,13 @@
 #include "miscadmin.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
+#include "utils/timestamp.h"
 
 /* A table up to this size, in blocks, gets its indexes at once: they take milliseconds. */
 #define SMALL_TABLE		2000
+
+/* Between two tries for a lock that writers would notice, in ms. */
+#define RETRY_NAP		200
 
 static void
 build_and_enforce_step(void *arg)
@@ -61,6 +69,11 @@ advance(UniqueKeyRow *row, TimestampTz now)
 	int			missing = list_length(unique_missing(row->parent, row->columns));
 	ErrorData  *error = NULL;
 
+	if (row->phase != UNIQUE_BUILDING && unique_key_lacks_triggers(row))
+	{
+		row->phase = UNIQUE_BUILDING;
+		unique_key_set_phase(row->parent, row->name, row->phase);
+	}
 	if (row->phase == UNIQUE_BUILDING)
 	{
 		if (small || missing == 0)
@@ -141,19 +154,39 @@ unique_add(UniqueKeyRow *row, TimestampTz now)
 		unique_key_add(row, now);
 		known = row;
 	}
+	/* what they are called now */
+	known->columns = row->columns;
 	advance(known, now);
 	return known->name;
 }
 
-/* Removes the key on these columns; false if there is none. */
+static void
+end_step(void *arg)
+{
+	const UniqueKeyRow *row = (const UniqueKeyRow *) arg;
+
+	unique_end(row->parent, row->name);
+}
+
+/*
+ * Removes the key on these columns; false if there is none. Each try for the lock is
+ * a subtransaction, so between two tries readers and writers go on.
+ */
 bool
 unique_drop(Oid table, List *columns)
 {
 	UniqueKeyRow *row = find_row(table, columns);
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sagaz_lock_timeout);
+	ErrorData  *error;
 
 	if (row == NULL)
 		return false;
-	unique_end(table, row->name);
+	while ((error = attempt_in_subtransaction(end_step, row)) != NULL)
+	{
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || GetCurrentTimestamp() >= until)
+			ReThrowError(error);
+		process_nap(RETRY_NAP);
+	}
 	return unique_key_remove(table, row->name);
 }
 
@@ -223,7 +256,8 @@ force_step(void *arg)
 
 	if (row->phase == UNIQUE_BUILDING)
 	{
-		if (!step->enforced)
+		row->columns = step->columns;
+		if (unique_key_lacks_triggers(row))
 			unique_enforce(row);
 		unique_key_set_phase(row->parent, row->name, UNIQUE_CHECKING);
 	}

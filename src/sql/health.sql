@@ -1,3 +1,53 @@
+-- From the catalogs alone: a lock on a partition is none of health's business.
+CREATE FUNCTION sagaz_ha._unique_flaws(
+  parent regclass,
+  OUT root regclass, OUT name name, OUT kind text, OUT details text
+) RETURNS SETOF record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  WITH keys AS (
+    SELECT k.parent AS root, k.name, k.on_duplicate,
+           -- as they are called now
+           coalesce((SELECT array_agg(a.attname ORDER BY a.attnum)
+                       FROM pg_trigger AS g
+                       JOIN pg_depend AS d ON d.classid = 'pg_trigger'::regclass AND d.objid = g.oid
+                                          AND d.refclassid = 'pg_class'::regclass AND d.refobjid = k.parent
+                       JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attnum > 0
+                      WHERE g.tgrelid = k.parent AND g.tgname = k.name
+                        AND g.tgfoid = 'sagaz_ha.check_unique'::regproc), k.columns) AS columns
+      FROM sagaz_ha.unique_key AS k
+     WHERE k.parent = _unique_flaws.parent OR _unique_flaws.parent IS NULL
+  ), tables AS (
+    SELECT k.*, k.root::oid AS relid FROM keys AS k
+    UNION ALL
+    SELECT k.*, t.partition FROM keys AS k CROSS JOIN LATERAL sagaz_ha._partition_tree(k.root) AS t
+  )
+  SELECT t.root, t.name, 'trigger',
+         format(CASE WHEN g.tgenabled IS NULL THEN '%s has no trigger of it' ELSE 'a trigger of it is off on %s' END,
+                t.relid::regclass)
+    FROM tables AS t
+   CROSS JOIN LATERAL (SELECT 'sagaz_ha.check_unique'::regproc AS function
+                       UNION ALL
+                       SELECT 'sagaz_ha.skip_duplicate'::regproc WHERE t.on_duplicate = 'skip') AS f
+    LEFT JOIN pg_trigger AS g ON g.tgrelid = t.relid AND g.tgfoid = f.function
+     AND CASE WHEN f.function = 'sagaz_ha.check_unique'::regproc THEN g.tgname = t.name
+           ELSE g.tgargs = convert_to(t.name::text, getdatabaseencoding()) || '\x00'::bytea END
+   WHERE g.tgenabled IS DISTINCT FROM 'A'
+  UNION ALL
+  SELECT t.root, t.name, 'index', format('%s has no index of it', c.oid::regclass)
+    FROM tables AS t JOIN pg_class AS c ON c.oid = t.relid AND c.relkind = 'r'
+   WHERE NOT EXISTS (
+     SELECT FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid
+      WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
+        AND x.relam = (SELECT a.oid FROM pg_am AS a WHERE a.amname = 'btree')
+        AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = cardinality(t.columns)
+        AND (SELECT count(*) FROM pg_attribute AS a
+              WHERE a.attrelid = c.oid AND a.attname = ANY (t.columns) AND a.attnum > 0
+                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) = cardinality(t.columns));
+END;
+COMMENT ON FUNCTION sagaz_ha._unique_flaws(regclass) IS
+  'internal: what the unique keys of a table lack, or of all tables for null';
+
 CREATE FUNCTION sagaz_ha.partition_health(
   OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text
 ) RETURNS SETOF record
@@ -17,6 +67,8 @@ BEGIN
   RETURN QUERY
   WITH drift AS MATERIALIZED (
     SELECT d.* FROM sagaz_ha._drift(NULL) AS d WHERE compares
+  ), flaws AS MATERIALIZED (
+    SELECT f.* FROM sagaz_ha._unique_flaws(NULL) AS f
   ), coverage AS (
     SELECT c.*, sagaz_ha.clock() AS now FROM sagaz_ha.coverage() AS c
   ), failing AS (
@@ -206,6 +258,26 @@ BEGIN
              SELECT bool_or(d.kind = 'index'),
                     format('%s: %s', d.partition, string_agg(d.details, ', ' ORDER BY d.kind, d.details))
                FROM drift AS d WHERE d.root = c.parent GROUP BY d.partition) AS p) AS d
+  UNION ALL
+  -- only of tables with such a key, which need no policy
+  SELECT sagaz_ha._display_name(k.parent, k.parent::text), 'unique',
+         CASE WHEN bool_or(f.triggers > 0) THEN 'critical' WHEN bool_or(f.flaws > 0) THEN 'warning' ELSE 'ok' END,
+         sum(f.flaws)::text,
+         string_agg(CASE WHEN f.triggers > 0
+                      THEN format('%s: not in force: %s; sagaz_ha.add_unique() puts it in force again', k.name, f.details)
+                      WHEN f.flaws > 0
+                      THEN format('%s: in force, but every row is read where there is no index: %s', k.name, f.details)
+                      ELSE format('%s: %s', k.name, CASE k.phase WHEN 'building' THEN 'is being built'
+                                                      WHEN 'checking' THEN 'in force for new rows; older ones are being looked at'
+                                                      ELSE 'in force' END) END, '; ' ORDER BY k.name)
+    FROM sagaz_ha.unique_key AS k
+    JOIN pg_class AS t ON t.oid = k.parent
+   CROSS JOIN LATERAL (
+     SELECT count(*) AS flaws, count(*) FILTER (WHERE w.kind = 'trigger') AS triggers,
+            (array_agg(w.details ORDER BY w.kind DESC, w.details))[1]
+              || CASE WHEN count(*) > 1 THEN format(' (and %s more)', count(*) - 1) ELSE '' END AS details
+       FROM flaws AS w WHERE w.root = k.parent AND w.name = k.name AND k.phase <> 'building') AS f
+   GROUP BY k.parent
   UNION ALL
   SELECT c.table_name, 'bounds',
          CASE WHEN g.partition_start IS NOT NULL THEN 'warning' ELSE 'ok' END,

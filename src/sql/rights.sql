@@ -70,6 +70,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha.partition_timeline(integer),
   sagaz_ha._partition_tree(regclass),
   sagaz_ha._catalog_changes(),
+  sagaz_ha._unique_flaws(regclass),
   sagaz_ha._drift(regclass),
   sagaz_ha._drift_indexes(regclass),
   sagaz_ha._not_whole(regclass),

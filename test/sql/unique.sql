@@ -65,6 +65,18 @@ CREATE FUNCTION test.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.e
 CREATE TRIGGER meddle BEFORE UPDATE ON e FOR EACH ROW EXECUTE FUNCTION test.meddle();
 SELECT test.fails($$UPDATE e SET consumer = 'd' WHERE event_id = 105$$);
 DROP TRIGGER meddle ON e;
+-- a trigger that moves a row, or writes it again, before it is checked
+CREATE FUNCTION test.move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  UPDATE e SET at = at + CASE NEW.consumer WHEN 'move' THEN interval '1 day' ELSE '0' END, consumer = 'moved'
+   WHERE event_id = NEW.event_id AND at = NEW.at AND NEW.consumer IN ('move', 'touch');
+  RETURN NULL;
+END $$;
+CREATE TRIGGER a_move AFTER INSERT ON e FOR EACH ROW EXECUTE FUNCTION test.move();
+INSERT INTO e VALUES (150, 'move', test.day(2));
+SELECT tableoid::regclass FROM e WHERE event_id = 150;
+SELECT test.fails($$INSERT INTO e VALUES (150, 'touch', test.day(1))$$);
+DROP TRIGGER a_move ON e;
+DELETE FROM e WHERE event_id = 150;
 -- replicas' sessions, and a column by another name
 SET session_replication_role = replica;
 SELECT test.fails($$INSERT INTO e VALUES (104, 'c', test.day(2))$$);
@@ -120,6 +132,24 @@ SET ROLE regress_reader;
 SELECT test.fails($$INSERT INTO e VALUES (200, 'c', test.day(2))$$);
 RESET ROLE;
 
+-- Health, and what is lost or off is put in force again
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'unique';
+DROP INDEX e_2_event_id_idx;
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'unique';
+CREATE UNIQUE INDEX ON e_2 (event_id);
+ALTER TABLE e_2 DISABLE TRIGGER e_event_id_unique;
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'unique';
+INSERT INTO e VALUES (200, 'c', test.day(2));
+SELECT test.fails($$SELECT sagaz_ha.add_unique('e', '{event_id}')$$);
+DELETE FROM e WHERE event_id = 200 AND at = test.day(2);
+SELECT sagaz_ha.add_unique('e', '{event_id}');
+SELECT test.fails($$INSERT INTO e VALUES (200, 'c', test.day(2))$$);
+DROP TRIGGER e_event_id_unique ON e;
+SELECT status, details FROM sagaz_ha.partition_health() WHERE check_name = 'unique';
+SELECT sagaz_ha.add_unique('e', '{event_id}');
+SELECT test.fails($$INSERT INTO e VALUES (200, 'c', test.day(2))$$);
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'unique';
+
 -- ON CONFLICT can't name it
 SELECT test.fails($$INSERT INTO e VALUES (104, 'c', test.day(2)) ON CONFLICT (event_id) DO NOTHING$$);
 
@@ -151,6 +181,10 @@ UPDATE e SET at = at - interval '1 day' WHERE event_id = 3;
 INSERT INTO e VALUES (4, 'c', test.day(9));
 SELECT test.fails($$UPDATE e SET at = at - interval '1 day', event_id = 2, consumer = 'c' WHERE event_id = 3$$);
 SELECT tableoid::regclass, event_id FROM e WHERE event_id = 3;
+ALTER TABLE e_3 DISABLE TRIGGER e_event_id_consumer_unique_skip;
+ALTER TABLE e RENAME consumer TO reader;
+SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'unique';
+ALTER TABLE e RENAME reader TO consumer;
 
 -- A table of Citus is refused by name
 SET allow_system_table_mods = on;

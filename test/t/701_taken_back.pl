@@ -88,6 +88,13 @@ foreach my $table (sort keys %policies)
 
 # -------- what comes while the detach is pending
 
+$node->safe_psql('postgres', q{
+	CREATE TABLE seen (role text);
+	CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO public.seen VALUES (current_setting('session_replication_role')); END $$;
+	CREATE EVENT TRIGGER see ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION see();
+	ALTER EVENT TRIGGER see ENABLE ALWAYS});
+
 my %between = (
 	dependency => [ 'CREATE VIEW dependency_v AS SELECT * FROM dependency_y2026m03d05', 'DROP VIEW dependency_v', '2BP01' ],
 	refused => [ 'CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse()', 'DROP EVENT TRIGGER refuse', 'P0404' ],
@@ -117,6 +124,9 @@ foreach my $table (sort keys %between)
 	$node->safe_psql('postgres', "$back; SELECT count(*) FROM sagaz_ha.maintain_partitions('$table')");
 	is_partitions($node, 'postgres', $table, -3, 3, "$table: both go then");
 }
+
+is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM seen WHERE role = 'replica'; DROP EVENT TRIGGER see}), 't',
+	'an event trigger that is ALWAYS on is asked all the same: one of them keeps unique keys');
 
 # -------- another session finishes our detach, and then something needs the table
 

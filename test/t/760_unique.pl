@@ -78,6 +78,35 @@ ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_index WHE
 fails_with($node, "COPY e (id, at) FROM STDIN;\n200000\t2026-03-02 01:00:00+00\n200000\t2026-03-03 01:00:00+00\n\\.\n",
 	qr/duplicate key.*\(id\)=\(200000\)/s, 'COPY');
 
+# --- a table with partitions is attached, one of which is younger than the transaction
+$node->safe_psql('postgres', 'CREATE TABLE e_5 (LIKE e) PARTITION BY RANGE (at)');
+my $attacher = $node->background_psql('postgres', on_error_stop => 0);
+$attacher->query_safe('BEGIN; SELECT pg_current_xact_id()');
+$node->safe_psql('postgres', q{SELECT format('CREATE TABLE e_5a PARTITION OF e_5 FOR VALUES FROM (%L) TO (%L)', day(5), day(6)) \gexec
+	INSERT INTO e_5 VALUES (10, day(5))});
+$attacher->query(q{SELECT format('ALTER TABLE e ATTACH PARTITION e_5 FOR VALUES FROM (%L) TO (%L)', day(5), day(6)) \gexec});
+like($attacher->{stderr}, qr/e_5a can't be a partition of table.*\(id\)=\(10\)/s, 'its rows are looked for all the same');
+$attacher->query('ROLLBACK');
+$attacher->quit;
+$node->safe_psql('postgres', 'DROP TABLE e_5');
+
+# --- drop_unique() waits for whoever uses the table, and nobody waits behind it
+$node->safe_psql('postgres', q{CREATE TABLE g (id bigint, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+	CREATE TABLE g_1 PARTITION OF g DEFAULT;
+	SELECT sagaz_ha.add_unique('g', '{id}')});
+my $reader = $node->background_psql('postgres');
+$reader->query_safe('BEGIN; SELECT FROM g');
+my $dropper = $node->background_psql('postgres');
+$dropper->query_safe(q{SET sagaz_ha.lock_timeout = '180s'});
+$dropper->query_until(qr/begins/, "\\echo begins\nSELECT sagaz_ha.drop_unique('g', '{id}');\n\\echo over\n");
+ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%drop\_unique%' AND pid <> pg_backend_pid())}),
+	'drop_unique() waits');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM g'), '0', 'readers go on') for 1 .. 5;
+$reader->query_safe('COMMIT');
+like($dropper->query_until(qr/over/, ''), qr/^t$/m, 'until it can have its lock');
+$_->quit for ($reader, $dropper);
+$node->safe_psql('postgres', 'DROP TABLE g');
+
 # --- dump and restore; a worker may make an index of its own before the restore makes its
 my $dir = PostgreSQL::Test::Utils::tempdir;
 my $state = q{SELECT c.relname, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid) FROM pg_trigger AS t

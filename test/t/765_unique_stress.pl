@@ -4,7 +4,7 @@
 # and the server is killed. Each client also has values of its own, for which it
 # knows whether a write must succeed: none fails without a duplicate.
 #
-# SAGAZ_SECONDS (12) is how long; SAGAZ_SEED repeats a run's choices.
+# SAGAZ_SECONDS (8) is how long; SAGAZ_SEED repeats a run's choices.
 use strict;
 use warnings FATAL => 'all';
 
@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seconds = $ENV{SAGAZ_SECONDS} || 12;
+my $seconds = $ENV{SAGAZ_SECONDS} || 8;
 my $seed = $ENV{SAGAZ_SEED} || int(time * 1000) % 1_000_000;
 note("SAGAZ_SEED=$seed");
 srand($seed);
