@@ -137,15 +137,31 @@ conversion_find(Oid relid, Conversion *conversion)
 }
 
 /*
- * Locks a conversion's row for a step, and reads it again. False: it has ended, or
- * is being cancelled.
+ * Locks a conversion's row for a step, and reads it again. False: it has ended, is
+ * being cancelled, or its table is gone.
  */
 bool
 conversion_lock(Conversion *conversion)
 {
 	return load_one("SELECT " COLUMNS " FROM sagaz_ha.conversion AS c"
-					" WHERE c.relation = $1 FOR UPDATE SKIP LOCKED",
+					" WHERE c.relation = $1"
+					"   AND EXISTS (SELECT FROM pg_catalog.pg_class AS t WHERE t.oid = c.relation)"
+					" FOR UPDATE OF c SKIP LOCKED",
 					conversion->relation, conversion);
+}
+
+/* The policy of what the table becomes, which somebody may have removed. */
+Policy *
+conversion_policy(const Conversion *conversion)
+{
+	List	   *policies = policy_load(conversion->parent);
+
+	if (policies == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is becoming partitioned, and its policy is gone", conversion->table_name),
+				 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
+	return (Policy *) linitial(policies);
 }
 
 static void

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "catalog/policy.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
@@ -55,6 +56,7 @@ extern const char *conversion_phase_name(ConversionPhase phase);
 extern List *conversion_load(void);
 extern bool conversion_find(Oid relid, Conversion *conversion);
 extern bool conversion_lock(Conversion *conversion);
+extern Policy *conversion_policy(const Conversion *conversion);
 extern void conversion_begin(const Conversion *conversion, TimestampTz now);
 extern void conversion_enter(Conversion *conversion, ConversionPhase phase);
 extern void conversion_begin_again(Conversion *conversion);

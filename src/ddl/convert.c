@@ -160,8 +160,15 @@ convert_steps(const Conversion *conversion)
 	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(conversion->relation));
 	if (conversion->kind == CONVERSION_TABLE)
 	{
-		sql_arg_text(&args, OidIsValid(conversion->parent) ? names_qualified(conversion->parent) :
-					 convert_parent_name(conversion->relation));
+		char	   *target = OidIsValid(conversion->parent) ? names_qualified(conversion->parent) :
+			convert_parent_name(conversion->relation);
+
+		if (target == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the partitioned table that table \"%s\" was becoming is gone", conversion->table_name),
+					 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
+		sql_arg_text(&args, target);
 		sql_arg_name(&args, conversion->key);
 		sql_arg_text(&args, conversion->upper);
 		sql_arg(&args, BOOLOID, BoolGetDatum(conversion->weaken_unique));

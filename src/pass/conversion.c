@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "catalog/dropped.h"
 #include "catalog/names.h"
 #include "catalog/policy.h"
 #include "ddl/convert.h"
@@ -406,8 +407,8 @@ begin_again_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	Conversion *conversion = step->conversion;
-	const KeyKind *kind = NULL;
-	List	   *policies;
+	const KeyKind *kind;
+	Policy	   *policy;
 	ConvertBound bound;
 
 	if (!conversion_lock(conversion) || conversion->phase > CONVERSION_ATTACHING)
@@ -415,17 +416,16 @@ begin_again_step(void *arg)
 		step->gone = true;
 		return;
 	}
-	policies = policy_load(conversion->parent);
-	if (policies != NIL)
-		kind = key_kind_told(get_atttype(conversion->relation,
-										 get_attnum(conversion->relation, conversion->key)),
-							 ((Policy *) linitial(policies))->key_encoding);
+	policy = conversion_policy(conversion);
+	kind = key_kind_told(get_atttype(conversion->relation,
+									 get_attnum(conversion->relation, conversion->key)),
+						 policy->key_encoding);
 	if (kind == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the policy or the key of table %s is gone", conversion->table_name)));
-	convert_bound((Policy *) linitial(policies), conversion->relation, conversion->key, kind,
-				  step->pass->now, &bound);
+				 errmsg("the key of table \"%s\" is gone", conversion->table_name),
+				 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
+	convert_bound(policy, conversion->relation, conversion->key, kind, step->pass->now, &bound);
 	undo(conversion, list_make1_oid(conversion->relation), true);
 	conversion->upper = key_literal(kind, bound.upper);
 	conversion->finish_by = bound.finish_by;
@@ -660,6 +660,7 @@ go_on(Pass *pass, Conversion *conversion)
 static void
 load_step(void *arg)
 {
+	dropped_forget_orphans();
 	*(List **) arg = conversion_load();
 }
 

@@ -195,7 +195,7 @@ is_junk(const Policy *policy, const KeyKind *kind, CalTime t, TimestampTz now)
 void
 convert_rows_move(const Conversion *conversion, TimestampTz now, ConvertRows *rows)
 {
-	Policy	   *policy = (Policy *) linitial(policy_load(conversion->parent));
+	Policy	   *policy = conversion_policy(conversion);
 	ParentInfo	info;
 	PlanPolicy	plan;
 	Datum		key;
