@@ -42,6 +42,9 @@
 /* A longer wait costs no process, in ms. */
 #define SHORT_NAP		2000
 
+/* What another session has locked, such as one that cancels it, is looked at again after this, in ms. */
+#define GONE_NAP		5000
+
 typedef struct Step
 {
 	Pass	   *pass;
@@ -217,7 +220,7 @@ run_locked(Pass *pass, Conversion *conversion, ConversionPhase next)
 		return failed(pass, conversion, error);
 	}
 	if (step.gone)
-		return -1;
+		return GONE_NAP;
 	if (step.blocker != NULL)
 	{
 		note_try(pass, conversion, step.blocker, NULL, BLOCKER_NAP);
@@ -267,22 +270,35 @@ enter(Pass *pass, Conversion *conversion, ConversionPhase next)
 		return failed(pass, conversion, error);
 	}
 	stop_point(after_commit);
-	return step.gone ? -1 : 0;
+	return step.gone ? GONE_NAP : 0;
 }
 
 typedef struct Reading
 {
-	const Conversion *conversion;
+	Conversion *conversion;
 	List	   *statements;
 	ConvertStatement one;
 	bool		found;
+	bool		gone;			/* cancelled, or done by somebody else */
 } Reading;
+
+/* One that is just being cancelled is left alone. */
+static bool
+still_to_do(Reading *reading)
+{
+	ConversionPhase phase = reading->conversion->phase;
+
+	reading->gone = !conversion_lock(reading->conversion) || reading->conversion->phase != phase;
+	return !reading->gone;
+}
 
 static void
 read_statements_step(void *arg)
 {
 	Reading    *reading = (Reading *) arg;
 
+	if (!still_to_do(reading))
+		return;
 	reading->statements = reading->conversion->phase == CONVERSION_FINISHING ?
 		convert_finishing(reading->conversion) :
 		convert_step(reading->conversion, reading->conversion->phase);
@@ -293,17 +309,21 @@ read_index_step(void *arg)
 {
 	Reading    *reading = (Reading *) arg;
 
-	reading->found = convert_next_index(reading->conversion, &reading->one);
+	if (still_to_do(reading))
+		reading->found = convert_next_index(reading->conversion, &reading->one);
 }
 
 /* Statements that take long, and no lock that is noticed. */
 static ErrorData *
-run_long(const Conversion *conversion)
+run_long(Conversion *conversion, bool *gone)
 {
 	Reading		reading = {conversion};
+	ErrorData  *failure = attempt_in_transaction(read_statements_step, &reading);
 	ListCell   *cell;
 
-	require(attempt_in_transaction(read_statements_step, &reading));
+	*gone = reading.gone;
+	if (failure != NULL)
+		return failure;
 	foreach(cell, reading.statements)
 	{
 		const ConvertStatement *statement = (const ConvertStatement *) lfirst(cell);
@@ -317,7 +337,7 @@ run_long(const Conversion *conversion)
 }
 
 static ErrorData *
-run_indexing(const Conversion *conversion)
+run_indexing(Conversion *conversion, bool *gone)
 {
 	for (;;)
 	{
@@ -325,9 +345,10 @@ run_indexing(const Conversion *conversion)
 		bool		committed;
 		ErrorData  *error;
 
-		require(attempt_in_transaction(read_index_step, &reading));
-		if (!reading.found)
-			return NULL;
+		error = attempt_in_transaction(read_index_step, &reading);
+		*gone = reading.gone;
+		if (error != NULL || !reading.found)
+			return error;
 		error = toplevel_execute(reading.one.sql, reading.one.run_as, &committed);
 		stop_point("convert_indexing:one_made");
 		if (error != NULL)
@@ -441,7 +462,7 @@ begin_again(Pass *pass, Conversion *conversion)
 
 	if (error != NULL)
 		return failed(pass, conversion, error);
-	return step.gone ? -1 : 0;
+	return step.gone ? GONE_NAP : 0;
 }
 
 static void
@@ -495,7 +516,9 @@ finish(Pass *pass, Conversion *conversion)
 	if (error == NULL && planning.table != NULL)
 		create_missing(pass, list_make1(planning.table));
 	if (error == NULL)
-		error = run_long(conversion);
+		error = run_long(conversion, &step.gone);
+	if (step.gone)
+		return GONE_NAP;
 	if (error == NULL)
 		error = attempt_in_transaction(end_step, &step);
 	if (error != NULL)
@@ -567,17 +590,26 @@ move_rows(Pass *pass, Conversion *conversion)
 
 		if (error != NULL)
 			return failed(pass, conversion, error);
-		if (move.step.gone || move.drop)
-			return move.step.gone || move.rows.stuck != NULL ? -1 : 0;
+		if (move.step.gone)
+			return GONE_NAP;
+		if (move.drop)
+			return move.rows.stuck != NULL ? -1 : 0;
 		if (OidIsValid(move.rows.created))
 			stop_point("convert_moving:after_commit");
 		move.drop = move.rows.ended;
 	}
 }
 
+/* Does what takes long, by a function that returns what went wrong, and enters the next phase. */
 static long
-after_long(Pass *pass, Conversion *conversion, ErrorData *error, ConversionPhase next)
+long_step(Pass *pass, Conversion *conversion, ErrorData *(*run) (Conversion *, bool *),
+		  ConversionPhase next)
 {
+	bool		gone;
+	ErrorData  *error = run(conversion, &gone);
+
+	if (gone)
+		return GONE_NAP;
 	if (error == NULL)
 		return enter(pass, conversion, next);
 	if (error->sqlerrcode == ERRCODE_CHECK_VIOLATION && conversion->phase == CONVERSION_VALIDATING)
@@ -601,17 +633,17 @@ advance(Pass *pass, Conversion *conversion)
 		case CONVERSION_CHECKING:
 			return run_locked(pass, conversion, CONVERSION_VALIDATING);
 		case CONVERSION_VALIDATING:
-			return after_long(pass, conversion, run_long(conversion),
-							  whole ? CONVERSION_INDEXING : CONVERSION_ATTACHING);
+			return long_step(pass, conversion, run_long,
+							 whole ? CONVERSION_INDEXING : CONVERSION_ATTACHING);
 		case CONVERSION_INDEXING:
-			return after_long(pass, conversion, run_indexing(conversion), CONVERSION_LINKING);
+			return long_step(pass, conversion, run_indexing, CONVERSION_LINKING);
 		case CONVERSION_LINKING:
 			return enter(pass, conversion, CONVERSION_ATTACHING);
 		case CONVERSION_ATTACHING:
 			return run_locked(pass, conversion, CONVERSION_ANALYZING);
 		case CONVERSION_ANALYZING:
-			return after_long(pass, conversion, run_long(conversion),
-							  whole ? CONVERSION_RENAMING : CONVERSION_FINISHING);
+			return long_step(pass, conversion, run_long,
+							 whole ? CONVERSION_RENAMING : CONVERSION_FINISHING);
 		case CONVERSION_RENAMING:
 			return run_locked(pass, conversion, CONVERSION_FINISHING);
 		case CONVERSION_FINISHING:

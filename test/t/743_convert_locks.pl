@@ -62,12 +62,32 @@ stopped_at($node, 'convert_indexing:after_commit');
 configure($node, 'sagaz_ha.conversion_lock_timeout' => '50ms');
 $old->query_safe('BEGIN');
 $old->query_safe('LOCK TABLE events IN ROW EXCLUSIVE MODE');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{CREATE ROLE stranger; GRANT USAGE ON SCHEMA sagaz_ha TO stranger; SET ROLE stranger; SET lock_timeout = '2s';
+		SELECT sagaz_ha._clone_index('events_pkey', 'events', 'x')});
+	like($err, qr/must be owner of table events/, 'who does not own a table locks nothing');
+}
 let_go($node);
 ok($node->poll_query_until('postgres', 'SELECT tries > 1 FROM sagaz_ha.conversions'), 'a lock that is not to be had is let go, and tried again');
 is_within(elapsed(sub { $node->safe_psql('postgres', 'INSERT INTO events SELECT max(id) + 1 FROM events') }), 2, 'nobody waits for long');
 $old->query_safe('COMMIT');
 converted($node, 'events', 'then it goes on');
 configure($node, 'sagaz_ha.conversion_lock_timeout' => undef);
+
+# a worker that begins while one is being cancelled leaves that alone
+$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events'); CREATE TABLE beside AS SELECT 1 AS id, now() AS at});
+stop_at($node, 'convert_validating:after_commit');
+ask('events');
+stopped_at($node, 'convert_validating:after_commit');
+$old->query_safe(q{BEGIN; SELECT sagaz_ha.cancel_partition_table('events')});
+let_go($node);
+ask('beside');
+ok($node->poll_query_until('postgres', q{SELECT relkind = 'p' FROM pg_class WHERE relname = 'beside'}), 'while a cancel is not committed, other tables are converted');
+$old->query_safe('COMMIT');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM sagaz_ha.conversion}), 'and it stays cancelled');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname ~ '^events.*(_with_key|_sagaz_ha)$'}), '0', 'with nothing left');
+ask('events');
+converted($node, 'events', 'asked for again');
 
 # an autovacuum is ended for it
 $node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events')});
