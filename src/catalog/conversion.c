@@ -9,6 +9,7 @@
 #include "catalog/conversion.h"
 
 #include "base/sql.h"
+#include "catalog/asleep.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -174,7 +175,7 @@ change(const char *statement, SqlArgs *args)
 	sql_end(&session);
 }
 
-/* Enters a conversion that begins. */
+/* Enters a conversion that begins, before its policy is stored. */
 void
 conversion_begin(const Conversion *conversion, TimestampTz now)
 {
@@ -195,8 +196,31 @@ conversion_begin(const Conversion *conversion, TimestampTz now)
 					conversion->finish_by == 0);
 	change("INSERT INTO sagaz_ha.conversion (relation, parent, kind, phase, table_name, key,"
 		   " lower_bound, upper_bound, weaken_unique, publish_via_partition_root, since,"
-		   " phase_since, finish_by)"
-		   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp(), $12)", &args);
+		   " phase_since, finish_by, policy_before)"
+		   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp(), $12,"
+		   " (SELECT to_jsonb(p) FROM sagaz_ha.partition_policy AS p WHERE p.parent = $2))", &args);
+}
+
+/*
+ * Gives a table that was partitioned before the policy back that it had then, or
+ * none. Of a plain table it goes with the partitioned one.
+ */
+void
+conversion_restore_policy(const Conversion *conversion)
+{
+	SqlArgs		args = {0};
+
+	if (conversion->kind == CONVERSION_TABLE || !OidIsValid(conversion->parent))
+		return;
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->parent));
+	change("DELETE FROM sagaz_ha.partition_policy WHERE parent = $1", &args);
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->relation));
+	change("INSERT INTO sagaz_ha.partition_policy"
+		   " SELECT r.* FROM sagaz_ha.conversion AS c"
+		   " CROSS JOIN jsonb_populate_record(NULL::sagaz_ha.partition_policy,"
+		   "   c.policy_before || jsonb_build_object('parent', $1)) AS r"
+		   " WHERE c.relation = $2 AND c.policy_before IS NOT NULL", &args);
+	asleep_end(conversion->parent);
 }
 
 /* The next step is to be done. */
@@ -255,16 +279,18 @@ conversion_note_lock(const Conversion *conversion, TimeOffset held)
 		   " WHERE relation = $1", &args);
 }
 
-/* The conversion can't be done, and was taken back; an operator has to look. */
+/* The conversion can't be done, and was taken back or is half done; an operator has to look. */
 void
-conversion_fail(Conversion *conversion, const char *error)
+conversion_fail(Conversion *conversion, const char *error, bool taken_back)
 {
 	SqlArgs		args = {0};
 
 	conversion_enter(conversion, CONVERSION_FAILED);
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->relation));
 	sql_arg_text(&args, error);
-	change("UPDATE sagaz_ha.conversion SET error = $2, parent = NULL WHERE relation = $1", &args);
+	sql_arg(&args, BOOLOID, BoolGetDatum(taken_back));
+	change("UPDATE sagaz_ha.conversion SET error = $2,"
+		   " parent = CASE WHEN NOT $3 THEN parent END WHERE relation = $1", &args);
 }
 
 /* Forgets a conversion that has ended, or was cancelled. */

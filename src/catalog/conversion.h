@@ -63,7 +63,8 @@ extern void conversion_begin_again(Conversion *conversion);
 extern void conversion_note_try(Conversion *conversion, const char *waits_for, const char *error,
 								long nap);
 extern void conversion_note_lock(const Conversion *conversion, TimeOffset held);
-extern void conversion_fail(Conversion *conversion, const char *error);
+extern void conversion_restore_policy(const Conversion *conversion);
+extern void conversion_fail(Conversion *conversion, const char *error, bool taken_back);
 extern void conversion_end(Oid relation);
 
 #endif							/* SAGAZ_CATALOG_CONVERSION_H */

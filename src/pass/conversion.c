@@ -93,7 +93,6 @@ locked_step(void *arg)
 	ConversionPhase phase = conversion->phase;
 	const char *before_commit = point(conversion, "before_commit");
 	SqlSession	session;
-	char	   *blocker;
 
 	if (!conversion_lock(conversion) || conversion->phase != phase)
 	{
@@ -102,8 +101,8 @@ locked_step(void *arg)
 	}
 	sql_begin(&session, GetUserId());
 	convert_lock_gently(step->relids);
-	blocker = convert_lock_blocker(step->relids);
-	if (blocker == NULL)
+	step->blocker = convert_lock_blocker(step->relids);
+	if (step->blocker == NULL)
 	{
 		List	   *statements = convert_step(conversion, phase);
 
@@ -111,7 +110,7 @@ locked_step(void *arg)
 		convert_run(statements);
 	}
 	else
-		step->blocker = MemoryContextStrdup(session.caller, blocker);
+		step->blocker = MemoryContextStrdup(session.caller, step->blocker);
 	sql_end(&session);
 	if (step->blocker == NULL)
 	{
@@ -161,13 +160,8 @@ static void
 holders_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
-	SqlSession	session;
 
-	sql_begin(&session, GetUserId());
 	step->blocker = convert_lock_blocker(step->relids);
-	if (step->blocker != NULL)
-		step->blocker = MemoryContextStrdup(session.caller, step->blocker);
-	sql_end(&session);
 }
 
 static void
@@ -360,16 +354,10 @@ static void
 undo(Conversion *conversion, List *relids, bool only_check)
 {
 	SqlSession	session;
-	char	   *blocker;
 	List	   *statements;
 
 	sql_begin(&session, GetUserId());
-	convert_lock_gently(relids);
-	blocker = convert_lock_blocker(relids);
-	if (blocker != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by %s", names_display(conversion->relation), blocker)));
+	convert_lock_prepare(relids);
 	statements = only_check ? convert_dropping_check(conversion) : convert_undoing(conversion);
 	(void) convert_lock_strongly(relids);
 	convert_run(statements);
@@ -390,6 +378,7 @@ conversion_undo(Conversion *conversion)
 	if (OidIsValid(conversion->parent))
 		relids = lcons_oid(conversion->parent, relids);
 	undo(conversion, relids, false);
+	conversion_restore_policy(conversion);
 }
 
 static void
@@ -404,7 +393,7 @@ give_up_step(void *arg)
 		return;
 	}
 	conversion_undo(step->conversion);
-	conversion_fail(step->conversion, step->text);
+	conversion_fail(step->conversion, step->text, true);
 	history_add(&record, step->pass->now);
 }
 
@@ -541,22 +530,13 @@ move_step(void *arg)
 {
 	Move	   *move = (Move *) arg;
 	Conversion *conversion = move->step.conversion;
-	SqlSession	session;
-	char	   *blocker;
 
 	if (!conversion_lock(conversion))
 	{
 		move->step.gone = true;
 		return;
 	}
-	sql_begin(&session, GetUserId());
-	convert_lock_gently(tables_of(conversion));
-	blocker = convert_lock_blocker(tables_of(conversion));
-	if (blocker != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by %s", names_display(conversion->parent), blocker)));
-	sql_end(&session);
+	convert_lock_prepare(tables_of(conversion));
 	if (move->drop)
 		convert_rows_drop_default(conversion, &move->rows);
 	else
@@ -572,7 +552,7 @@ move_step(void *arg)
 	if (move->rows.stuck != NULL)
 		conversion_fail(conversion,
 						psprintf("these rows of partition %s can't be moved in one short transaction: %s",
-								 names_display(conversion->relation), move->rows.stuck));
+								 names_display(conversion->relation), move->rows.stuck), false);
 	else
 		conversion_enter(conversion, CONVERSION_FINISHING);
 }
@@ -595,7 +575,11 @@ move_rows(Pass *pass, Conversion *conversion)
 		if (move.drop)
 			return move.rows.stuck != NULL ? -1 : 0;
 		if (OidIsValid(move.rows.created))
+		{
+			move.step.held = GetCurrentTimestamp() - move.rows.locked_at;
 			stop_point("convert_moving:after_commit");
+			require(attempt_in_transaction(note_lock_step, &move.step));
+		}
 		move.drop = move.rows.ended;
 	}
 }

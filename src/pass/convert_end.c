@@ -114,6 +114,8 @@ convert_cancel(Oid relid, TimestampTz now)
 				 errhint("sagaz_ha.unpartition_table() makes a plain table of it again.")));
 	if (conversion.phase != CONVERSION_FAILED)
 		until_locked(undo_step, &conversion);
+	else
+		conversion_restore_policy(&conversion);
 	conversion_end(conversion.relation);
 	record.subject.parent = conversion.relation;
 	record.subject.table_name = names_display(conversion.relation);
@@ -167,7 +169,6 @@ return_step(void *arg)
 	Return	   *back = (Return *) arg;
 	SqlSession	session;
 	List	   *relids;
-	char	   *blocker;
 
 	sql_begin(&session, GetUserId());
 	relids = lock_all(back);
@@ -179,12 +180,7 @@ return_step(void *arg)
 				 errhint("Only a table that sagaz_ha.partition_table() has converted can be made plain again.")));
 	back->first = back->info.relids[0];
 	back->referenced = parent_referencing_tables(back->parent) != NIL;
-	convert_lock_gently(relids);
-	blocker = convert_lock_blocker(relids);
-	if (blocker != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by %s", names_display(back->parent), blocker)));
+	convert_lock_prepare(relids);
 	require_empty(&back->info);
 	{
 		List	   *statements = convert_returning(back->parent, back->first);

@@ -22,6 +22,7 @@ CREATE TABLE sagaz_ha.conversion (
   since timestamptz NOT NULL,
   phase_since timestamptz NOT NULL,
   finish_by timestamptz,
+  policy_before jsonb,
   longest_lock interval,
   tries integer NOT NULL DEFAULT 0,
   next_try timestamptz,
@@ -46,6 +47,8 @@ COMMENT ON COLUMN sagaz_ha.conversion.since IS 'when it was asked for';
 COMMENT ON COLUMN sagaz_ha.conversion.phase_since IS 'when the step began';
 COMMENT ON COLUMN sagaz_ha.conversion.finish_by IS
   'after this time rows could reach the upper bound, so the worker begins again with a later one; null: none';
+COMMENT ON COLUMN sagaz_ha.conversion.policy_before IS
+  'the policy that the table had, if it was partitioned before: it comes back when the conversion is taken back; null: none';
 COMMENT ON COLUMN sagaz_ha.conversion.longest_lock IS 'the longest time so far that a strong lock was held';
 COMMENT ON COLUMN sagaz_ha.conversion.tries IS 'how often the step has been tried in vain';
 COMMENT ON COLUMN sagaz_ha.conversion.next_try IS 'when the worker tries again; null: now';

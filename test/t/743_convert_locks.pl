@@ -75,7 +75,8 @@ converted($node, 'events', 'then it goes on');
 configure($node, 'sagaz_ha.conversion_lock_timeout' => undef);
 
 # a worker that begins while one is being cancelled leaves that alone
-$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events'); CREATE TABLE beside AS SELECT 1 AS id, now() AS at});
+$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events'); ALTER TABLE events DROP CONSTRAINT events_pkey, ADD PRIMARY KEY (id);
+	CREATE TABLE beside AS SELECT 1 AS id, now() AS at});
 stop_at($node, 'convert_validating:after_commit');
 ask('events');
 stopped_at($node, 'convert_validating:after_commit');
@@ -102,9 +103,15 @@ my $query = $standby->background_psql('postgres');
 $query->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $query->query_safe('SELECT count(*) FROM events');
 ok($node->poll_query_until('postgres', 'SELECT backend_xmin IS NOT NULL FROM pg_stat_replication'), 'feedback');
-$node->safe_psql('postgres', 'CREATE TABLE other AS SELECT 1 AS i');
+$node->safe_psql('postgres', 'CREATE TABLE other AS SELECT 1 AS i; GRANT CREATE ON SCHEMA public TO stranger; ALTER TABLE events OWNER TO stranger');
 ask('events');
 waits_for('standby standby, which has a snapshot', 'a standby is waited for, and named');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{GRANT EXECUTE ON FUNCTION sagaz_ha.cancel_partition_table TO stranger;
+		SET ROLE stranger; SET statement_timeout = '2s';
+		SELECT sagaz_ha.cancel_partition_table('events')});
+	like($err, qr/statement timeout/, 'so it is when somebody cancels who may not see it');
+}
 $query->query_safe('COMMIT');
 converted($node, 'events', 'when its query has ended, the conversion goes on');
 $node->wait_for_catchup($standby);
@@ -163,7 +170,14 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE d4_old PARTITION OF d4 FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
 	CREATE TABLE d4_rest PARTITION OF d4 FOR VALUES FROM ('2021-01-01') TO (MAXVALUE);
 	INSERT INTO d4 SELECT n, current_date - n FROM generate_series(1, 1000) AS n});
+stop_at($node, 'convert_moving:before_commit');
 ask($_) foreach qw(d1 d2 d3 d4);
+stopped_at($node, 'convert_moving:before_commit');
+$pid = $old->query_safe('SELECT pg_backend_pid()');
+$old->query_until(qr/asked/, "\\echo asked\nSELECT 'seen ' || count(*) FROM d3;\n");
+ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'a query waits while rows are moved');
+let_go($node);
+like($old->query('SELECT 1'), qr/seen 100/, 'and sees all of them');
 ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM sagaz_ha.conversion)'), 'default and last partitions are converted')
   or diag($node->safe_psql('postgres', 'TABLE sagaz_ha.conversions'));
 is($node->safe_psql('postgres', q{
@@ -188,6 +202,27 @@ ask('d5');
 ok($node->poll_query_until('postgres', q{SELECT error ~ '10001 rows from .*; rows without a key' FROM sagaz_ha.conversions WHERE step = 'failed'}),
 	'what cannot be moved in one short transaction is named');
 is($node->safe_psql('postgres', 'SELECT count(*), (SELECT count(*) FROM d5_rest) FROM d5'), '10003|10002', 'the rest is moved, and no row lost');
+
+# what is taken back leaves the policy that there was
+stop_at($node, 'convert_checking:after_commit');
+$node->safe_psql('postgres', q{
+	SELECT sagaz_ha.cancel_partition_table('d5');
+	CREATE TABLE d6 (id int, at timestamptz) PARTITION BY RANGE (at);
+	CREATE TABLE d6_rest PARTITION OF d6 DEFAULT;
+	CREATE TABLE d7 (LIKE d6) PARTITION BY RANGE (at);
+	CREATE TABLE d7_rest PARTITION OF d7 DEFAULT;
+	SELECT sagaz_ha.manage_partitions('d7', '1 month', retention => '2 years 3 days')});
+foreach my $table (qw(d6 d7))
+{
+	ask($table);
+	stopped_at($node, 'convert_checking:after_commit');
+	$node->safe_psql('postgres', "SELECT sagaz_ha.cancel_partition_table('$table')");
+}
+let_go($node);
+is($node->safe_psql('postgres', q{SELECT parent::regclass, partition_interval, retention, premake FROM sagaz_ha.partition_policy WHERE parent::regclass::text ~ '^d[567]$'}),
+	'd7|1 mon|2 years 3 days|4', 'a conversion that is cancelled gives the policy back, or none');
+is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM pg_constraint WHERE conname = 'sagaz_ha_bounds' AND conrelid = 'd6_rest'::regclass),
+	(SELECT count(*) FROM sagaz_ha.conversion), (SELECT count(*) FROM sagaz_ha.asleep)}), '0|0|0', 'with nothing else left');
 $old->quit;
 $node->stop;
 done_testing();
