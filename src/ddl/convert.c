@@ -200,6 +200,32 @@ convert_step(const Conversion *conversion, ConversionPhase phase)
 	return list;
 }
 
+static void
+add_oid(uint64 row, void *arg)
+{
+	List	  **list = (List **) arg;
+
+	*list = lappend_oid(*list, sql_oid(row, 1));
+}
+
+/* What the statements of a step, or those that take it back, lock besides the table. */
+List *
+convert_companions(Oid relation, const char *step)
+{
+	SqlSession	session;
+	SqlArgs		args = {0};
+	List	   *list = NIL;
+
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(relation));
+	sql_arg_text(&args, step);
+	sql_begin_as_extension(&session);
+	sql_each_row(&session,
+				 sql_execute_latest(NULL, "SELECT sagaz_ha._conversion_companions($1, $2)", &args),
+				 add_oid, &list);
+	sql_end(&session);
+	return list;
+}
+
 /* What is done after the last short lock, with clients on the partitioned table. */
 List *
 convert_finishing(const Conversion *conversion)

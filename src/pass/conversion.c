@@ -91,8 +91,10 @@ locked_step(void *arg)
 	Step	   *step = (Step *) arg;
 	Conversion *conversion = step->conversion;
 	ConversionPhase phase = conversion->phase;
+	LOCKMODE	mode = phase == CONVERSION_ATTACHING ? ShareRowExclusiveLock : AccessExclusiveLock;
 	const char *before_commit = point(conversion, "before_commit");
 	SqlSession	session;
+	List	   *companions;
 
 	if (!conversion_lock(conversion) || conversion->phase != phase)
 	{
@@ -101,12 +103,16 @@ locked_step(void *arg)
 	}
 	sql_begin(&session, GetUserId());
 	convert_lock_gently(step->relids);
-	step->blocker = convert_lock_blocker(step->relids);
+	companions = convert_companions(conversion->relation, conversion_phase_name(phase));
+	convert_lock_gently(companions);
+	step->blocker = convert_lock_blocker(step->relids, AccessExclusiveLock);
+	if (step->blocker == NULL)
+		step->blocker = convert_lock_blocker(companions, mode);
 	if (step->blocker == NULL)
 	{
 		List	   *statements = convert_step(conversion, phase);
 
-		step->locked_at = convert_lock_strongly(step->relids);
+		step->locked_at = convert_lock_strongly(step->relids, companions, mode);
 		convert_run(statements);
 	}
 	else
@@ -161,7 +167,7 @@ holders_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 
-	step->blocker = convert_lock_blocker(step->relids);
+	step->blocker = convert_lock_blocker(step->relids, AccessExclusiveLock);
 }
 
 static void
@@ -354,12 +360,15 @@ static void
 undo(Conversion *conversion, List *relids, bool only_check)
 {
 	SqlSession	session;
+	List	   *companions = NIL;
 	List	   *statements;
 
 	sql_begin(&session, GetUserId());
-	convert_lock_prepare(relids);
+	if (!only_check)
+		companions = convert_companions(conversion->relation, "undoing");
+	convert_lock_prepare(list_concat_copy(relids, companions));
 	statements = only_check ? convert_dropping_check(conversion) : convert_undoing(conversion);
-	(void) convert_lock_strongly(relids);
+	(void) convert_lock_strongly(relids, companions, AccessExclusiveLock);
 	convert_run(statements);
 	sql_end(&session);
 }

@@ -169,6 +169,7 @@ return_step(void *arg)
 	Return	   *back = (Return *) arg;
 	SqlSession	session;
 	List	   *relids;
+	List	   *companions;
 
 	sql_begin(&session, GetUserId());
 	relids = lock_all(back);
@@ -180,12 +181,13 @@ return_step(void *arg)
 				 errhint("Only a table that sagaz_ha.partition_table() has converted can be made plain again.")));
 	back->first = back->info.relids[0];
 	back->referenced = parent_referencing_tables(back->parent) != NIL;
-	convert_lock_prepare(relids);
+	companions = convert_companions(back->parent, "returning");
+	convert_lock_prepare(list_concat_copy(relids, companions));
 	require_empty(&back->info);
 	{
 		List	   *statements = convert_returning(back->parent, back->first);
 
-		(void) convert_lock_strongly(relids);
+		(void) convert_lock_strongly(relids, companions, AccessExclusiveLock);
 		require_empty(&back->info);
 		convert_run(statements);
 	}

@@ -108,7 +108,7 @@ ask('events');
 waits_for('standby standby, which has a snapshot', 'a standby is waited for, and named');
 {
 	my ($code, $out, $err) = $node->psql('postgres', q{GRANT EXECUTE ON FUNCTION sagaz_ha.cancel_partition_table TO stranger;
-		SET ROLE stranger; SET statement_timeout = '2s';
+		SET ROLE stranger; SET statement_timeout = '3s';
 		SELECT sagaz_ha.cancel_partition_table('events')});
 	like($err, qr/statement timeout/, 'so it is when somebody cancels who may not see it');
 }
@@ -140,15 +140,31 @@ ask('late');
 converted($node, 'late', 'asked for again');
 
 # the bound comes near
-stop_at($node, 'convert_indexing:after_commit');
-$node->safe_psql('postgres', 'CREATE TABLE slow (id int, at timestamptz); INSERT INTO slow VALUES (1, now())');
+stop_at($node, 'convert_linking:after_commit');
+$node->safe_psql('postgres', q{
+	CREATE TABLE referenced (id int PRIMARY KEY);
+	INSERT INTO referenced VALUES (1);
+	CREATE TABLE slow (id int REFERENCES referenced, at timestamptz, PRIMARY KEY (id, at));
+	INSERT INTO slow VALUES (1, now());
+	CREATE TABLE referencing (id int, at timestamptz, FOREIGN KEY (id, at) REFERENCES slow)});
 ask('slow');
-stopped_at($node, 'convert_indexing:after_commit');
+stopped_at($node, 'convert_linking:after_commit');
 $node->safe_psql('postgres', q{UPDATE sagaz_ha.conversion SET finish_by = now() - interval '1 hour', upper_bound = upper_bound});
 $pid = $node->safe_psql('postgres', q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'conversion'});
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000)");
+stopped_at($node, 'convert_linking:after_commit');
+is($node->safe_psql('postgres', q{SELECT step, finish_by > now() FROM sagaz_ha.conversions}), 'attaching|t', 'a conversion that took too long begins again with a later bound');
+stop_at($node, 'convert_analyzing:after_commit');
+stopped_at($node, 'convert_analyzing:after_commit');
+
+# what the statements lock besides is waited for as well
+$old->query_safe('BEGIN; LOCK TABLE referencing IN ROW SHARE MODE');
+$pid = $old->query_safe('SELECT pg_backend_pid()');
+ok(when($node, 'postgres', "clock_timestamp() - xact_start > interval '1.1 s' FROM pg_stat_activity WHERE pid = $pid"), 'a transaction uses a referencing table');
 let_go($node);
-converted($node, 'slow', 'a conversion that took too long begins again with a later bound');
+waits_for("process $pid, in a transaction for", 'it is waited for, before the strong lock');
+$old->query_safe('COMMIT');
+converted($node, 'slow', 'then it goes on');
 
 # default and last partitions
 $node->safe_psql('postgres', q{
