@@ -237,16 +237,16 @@ conversion_enter(Conversion *conversion, ConversionPhase phase)
 	conversion->tries = 0;
 }
 
-/* The first step is to be done again, with another bound. */
+/* The bound, or the time when rows could reach it, is another one. */
 void
-conversion_begin_again(Conversion *conversion)
+conversion_note_bound(const Conversion *conversion)
 {
 	SqlArgs		args = {0};
 
-	conversion_enter(conversion, CONVERSION_CHECKING);
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->relation));
 	sql_arg_text(&args, conversion->upper);
-	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(conversion->finish_by));
+	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(conversion->finish_by),
+					conversion->finish_by == 0);
 	change("UPDATE sagaz_ha.conversion SET upper_bound = $2, finish_by = $3 WHERE relation = $1", &args);
 }
 

@@ -59,7 +59,7 @@ extern bool conversion_lock(Conversion *conversion);
 extern Policy *conversion_policy(const Conversion *conversion);
 extern void conversion_begin(const Conversion *conversion, TimestampTz now);
 extern void conversion_enter(Conversion *conversion, ConversionPhase phase);
-extern void conversion_begin_again(Conversion *conversion);
+extern void conversion_note_bound(const Conversion *conversion);
 extern void conversion_note_try(Conversion *conversion, const char *waits_for, const char *error,
 								long nap);
 extern void conversion_note_lock(const Conversion *conversion, TimeOffset held);

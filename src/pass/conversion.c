@@ -21,8 +21,8 @@
 #include "ddl/convert_lock.h"
 #include "ddl/toplevel.h"
 #include "miscadmin.h"
+#include "pass/convert_later.h"
 #include "pass/convert_rows.h"
-#include "pass/create.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
 #include "utils/lsyscache.h"
@@ -52,7 +52,7 @@ typedef struct Step
 	List	   *relids;			/* to be locked */
 	ConversionPhase next;
 	bool		gone;			/* cancelled, or done by somebody else */
-	char	   *blocker;
+	const char *blocker;
 	TimestampTz locked_at;
 	const char *text;
 	long		nap;
@@ -145,7 +145,7 @@ require(ErrorData *error)
 }
 
 static void
-note_try(Pass *pass, Conversion *conversion, char *blocker, const char *text, long nap)
+note_try(Pass *pass, Conversion *conversion, const char *blocker, const char *text, long nap)
 {
 	Step		step = {pass, conversion};
 
@@ -435,6 +435,15 @@ begin_again_step(void *arg)
 		step->gone = true;
 		return;
 	}
+	if (convert_later_is_below(conversion))
+	{
+		/* its bound stays: later partitions are made again */
+		undo(conversion, tables_of(conversion), true);
+		conversion->finish_by = 0;
+		conversion_note_bound(conversion);
+		conversion_enter(conversion, CONVERSION_CHECKING);
+		return;
+	}
 	policy = conversion_policy(conversion);
 	kind = key_kind_told(get_atttype(conversion->relation,
 									 get_attnum(conversion->relation, conversion->key)),
@@ -448,7 +457,8 @@ begin_again_step(void *arg)
 	undo(conversion, list_make1_oid(conversion->relation), true);
 	conversion->upper = key_literal(kind, bound.upper);
 	conversion->finish_by = bound.finish_by;
-	conversion_begin_again(conversion);
+	conversion_note_bound(conversion);
+	conversion_enter(conversion, CONVERSION_CHECKING);
 }
 
 /* Rows come near the bound: a later one is needed. */
@@ -486,33 +496,13 @@ end_step(void *arg)
 	stop_point("convert_finishing:before_commit");
 }
 
-typedef struct Planning
-{
-	Pass	   *pass;
-	Oid			parent;
-	TablePlan  *table;
-} Planning;
-
-static void
-plan_step(void *arg)
-{
-	Planning   *planning = (Planning *) arg;
-	List	   *policies = policy_load(planning->parent);
-
-	if (policies != NIL)
-		planning->table = table_plan_make((Policy *) linitial(policies), planning->pass->now);
-}
-
 /* The later partitions are made, and what was put off is done. */
 static long
 finish(Pass *pass, Conversion *conversion)
 {
 	Step		step = {pass, conversion};
-	Planning	planning = {pass, conversion->parent};
-	ErrorData  *error = attempt_in_transaction(plan_step, &planning);
+	ErrorData  *error = convert_later_finish(pass, conversion);
 
-	if (error == NULL && planning.table != NULL)
-		create_missing(pass, list_make1(planning.table));
 	if (error == NULL)
 		error = run_long(conversion, &step.gone);
 	if (step.gone)
@@ -610,11 +600,23 @@ long_step(Pass *pass, Conversion *conversion, ErrorData *(*run) (Conversion *, b
 	return failed(pass, conversion, error);
 }
 
+/* Later partitions couldn't be made yet; why is a problem of the table. */
+static long
+wait_for_partitions(Pass *pass, Conversion *conversion)
+{
+	long		nap = back_off(LOCK_NAP, conversion->tries, MAX_LOCK_NAP);
+
+	note_try(pass, conversion, "later partitions, which cannot be made yet", NULL, nap);
+	return nap;
+}
+
 /* One step. 0: go on; -1: there is nothing more to do; else how long to wait, in ms. */
 static long
 advance(Pass *pass, Conversion *conversion)
 {
 	bool		whole = conversion->kind == CONVERSION_TABLE;
+	ErrorData  *error;
+	bool		made;
 
 	progress_phase(psprintf("converting, %s", conversion_phase_name(conversion->phase)),
 				   conversion->table_name);
@@ -624,6 +626,11 @@ advance(Pass *pass, Conversion *conversion)
 	switch (conversion->phase)
 	{
 		case CONVERSION_CHECKING:
+			error = convert_later_make(pass, conversion, &made);
+			if (error != NULL)
+				return failed(pass, conversion, error);
+			if (!made)
+				return wait_for_partitions(pass, conversion);
 			return run_locked(pass, conversion, CONVERSION_VALIDATING);
 		case CONVERSION_VALIDATING:
 			return long_step(pass, conversion, run_long,

@@ -92,6 +92,21 @@ until_locked(AttemptStep step, void *arg)
 	}
 }
 
+/* Whether clients use the partitioned table already: there is nothing to be taken back. */
+static bool
+is_partitioned(const Conversion *conversion)
+{
+	return conversion->phase == CONVERSION_FINISHING ||
+		(conversion->phase == CONVERSION_ANALYZING && conversion->kind == CONVERSION_PARTITION);
+}
+
+/* Whether it is a plain table again, and foreign keys to it are being validated. */
+static bool
+is_back(const Conversion *conversion)
+{
+	return conversion->relation == conversion->parent;
+}
+
 /* Takes a conversion back that hasn't ended. */
 void
 convert_cancel(Oid relid, TimestampTz now)
@@ -106,20 +121,20 @@ convert_cancel(Oid relid, TimestampTz now)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" is not becoming partitioned", get_rel_name(relid)),
 				 errhint("View sagaz_ha.conversions lists those that are.")));
-	if (conversion.phase == CONVERSION_FINISHING ||
-		(conversion.phase == CONVERSION_ANALYZING && conversion.kind == CONVERSION_PARTITION))
+	if (is_partitioned(&conversion) && !is_back(&conversion))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" is partitioned already", conversion.table_name),
 				 errhint("sagaz_ha.unpartition_table() makes a plain table of it again.")));
-	if (conversion.phase != CONVERSION_FAILED)
-		until_locked(undo_step, &conversion);
-	else
+	if (conversion.phase == CONVERSION_FAILED)
 		conversion_restore_policy(&conversion);
+	else if (!is_back(&conversion))
+		until_locked(undo_step, &conversion);
 	conversion_end(conversion.relation);
 	record.subject.parent = conversion.relation;
 	record.subject.table_name = names_display(conversion.relation);
-	record.details = "was cancelled: the table is as it was";
+	record.details = is_back(&conversion) ? "foreign keys to it stay not validated" :
+		"was cancelled: the table is as it was";
 	history_add(&record, now);
 }
 
@@ -203,7 +218,13 @@ convert_back(Oid relid, TimestampTz now)
 	Record		record = {{InvalidOid}, ACTION_CONVERT};
 	char	   *key;
 
-	if (conversion_find(relid, &conversion))
+	if (conversion_find(relid, &conversion) && is_partitioned(&conversion) && !is_back(&conversion))
+	{
+		keep_worker_out(&conversion);
+		conversion_end(conversion.relation);
+		memset(&conversion, 0, sizeof(conversion));
+	}
+	else if (OidIsValid(conversion.relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("table \"%s\" is becoming partitioned", get_rel_name(relid)),

@@ -136,6 +136,16 @@ is($node->safe_psql('postgres', q{SELECT to_regclass('late_sagaz_ha') IS NULL AN
 	SELECT FROM pg_constraint WHERE conrelid = 'late'::regclass)}), 't', 'and everything is as it was');
 is($node->safe_psql('postgres', q{SELECT status FROM sagaz_ha.partition_health() WHERE check_name = 'conversion'}), 'critical', 'health is critical');
 $node->safe_psql('postgres', 'DELETE FROM late WHERE at IS NULL');
+stop_at($node, 'convert_renaming:after_commit');
+ask('late');
+stopped_at($node, 'convert_renaming:after_commit');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{SELECT sagaz_ha.cancel_partition_table('late')});
+	like($err, qr/table "late" is partitioned already/, 'after the last lock it is too late to cancel');
+}
+$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('late')});
+let_go($node);
+is($node->safe_psql('postgres', q{SELECT relkind, (SELECT count(*) FROM sagaz_ha.conversion) FROM pg_class WHERE oid = 'late'::regclass}), 'r|0', 'but not to go back');
 ask('late');
 converted($node, 'late', 'asked for again');
 
@@ -227,11 +237,16 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE d6_rest PARTITION OF d6 DEFAULT;
 	CREATE TABLE d7 (LIKE d6) PARTITION BY RANGE (at);
 	CREATE TABLE d7_rest PARTITION OF d7 DEFAULT;
+	CREATE TABLE d7_now PARTITION OF d7 FOR VALUES FROM (date_trunc('day', now() - interval '1 day')) TO (date_trunc('day', now() + interval '1 day'));
+	INSERT INTO d7 VALUES (1, now() - interval '3 days');
 	SELECT sagaz_ha.manage_partitions('d7', '1 month', retention => '2 years 3 days')});
 foreach my $table (qw(d6 d7))
 {
 	ask($table);
 	stopped_at($node, 'convert_checking:after_commit');
+	# d7's default partition is to end where d7_now begins, so later rows need partitions
+	is($node->safe_psql('postgres', "INSERT INTO $table VALUES (1, now() + interval '3 days' * ('$table' = 'd7')::int);
+		SELECT finish_by > now() FROM sagaz_ha.conversions WHERE table_name = '$table'"), 't', "$table takes rows meanwhile");
 	$node->safe_psql('postgres', "SELECT sagaz_ha.cancel_partition_table('$table')");
 }
 let_go($node);
