@@ -60,7 +60,7 @@ oid_array(List *relids)
 
 /* A transaction that has lasted and uses one of the tables. */
 static char *
-old_transaction(List *relids, LOCKMODE mode)
+old_transaction(List *relids)
 {
 	static const char *const query =
 		"SELECT coalesce(format('process %s, in a transaction for %s', l.pid,"
@@ -70,14 +70,12 @@ old_transaction(List *relids, LOCKMODE mode)
 		" WHERE l.locktype = 'relation' AND l.relation = ANY ($1) AND l.granted"
 		"   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 		"   AND l.pid IS DISTINCT FROM pg_backend_pid()"
-		"   AND ($3 OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))"
 		"   AND (l.pid IS NULL OR a.xact_start < clock_timestamp() - $2 * interval '1 microsecond')"
 		" ORDER BY a.xact_start LIMIT 1";
 	SqlArgs		args = {0};
 
 	sql_arg(&args, OIDARRAYOID, oid_array(relids));
 	sql_arg(&args, INT8OID, Int64GetDatum(OLD));
-	sql_arg(&args, BOOLOID, BoolGetDatum(mode == AccessExclusiveLock));
 	return sql_execute(query, &args) == 0 ? NULL : sql_text(0, 1);
 }
 
@@ -123,14 +121,14 @@ old_standby(void)
  * extension, because others don't see when a transaction began.
  */
 char *
-convert_lock_blocker(List *relids, LOCKMODE mode)
+convert_lock_blocker(List *relids)
 {
 	SqlSession	session;
 	char	   *blocker;
 
 	look_at_transactions(GetCurrentTimestamp());
 	sql_begin_as_extension(&session);
-	blocker = old_transaction(relids, mode);
+	blocker = old_transaction(relids);
 	if (blocker == NULL)
 		blocker = old_standby();
 	if (blocker != NULL)
@@ -146,7 +144,7 @@ convert_lock_prepare(List *relids)
 	char	   *blocker;
 
 	convert_lock_gently(relids);
-	blocker = convert_lock_blocker(relids, AccessExclusiveLock);
+	blocker = convert_lock_blocker(relids);
 	if (blocker != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -155,7 +153,7 @@ convert_lock_prepare(List *relids)
 
 /* Takes locks until then, all together; what comes after has the time that is left. */
 static void
-take_until(List *relids, LOCKMODE mode, TimestampTz until)
+take_until(List *relids, TimestampTz until)
 {
 	ListCell   *cell;
 
@@ -165,23 +163,23 @@ take_until(List *relids, LOCKMODE mode, TimestampTz until)
 
 		/* 0 would be no limit */
 		identity_set_local("lock_timeout", psprintf("%ld", Max(left, 1)));
-		LockRelationOid(lfirst_oid(cell), mode);
+		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
 	}
 }
 
 /*
  * Takes the strong locks, waiting sagaz_ha.conversion_lock_timeout at most for all
- * of them: on the tables, then on what the next statements lock besides, in this
- * mode. Since when the tables are locked.
+ * of them: on the tables, then on what the next statements lock besides. Since when
+ * the tables are locked.
  */
 TimestampTz
-convert_lock_strongly(List *relids, List *companions, LOCKMODE mode)
+convert_lock_strongly(List *relids, List *companions)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sagaz_conversion_lock_timeout);
 	TimestampTz locked_at;
 
-	take_until(relids, AccessExclusiveLock, until);
+	take_until(relids, until);
 	locked_at = GetCurrentTimestamp();
-	take_until(companions, mode, until);
+	take_until(companions, until);
 	return locked_at;
 }

@@ -9,11 +9,10 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
-#include "storage/lockdefs.h"
 
 extern void convert_lock_gently(List *relids);
-extern char *convert_lock_blocker(List *relids, LOCKMODE mode);
+extern char *convert_lock_blocker(List *relids);
 extern void convert_lock_prepare(List *relids);
-extern TimestampTz convert_lock_strongly(List *relids, List *companions, LOCKMODE mode);
+extern TimestampTz convert_lock_strongly(List *relids, List *companions);
 
 #endif							/* SAGAZ_DDL_CONVERT_LOCK_H */

@@ -91,7 +91,6 @@ locked_step(void *arg)
 	Step	   *step = (Step *) arg;
 	Conversion *conversion = step->conversion;
 	ConversionPhase phase = conversion->phase;
-	LOCKMODE	mode = phase == CONVERSION_ATTACHING ? ShareRowExclusiveLock : AccessExclusiveLock;
 	const char *before_commit = point(conversion, "before_commit");
 	SqlSession	session;
 	List	   *companions;
@@ -105,14 +104,12 @@ locked_step(void *arg)
 	convert_lock_gently(step->relids);
 	companions = convert_companions(conversion->relation, conversion_phase_name(phase));
 	convert_lock_gently(companions);
-	step->blocker = convert_lock_blocker(step->relids, AccessExclusiveLock);
-	if (step->blocker == NULL)
-		step->blocker = convert_lock_blocker(companions, mode);
+	step->blocker = convert_lock_blocker(list_concat_copy(step->relids, companions));
 	if (step->blocker == NULL)
 	{
 		List	   *statements = convert_step(conversion, phase);
 
-		step->locked_at = convert_lock_strongly(step->relids, companions, mode);
+		step->locked_at = convert_lock_strongly(step->relids, companions);
 		convert_run(statements);
 	}
 	else
@@ -167,7 +164,7 @@ holders_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 
-	step->blocker = convert_lock_blocker(step->relids, AccessExclusiveLock);
+	step->blocker = convert_lock_blocker(step->relids);
 }
 
 static void
@@ -364,11 +361,12 @@ undo(Conversion *conversion, List *relids, bool only_check)
 	List	   *statements;
 
 	sql_begin(&session, GetUserId());
-	if (!only_check)
+	/* of a partition there is nothing but the CHECK */
+	if (!only_check && conversion->kind == CONVERSION_TABLE)
 		companions = convert_companions(conversion->relation, "undoing");
 	convert_lock_prepare(list_concat_copy(relids, companions));
 	statements = only_check ? convert_dropping_check(conversion) : convert_undoing(conversion);
-	(void) convert_lock_strongly(relids, companions, AccessExclusiveLock);
+	(void) convert_lock_strongly(relids, companions);
 	convert_run(statements);
 	sql_end(&session);
 }

@@ -202,7 +202,7 @@ return_step(void *arg)
 	{
 		List	   *statements = convert_returning(back->parent, back->first);
 
-		(void) convert_lock_strongly(relids, companions, AccessExclusiveLock);
+		(void) convert_lock_strongly(relids, companions);
 		require_empty(&back->info);
 		convert_run(statements);
 	}

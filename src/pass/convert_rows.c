@@ -234,8 +234,7 @@ convert_rows_move(const Conversion *conversion, TimestampTz now, ConvertRows *ro
 		rows->from = range.bound.upper;
 		return;
 	}
-	rows->locked_at = convert_lock_strongly(list_make2_oid(conversion->parent, info.default_relid),
-											NIL, NoLock);
+	rows->locked_at = convert_lock_strongly(list_make2_oid(conversion->parent, info.default_relid), NIL);
 	rows->created = create_partition_filled(policy, &range.bound, fill, &range);
 	times_note_creation(conversion->parent, rows->created, now);
 	rows->record.action = ACTION_CREATE;
@@ -258,7 +257,7 @@ convert_rows_drop_default(const Conversion *conversion, ConvertRows *rows)
 	MemoryContext context = CurrentMemoryContext;
 
 	sql_begin(&session, GetUserId());
-	(void) convert_lock_strongly(relids, NIL, NoLock);
+	(void) convert_lock_strongly(relids, NIL);
 	parent_require_by_oid(conversion->parent, NoLock, &info);
 	if (info.default_relid == conversion->relation)
 	{

@@ -254,6 +254,27 @@ is($node->safe_psql('postgres', q{SELECT parent::regclass, partition_interval, r
 	'd7|1 mon|2 years 3 days|4', 'a conversion that is cancelled gives the policy back, or none');
 is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM pg_constraint WHERE conname = 'sagaz_ha_bounds' AND conrelid = 'd6_rest'::regclass),
 	(SELECT count(*) FROM sagaz_ha.conversion), (SELECT count(*) FROM sagaz_ha.asleep)}), '0|0|0', 'with nothing else left');
+
+# its policy goes, or its table
+stop_at($node, 'convert_moving:after_commit');
+$node->safe_psql('postgres', q{
+	CREATE TABLE d8 (id int, at timestamptz) PARTITION BY RANGE (at);
+	CREATE TABLE d8_rest PARTITION OF d8 DEFAULT;
+	CREATE TABLE d8_now PARTITION OF d8 FOR VALUES FROM (date_trunc('day', now() - interval '1 day')) TO (date_trunc('day', now() + interval '1 day'));
+	INSERT INTO d8 SELECT n, date_trunc('day', now()) + n * interval '3 days' FROM generate_series(1, 3) AS n});
+ask('d8');
+stopped_at($node, 'convert_moving:after_commit');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{\set VERBOSITY verbose
+		SELECT sagaz_ha.stop_managing_partitions('d8')});
+	like($err, qr/55006: table "d8" is becoming partitioned.*HINT: .*cancel_partition_table/s, 'a policy is not to be removed in the middle');
+}
+$node->safe_psql('postgres', q{DELETE FROM sagaz_ha.partition_policy WHERE parent = 'd8'::regclass});
+let_go($node);
+ok($node->poll_query_until('postgres', q{SELECT error ~ 'its policy is gone' FROM sagaz_ha.conversions}), 'if it is, that is an error');
+$node->safe_psql('postgres', q{ALTER EVENT TRIGGER sagaz_ha_forget_dropped_tables DISABLE; SET sagaz_ha.protect = off; DROP TABLE d8; ALTER EVENT TRIGGER sagaz_ha_forget_dropped_tables ENABLE;
+	UPDATE sagaz_ha.conversion SET next_try = now()});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM sagaz_ha.conversion'), 'a conversion of a table that is gone ends');
 $old->quit;
 $node->stop;
 done_testing();
