@@ -28,23 +28,25 @@
 /* Between two tries for a lock, in ms. */
 #define RETRY_NAP	200
 
-/* Ends this database's conversion worker, if it runs; whether it did. */
-static bool
-end_worker(void)
+/* Ends this database's conversion worker, if it runs, or is still this one; its pid, or 0. */
+static pid_t
+end_worker(pid_t only)
 {
 	DatabaseState *database;
 	pid_t		pid = 0;
 
 	if (shared_state == NULL)
-		return false;
+		return 0;
 	LWLockAcquire(shared_state->lock, LW_SHARED);
 	database = shared_find_database(MyDatabaseId);
 	if (database != NULL)
 		pid = database->work[WORKER_CONVERSION].pid;
+	if (only != 0 && pid != only)
+		pid = 0;
 	if (pid != 0)
 		(void) kill(pid, SIGTERM);
 	LWLockRelease(shared_state->lock);
-	return pid != 0;
+	return pid;
 }
 
 /*
@@ -54,6 +56,8 @@ end_worker(void)
 static void
 keep_worker_out(Conversion *conversion)
 {
+	pid_t		pid;
+
 	while (!conversion_lock(conversion))
 	{
 		Conversion	still;
@@ -64,10 +68,12 @@ keep_worker_out(Conversion *conversion)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the conversion of table \"%s\" has just ended", conversion->table_name),
 					 errhint("sagaz_ha.unpartition_table() makes a plain table of it again.")));
-		(void) end_worker();
+		(void) end_worker(0);
 		process_nap(RETRY_NAP / 4);
 	}
-	while (end_worker())
+	/* it may have read its statements before; a later one looks at the row */
+	pid = end_worker(0);
+	while (pid != 0 && end_worker(pid) != 0)
 		process_nap(RETRY_NAP / 4);
 }
 
