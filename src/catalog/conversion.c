@@ -9,6 +9,7 @@
 #include "catalog/conversion.h"
 
 #include "base/sql.h"
+#include "catalog/asleep.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -137,15 +138,31 @@ conversion_find(Oid relid, Conversion *conversion)
 }
 
 /*
- * Locks a conversion's row for a step, and reads it again. False: it has ended, or
- * is being cancelled.
+ * Locks a conversion's row for a step, and reads it again. False: it has ended, is
+ * being cancelled, or its table is gone.
  */
 bool
 conversion_lock(Conversion *conversion)
 {
 	return load_one("SELECT " COLUMNS " FROM sagaz_ha.conversion AS c"
-					" WHERE c.relation = $1 FOR UPDATE SKIP LOCKED",
+					" WHERE c.relation = $1"
+					"   AND EXISTS (SELECT FROM pg_catalog.pg_class AS t WHERE t.oid = c.relation)"
+					" FOR UPDATE OF c SKIP LOCKED",
 					conversion->relation, conversion);
+}
+
+/* The policy of what the table becomes, which somebody may have removed. */
+Policy *
+conversion_policy(const Conversion *conversion)
+{
+	List	   *policies = policy_load(conversion->parent);
+
+	if (policies == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is becoming partitioned, and its policy is gone", conversion->table_name),
+				 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
+	return (Policy *) linitial(policies);
 }
 
 static void
@@ -158,7 +175,7 @@ change(const char *statement, SqlArgs *args)
 	sql_end(&session);
 }
 
-/* Enters a conversion that begins. */
+/* Enters a conversion that begins, before its policy is stored. */
 void
 conversion_begin(const Conversion *conversion, TimestampTz now)
 {
@@ -179,8 +196,31 @@ conversion_begin(const Conversion *conversion, TimestampTz now)
 					conversion->finish_by == 0);
 	change("INSERT INTO sagaz_ha.conversion (relation, parent, kind, phase, table_name, key,"
 		   " lower_bound, upper_bound, weaken_unique, publish_via_partition_root, since,"
-		   " phase_since, finish_by)"
-		   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp(), $12)", &args);
+		   " phase_since, finish_by, policy_before)"
+		   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp(), $12,"
+		   " (SELECT to_jsonb(p) FROM sagaz_ha.partition_policy AS p WHERE p.parent = $2))", &args);
+}
+
+/*
+ * Gives a table that was partitioned before the policy back that it had then, or
+ * none. Of a plain table it goes with the partitioned one.
+ */
+void
+conversion_restore_policy(const Conversion *conversion)
+{
+	SqlArgs		args = {0};
+
+	if (conversion->kind == CONVERSION_TABLE || !OidIsValid(conversion->parent))
+		return;
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->parent));
+	change("DELETE FROM sagaz_ha.partition_policy WHERE parent = $1", &args);
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->relation));
+	change("INSERT INTO sagaz_ha.partition_policy"
+		   " SELECT r.* FROM sagaz_ha.conversion AS c"
+		   " CROSS JOIN jsonb_populate_record(NULL::sagaz_ha.partition_policy,"
+		   "   c.policy_before || jsonb_build_object('parent', $1)) AS r"
+		   " WHERE c.relation = $2 AND c.policy_before IS NOT NULL", &args);
+	asleep_end(conversion->parent);
 }
 
 /* The next step is to be done. */
@@ -197,16 +237,16 @@ conversion_enter(Conversion *conversion, ConversionPhase phase)
 	conversion->tries = 0;
 }
 
-/* The first step is to be done again, with another bound. */
+/* The bound, or the time when rows could reach it, is another one. */
 void
-conversion_begin_again(Conversion *conversion)
+conversion_note_bound(const Conversion *conversion)
 {
 	SqlArgs		args = {0};
 
-	conversion_enter(conversion, CONVERSION_CHECKING);
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->relation));
 	sql_arg_text(&args, conversion->upper);
-	sql_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(conversion->finish_by));
+	sql_arg_or_null(&args, TIMESTAMPTZOID, TimestampTzGetDatum(conversion->finish_by),
+					conversion->finish_by == 0);
 	change("UPDATE sagaz_ha.conversion SET upper_bound = $2, finish_by = $3 WHERE relation = $1", &args);
 }
 
@@ -239,16 +279,18 @@ conversion_note_lock(const Conversion *conversion, TimeOffset held)
 		   " WHERE relation = $1", &args);
 }
 
-/* The conversion can't be done, and was taken back; an operator has to look. */
+/* The conversion can't be done, and was taken back or is half done; an operator has to look. */
 void
-conversion_fail(Conversion *conversion, const char *error)
+conversion_fail(Conversion *conversion, const char *error, bool taken_back)
 {
 	SqlArgs		args = {0};
 
 	conversion_enter(conversion, CONVERSION_FAILED);
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(conversion->relation));
 	sql_arg_text(&args, error);
-	change("UPDATE sagaz_ha.conversion SET error = $2, parent = NULL WHERE relation = $1", &args);
+	sql_arg(&args, BOOLOID, BoolGetDatum(taken_back));
+	change("UPDATE sagaz_ha.conversion SET error = $2,"
+		   " parent = CASE WHEN NOT $3 THEN parent END WHERE relation = $1", &args);
 }
 
 /* Forgets a conversion that has ended, or was cancelled. */

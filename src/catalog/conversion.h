@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "catalog/policy.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
@@ -55,13 +56,15 @@ extern const char *conversion_phase_name(ConversionPhase phase);
 extern List *conversion_load(void);
 extern bool conversion_find(Oid relid, Conversion *conversion);
 extern bool conversion_lock(Conversion *conversion);
+extern Policy *conversion_policy(const Conversion *conversion);
 extern void conversion_begin(const Conversion *conversion, TimestampTz now);
 extern void conversion_enter(Conversion *conversion, ConversionPhase phase);
-extern void conversion_begin_again(Conversion *conversion);
+extern void conversion_note_bound(const Conversion *conversion);
 extern void conversion_note_try(Conversion *conversion, const char *waits_for, const char *error,
 								long nap);
 extern void conversion_note_lock(const Conversion *conversion, TimeOffset held);
-extern void conversion_fail(Conversion *conversion, const char *error);
+extern void conversion_restore_policy(const Conversion *conversion);
+extern void conversion_fail(Conversion *conversion, const char *error, bool taken_back);
 extern void conversion_end(Oid relation);
 
 #endif							/* SAGAZ_CATALOG_CONVERSION_H */

@@ -80,7 +80,7 @@ dropped_forget_in_event_trigger(void)
 #define IS_GONE(column) \
 	" AS t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t." column ")"
 
-/* The policies, holds and unique keys of tables that were dropped while event triggers were off. */
+/* The policies, holds, unique keys and conversions of tables that were dropped while event triggers were off. */
 void
 dropped_forget_orphans(void)
 {
@@ -90,7 +90,10 @@ dropped_forget_orphans(void)
 		{"SELECT FROM sagaz_ha.partition_hold" IS_GONE("partition"),
 		"DELETE FROM sagaz_ha.partition_hold" IS_GONE("partition")},
 		{"SELECT FROM sagaz_ha.unique_key" IS_GONE("parent"),
-		"DELETE FROM sagaz_ha.unique_key" IS_GONE("parent")}
+		"DELETE FROM sagaz_ha.unique_key" IS_GONE("parent")},
+		/* one that was locked by a step when its table went, too */
+		{NULL, UNLOCKED("sagaz_ha.conversion",
+						"NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation)")}
 	};
 	SqlSession	session;
 

@@ -160,8 +160,15 @@ convert_steps(const Conversion *conversion)
 	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(conversion->relation));
 	if (conversion->kind == CONVERSION_TABLE)
 	{
-		sql_arg_text(&args, OidIsValid(conversion->parent) ? names_qualified(conversion->parent) :
-					 convert_parent_name(conversion->relation));
+		char	   *target = OidIsValid(conversion->parent) ? names_qualified(conversion->parent) :
+			convert_parent_name(conversion->relation);
+
+		if (target == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the partitioned table that table \"%s\" was becoming is gone", conversion->table_name),
+					 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
+		sql_arg_text(&args, target);
 		sql_arg_name(&args, conversion->key);
 		sql_arg_text(&args, conversion->upper);
 		sql_arg(&args, BOOLOID, BoolGetDatum(conversion->weaken_unique));
@@ -190,6 +197,32 @@ convert_step(const Conversion *conversion, ConversionPhase phase)
 			strcmp(statement->phase, conversion_phase_name(phase)) == 0)
 			list = lappend(list, statement);
 	}
+	return list;
+}
+
+static void
+add_oid(uint64 row, void *arg)
+{
+	List	  **list = (List **) arg;
+
+	*list = lappend_oid(*list, sql_oid(row, 1));
+}
+
+/* What the statements of a step, or those that take it back, lock besides the table. */
+List *
+convert_companions(Oid relation, const char *step)
+{
+	SqlSession	session;
+	SqlArgs		args = {0};
+	List	   *list = NIL;
+
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(relation));
+	sql_arg_text(&args, step);
+	sql_begin_as_extension(&session);
+	sql_each_row(&session,
+				 sql_execute_latest(NULL, "SELECT sagaz_ha._conversion_companions($1, $2)", &args),
+				 add_oid, &list);
+	sql_end(&session);
 	return list;
 }
 

@@ -32,6 +32,7 @@ extern char *convert_parent_name(Oid relation);
 extern List *convert_building(const Conversion *conversion);
 extern List *convert_steps(const Conversion *conversion);
 extern List *convert_step(const Conversion *conversion, ConversionPhase phase);
+extern List *convert_companions(Oid relation, const char *step);
 extern List *convert_finishing(const Conversion *conversion);
 extern List *convert_returning(Oid parent, Oid partition);
 extern List *convert_dropping_check(const Conversion *conversion);

@@ -176,6 +176,17 @@ add_obstacle(ConvertBound *bound, char *problem, char *hint)
 	bound->obstacles = lappend(bound->obstacles, obstacle);
 }
 
+/* In how many days a conversion has surely ended: the more, the more there is to be read. */
+int64
+convert_bound_days(Oid relation)
+{
+	Relation	rel = table_open(relation, AccessShareLock);
+	int64		days = 1 + (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ / DAILY_BYTES;
+
+	table_close(rel, NoLock);
+	return days;
+}
+
 /* Finds the bound, and the rows that can't be in the partition. */
 void
 convert_bound(const Policy *policy, Oid relation, const char *key,
@@ -186,10 +197,8 @@ convert_bound(const Policy *policy, Oid relation, const char *key,
 	PlanPolicy	plan;
 	Rows		rows;
 	CalTime		lead;
-	Relation	rel = table_open(relation, AccessShareLock);
-	int64		days = 1 + (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ / DAILY_BYTES;
+	int64		days = convert_bound_days(relation);
 
-	table_close(rel, NoLock);
 	memset(bound, 0, sizeof(*bound));
 	policy_plan(policy, kind, &plan);
 	look_at_rows(relation, key, kind, key_datum(kind, now_key + FAR_FUTURE), &rows);

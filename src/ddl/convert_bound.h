@@ -22,6 +22,7 @@ typedef struct ConvertBound
 
 extern void convert_bound(const Policy *policy, Oid relation, const char *key,
 						  const KeyKind *kind, TimestampTz now, ConvertBound *bound);
+extern int64 convert_bound_days(Oid relation);
 extern bool convert_rows_before(Oid relation, const char *key, const KeyKind *kind, Datum upper);
 
 #endif							/* SAGAZ_DDL_CONVERT_BOUND_H */

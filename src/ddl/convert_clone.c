@@ -19,14 +19,18 @@
 void
 convert_clone_index(Oid index, Oid target, const char *name)
 {
-	Relation	source_index = index_open(index, AccessShareLock);
-	Relation	source = table_open(source_index->rd_index->indrelid, AccessShareLock);
-	Relation	rel = table_open(target, AccessExclusiveLock);
+	Relation	source_index;
+	Relation	source;
+	Relation	rel;
 	Oid			constraint;
 	IndexStmt  *statement;
 
-	identity_require_owner(RelationGetRelid(source));
+	/* before any lock: everybody may call this */
 	identity_require_owner(target);
+	identity_require_owner(index);
+	source_index = index_open(index, AccessShareLock);
+	source = table_open(source_index->rd_index->indrelid, AccessShareLock);
+	rel = table_open(target, AccessExclusiveLock);
 	statement = generateClonedIndexStmt(NULL, source_index,
 										sagaz_attribute_map(RelationGetDescr(rel),
 															RelationGetDescr(source)),

@@ -14,9 +14,12 @@
 #include "base/identity.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "catalog/names.h"
 #include "catalog/pg_type.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 /* A transaction or a snapshot is old after this, in us. */
@@ -34,29 +37,44 @@ static struct
 void
 convert_lock_gently(List *relids)
 {
+	int			level = NewGUCNestLevel();
 	ListCell   *cell;
 
 	identity_set_local("lock_timeout", "0");
 	foreach(cell, relids)
 		LockRelationOid(lfirst_oid(cell), ShareUpdateExclusiveLock);
+	AtEOXact_GUC(false, level);
 }
 
+static Datum
+oid_array(List *relids)
+{
+	Datum	   *values = (Datum *) palloc(sizeof(Datum) * list_length(relids));
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, relids)
+		values[n++] = ObjectIdGetDatum(lfirst_oid(cell));
+	return PointerGetDatum(construct_array(values, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/* A transaction that has lasted and uses one of the tables. */
 static char *
-old_transaction(Oid relid)
+old_transaction(List *relids)
 {
 	static const char *const query =
 		"SELECT coalesce(format('process %s, in a transaction for %s', l.pid,"
 		"                       date_trunc('second', clock_timestamp() - a.xact_start)),"
 		"                'a prepared transaction')"
 		"  FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid"
-		" WHERE l.locktype = 'relation' AND l.relation = $1 AND l.granted"
+		" WHERE l.locktype = 'relation' AND l.relation = ANY ($1) AND l.granted"
 		"   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 		"   AND l.pid IS DISTINCT FROM pg_backend_pid()"
 		"   AND (l.pid IS NULL OR a.xact_start < clock_timestamp() - $2 * interval '1 microsecond')"
 		" ORDER BY a.xact_start LIMIT 1";
 	SqlArgs		args = {0};
 
-	sql_arg(&args, OIDOID, ObjectIdGetDatum(relid));
+	sql_arg(&args, OIDARRAYOID, oid_array(relids));
 	sql_arg(&args, INT8OID, Int64GetDatum(OLD));
 	return sql_execute(query, &args) == 0 ? NULL : sql_text(0, 1);
 }
@@ -98,34 +116,70 @@ old_standby(void)
 	return NULL;
 }
 
-/* Who would make the strong lock one that is noticed; NULL: nobody. Inside SPI. */
+/*
+ * Who would make the strong lock one that is noticed; NULL: nobody. As the
+ * extension, because others don't see when a transaction began.
+ */
 char *
 convert_lock_blocker(List *relids)
 {
-	ListCell   *cell;
+	SqlSession	session;
+	char	   *blocker;
 
 	look_at_transactions(GetCurrentTimestamp());
-	foreach(cell, relids)
-	{
-		char	   *blocker = old_transaction(lfirst_oid(cell));
-
-		if (blocker != NULL)
-			return blocker;
-	}
-	return old_standby();
+	sql_begin_as_extension(&session);
+	blocker = old_transaction(relids);
+	if (blocker == NULL)
+		blocker = old_standby();
+	if (blocker != NULL)
+		blocker = MemoryContextStrdup(session.caller, blocker);
+	sql_end(&session);
+	return blocker;
 }
 
-/*
- * Takes the strong locks, waiting sagaz_ha.conversion_lock_timeout at most, for
- * these and for those that the next statements take. Since when they are held.
- */
-TimestampTz
-convert_lock_strongly(List *relids)
+/* Takes the gentle locks, and fails if the strong ones would be noticed. */
+void
+convert_lock_prepare(List *relids)
+{
+	char	   *blocker;
+
+	convert_lock_gently(relids);
+	blocker = convert_lock_blocker(relids);
+	if (blocker != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table %s is in use by %s", names_display(linitial_oid(relids)), blocker)));
+}
+
+/* Takes locks until then, all together; what comes after has the time that is left. */
+static void
+take_until(List *relids, TimestampTz until)
 {
 	ListCell   *cell;
 
-	identity_set_local("lock_timeout", psprintf("%d", sagaz_conversion_lock_timeout));
 	foreach(cell, relids)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		/* 0 would be no limit */
+		identity_set_local("lock_timeout", psprintf("%ld", Max(left, 1)));
 		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
-	return GetCurrentTimestamp();
+	}
+}
+
+/*
+ * Takes the strong locks, waiting sagaz_ha.conversion_lock_timeout at most for all
+ * of them: on the tables, then on what the next statements lock besides. Since when
+ * the tables are locked.
+ */
+TimestampTz
+convert_lock_strongly(List *relids, List *companions)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sagaz_conversion_lock_timeout);
+	TimestampTz locked_at;
+
+	take_until(relids, until);
+	locked_at = GetCurrentTimestamp();
+	take_until(companions, until);
+	return locked_at;
 }

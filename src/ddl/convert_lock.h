@@ -12,6 +12,7 @@
 
 extern void convert_lock_gently(List *relids);
 extern char *convert_lock_blocker(List *relids);
-extern TimestampTz convert_lock_strongly(List *relids);
+extern void convert_lock_prepare(List *relids);
+extern TimestampTz convert_lock_strongly(List *relids, List *companions);
 
 #endif							/* SAGAZ_DDL_CONVERT_LOCK_H */

@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "base/settings.h"
 #include "base/sql.h"
+#include "catalog/dropped.h"
 #include "catalog/names.h"
 #include "catalog/policy.h"
 #include "ddl/convert.h"
@@ -20,8 +21,8 @@
 #include "ddl/convert_lock.h"
 #include "ddl/toplevel.h"
 #include "miscadmin.h"
+#include "pass/convert_later.h"
 #include "pass/convert_rows.h"
-#include "pass/create.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
 #include "utils/lsyscache.h"
@@ -41,6 +42,9 @@
 /* A longer wait costs no process, in ms. */
 #define SHORT_NAP		2000
 
+/* What another session has locked, such as one that cancels it, is looked at again after this, in ms. */
+#define GONE_NAP		5000
+
 typedef struct Step
 {
 	Pass	   *pass;
@@ -48,7 +52,7 @@ typedef struct Step
 	List	   *relids;			/* to be locked */
 	ConversionPhase next;
 	bool		gone;			/* cancelled, or done by somebody else */
-	char	   *blocker;
+	const char *blocker;
 	TimestampTz locked_at;
 	const char *text;
 	long		nap;
@@ -89,7 +93,7 @@ locked_step(void *arg)
 	ConversionPhase phase = conversion->phase;
 	const char *before_commit = point(conversion, "before_commit");
 	SqlSession	session;
-	char	   *blocker;
+	List	   *companions;
 
 	if (!conversion_lock(conversion) || conversion->phase != phase)
 	{
@@ -98,16 +102,18 @@ locked_step(void *arg)
 	}
 	sql_begin(&session, GetUserId());
 	convert_lock_gently(step->relids);
-	blocker = convert_lock_blocker(step->relids);
-	if (blocker == NULL)
+	companions = convert_companions(conversion->relation, conversion_phase_name(phase));
+	convert_lock_gently(companions);
+	step->blocker = convert_lock_blocker(list_concat_copy(step->relids, companions));
+	if (step->blocker == NULL)
 	{
 		List	   *statements = convert_step(conversion, phase);
 
-		step->locked_at = convert_lock_strongly(step->relids);
+		step->locked_at = convert_lock_strongly(step->relids, companions);
 		convert_run(statements);
 	}
 	else
-		step->blocker = MemoryContextStrdup(session.caller, blocker);
+		step->blocker = MemoryContextStrdup(session.caller, step->blocker);
 	sql_end(&session);
 	if (step->blocker == NULL)
 	{
@@ -136,7 +142,7 @@ require(ErrorData *error)
 }
 
 static void
-note_try(Pass *pass, Conversion *conversion, char *blocker, const char *text, long nap)
+note_try(Pass *pass, Conversion *conversion, const char *blocker, const char *text, long nap)
 {
 	Step		step = {pass, conversion};
 
@@ -157,13 +163,8 @@ static void
 holders_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
-	SqlSession	session;
 
-	sql_begin(&session, GetUserId());
 	step->blocker = convert_lock_blocker(step->relids);
-	if (step->blocker != NULL)
-		step->blocker = MemoryContextStrdup(session.caller, step->blocker);
-	sql_end(&session);
 }
 
 static void
@@ -216,7 +217,7 @@ run_locked(Pass *pass, Conversion *conversion, ConversionPhase next)
 		return failed(pass, conversion, error);
 	}
 	if (step.gone)
-		return -1;
+		return GONE_NAP;
 	if (step.blocker != NULL)
 	{
 		note_try(pass, conversion, step.blocker, NULL, BLOCKER_NAP);
@@ -266,22 +267,35 @@ enter(Pass *pass, Conversion *conversion, ConversionPhase next)
 		return failed(pass, conversion, error);
 	}
 	stop_point(after_commit);
-	return step.gone ? -1 : 0;
+	return step.gone ? GONE_NAP : 0;
 }
 
 typedef struct Reading
 {
-	const Conversion *conversion;
+	Conversion *conversion;
 	List	   *statements;
 	ConvertStatement one;
 	bool		found;
+	bool		gone;			/* cancelled, or done by somebody else */
 } Reading;
+
+/* One that is just being cancelled is left alone. */
+static bool
+still_to_do(Reading *reading)
+{
+	ConversionPhase phase = reading->conversion->phase;
+
+	reading->gone = !conversion_lock(reading->conversion) || reading->conversion->phase != phase;
+	return !reading->gone;
+}
 
 static void
 read_statements_step(void *arg)
 {
 	Reading    *reading = (Reading *) arg;
 
+	if (!still_to_do(reading))
+		return;
 	reading->statements = reading->conversion->phase == CONVERSION_FINISHING ?
 		convert_finishing(reading->conversion) :
 		convert_step(reading->conversion, reading->conversion->phase);
@@ -292,17 +306,21 @@ read_index_step(void *arg)
 {
 	Reading    *reading = (Reading *) arg;
 
-	reading->found = convert_next_index(reading->conversion, &reading->one);
+	if (still_to_do(reading))
+		reading->found = convert_next_index(reading->conversion, &reading->one);
 }
 
 /* Statements that take long, and no lock that is noticed. */
 static ErrorData *
-run_long(const Conversion *conversion)
+run_long(Conversion *conversion, bool *gone)
 {
 	Reading		reading = {conversion};
+	ErrorData  *failure = attempt_in_transaction(read_statements_step, &reading);
 	ListCell   *cell;
 
-	require(attempt_in_transaction(read_statements_step, &reading));
+	*gone = reading.gone;
+	if (failure != NULL)
+		return failure;
 	foreach(cell, reading.statements)
 	{
 		const ConvertStatement *statement = (const ConvertStatement *) lfirst(cell);
@@ -316,7 +334,7 @@ run_long(const Conversion *conversion)
 }
 
 static ErrorData *
-run_indexing(const Conversion *conversion)
+run_indexing(Conversion *conversion, bool *gone)
 {
 	for (;;)
 	{
@@ -324,9 +342,10 @@ run_indexing(const Conversion *conversion)
 		bool		committed;
 		ErrorData  *error;
 
-		require(attempt_in_transaction(read_index_step, &reading));
-		if (!reading.found)
-			return NULL;
+		error = attempt_in_transaction(read_index_step, &reading);
+		*gone = reading.gone;
+		if (error != NULL || !reading.found)
+			return error;
 		error = toplevel_execute(reading.one.sql, reading.one.run_as, &committed);
 		stop_point("convert_indexing:one_made");
 		if (error != NULL)
@@ -338,18 +357,16 @@ static void
 undo(Conversion *conversion, List *relids, bool only_check)
 {
 	SqlSession	session;
-	char	   *blocker;
+	List	   *companions = NIL;
 	List	   *statements;
 
 	sql_begin(&session, GetUserId());
-	convert_lock_gently(relids);
-	blocker = convert_lock_blocker(relids);
-	if (blocker != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by %s", names_display(conversion->relation), blocker)));
+	/* of a partition there is nothing but the CHECK */
+	if (!only_check && conversion->kind == CONVERSION_TABLE)
+		companions = convert_companions(conversion->relation, "undoing");
+	convert_lock_prepare(list_concat_copy(relids, companions));
 	statements = only_check ? convert_dropping_check(conversion) : convert_undoing(conversion);
-	(void) convert_lock_strongly(relids);
+	(void) convert_lock_strongly(relids, companions);
 	convert_run(statements);
 	sql_end(&session);
 }
@@ -368,6 +385,7 @@ conversion_undo(Conversion *conversion)
 	if (OidIsValid(conversion->parent))
 		relids = lcons_oid(conversion->parent, relids);
 	undo(conversion, relids, false);
+	conversion_restore_policy(conversion);
 }
 
 static void
@@ -382,7 +400,7 @@ give_up_step(void *arg)
 		return;
 	}
 	conversion_undo(step->conversion);
-	conversion_fail(step->conversion, step->text);
+	conversion_fail(step->conversion, step->text, true);
 	history_add(&record, step->pass->now);
 }
 
@@ -406,8 +424,8 @@ begin_again_step(void *arg)
 {
 	Step	   *step = (Step *) arg;
 	Conversion *conversion = step->conversion;
-	const KeyKind *kind = NULL;
-	List	   *policies;
+	const KeyKind *kind;
+	Policy	   *policy;
 	ConvertBound bound;
 
 	if (!conversion_lock(conversion) || conversion->phase > CONVERSION_ATTACHING)
@@ -415,21 +433,30 @@ begin_again_step(void *arg)
 		step->gone = true;
 		return;
 	}
-	policies = policy_load(conversion->parent);
-	if (policies != NIL)
-		kind = key_kind_told(get_atttype(conversion->relation,
-										 get_attnum(conversion->relation, conversion->key)),
-							 ((Policy *) linitial(policies))->key_encoding);
+	if (convert_later_is_below(conversion))
+	{
+		/* its bound stays: later partitions are made again */
+		undo(conversion, tables_of(conversion), true);
+		conversion->finish_by = 0;
+		conversion_note_bound(conversion);
+		conversion_enter(conversion, CONVERSION_CHECKING);
+		return;
+	}
+	policy = conversion_policy(conversion);
+	kind = key_kind_told(get_atttype(conversion->relation,
+									 get_attnum(conversion->relation, conversion->key)),
+						 policy->key_encoding);
 	if (kind == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the policy or the key of table %s is gone", conversion->table_name)));
-	convert_bound((Policy *) linitial(policies), conversion->relation, conversion->key, kind,
-				  step->pass->now, &bound);
+				 errmsg("the key of table \"%s\" is gone", conversion->table_name),
+				 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
+	convert_bound(policy, conversion->relation, conversion->key, kind, step->pass->now, &bound);
 	undo(conversion, list_make1_oid(conversion->relation), true);
 	conversion->upper = key_literal(kind, bound.upper);
 	conversion->finish_by = bound.finish_by;
-	conversion_begin_again(conversion);
+	conversion_note_bound(conversion);
+	conversion_enter(conversion, CONVERSION_CHECKING);
 }
 
 /* Rows come near the bound: a later one is needed. */
@@ -441,7 +468,7 @@ begin_again(Pass *pass, Conversion *conversion)
 
 	if (error != NULL)
 		return failed(pass, conversion, error);
-	return step.gone ? -1 : 0;
+	return step.gone ? GONE_NAP : 0;
 }
 
 static void
@@ -467,35 +494,17 @@ end_step(void *arg)
 	stop_point("convert_finishing:before_commit");
 }
 
-typedef struct Planning
-{
-	Pass	   *pass;
-	Oid			parent;
-	TablePlan  *table;
-} Planning;
-
-static void
-plan_step(void *arg)
-{
-	Planning   *planning = (Planning *) arg;
-	List	   *policies = policy_load(planning->parent);
-
-	if (policies != NIL)
-		planning->table = table_plan_make((Policy *) linitial(policies), planning->pass->now);
-}
-
 /* The later partitions are made, and what was put off is done. */
 static long
 finish(Pass *pass, Conversion *conversion)
 {
 	Step		step = {pass, conversion};
-	Planning	planning = {pass, conversion->parent};
-	ErrorData  *error = attempt_in_transaction(plan_step, &planning);
+	ErrorData  *error = convert_later_finish(pass, conversion);
 
-	if (error == NULL && planning.table != NULL)
-		create_missing(pass, list_make1(planning.table));
 	if (error == NULL)
-		error = run_long(conversion);
+		error = run_long(conversion, &step.gone);
+	if (step.gone)
+		return GONE_NAP;
 	if (error == NULL)
 		error = attempt_in_transaction(end_step, &step);
 	if (error != NULL)
@@ -518,22 +527,13 @@ move_step(void *arg)
 {
 	Move	   *move = (Move *) arg;
 	Conversion *conversion = move->step.conversion;
-	SqlSession	session;
-	char	   *blocker;
 
 	if (!conversion_lock(conversion))
 	{
 		move->step.gone = true;
 		return;
 	}
-	sql_begin(&session, GetUserId());
-	convert_lock_gently(tables_of(conversion));
-	blocker = convert_lock_blocker(tables_of(conversion));
-	if (blocker != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by %s", names_display(conversion->parent), blocker)));
-	sql_end(&session);
+	convert_lock_prepare(tables_of(conversion));
 	if (move->drop)
 		convert_rows_drop_default(conversion, &move->rows);
 	else
@@ -549,7 +549,7 @@ move_step(void *arg)
 	if (move->rows.stuck != NULL)
 		conversion_fail(conversion,
 						psprintf("these rows of partition %s can't be moved in one short transaction: %s",
-								 names_display(conversion->relation), move->rows.stuck));
+								 names_display(conversion->relation), move->rows.stuck), false);
 	else
 		conversion_enter(conversion, CONVERSION_FINISHING);
 }
@@ -567,17 +567,30 @@ move_rows(Pass *pass, Conversion *conversion)
 
 		if (error != NULL)
 			return failed(pass, conversion, error);
-		if (move.step.gone || move.drop)
-			return move.step.gone || move.rows.stuck != NULL ? -1 : 0;
+		if (move.step.gone)
+			return GONE_NAP;
+		if (move.drop)
+			return move.rows.stuck != NULL ? -1 : 0;
 		if (OidIsValid(move.rows.created))
+		{
+			move.step.held = GetCurrentTimestamp() - move.rows.locked_at;
 			stop_point("convert_moving:after_commit");
+			require(attempt_in_transaction(note_lock_step, &move.step));
+		}
 		move.drop = move.rows.ended;
 	}
 }
 
+/* Does what takes long, by a function that returns what went wrong, and enters the next phase. */
 static long
-after_long(Pass *pass, Conversion *conversion, ErrorData *error, ConversionPhase next)
+long_step(Pass *pass, Conversion *conversion, ErrorData *(*run) (Conversion *, bool *),
+		  ConversionPhase next)
 {
+	bool		gone;
+	ErrorData  *error = run(conversion, &gone);
+
+	if (gone)
+		return GONE_NAP;
 	if (error == NULL)
 		return enter(pass, conversion, next);
 	if (error->sqlerrcode == ERRCODE_CHECK_VIOLATION && conversion->phase == CONVERSION_VALIDATING)
@@ -585,11 +598,23 @@ after_long(Pass *pass, Conversion *conversion, ErrorData *error, ConversionPhase
 	return failed(pass, conversion, error);
 }
 
+/* Later partitions couldn't be made yet; why is a problem of the table. */
+static long
+wait_for_partitions(Pass *pass, Conversion *conversion)
+{
+	long		nap = back_off(LOCK_NAP, conversion->tries, MAX_LOCK_NAP);
+
+	note_try(pass, conversion, "later partitions, which cannot be made yet", NULL, nap);
+	return nap;
+}
+
 /* One step. 0: go on; -1: there is nothing more to do; else how long to wait, in ms. */
 static long
 advance(Pass *pass, Conversion *conversion)
 {
 	bool		whole = conversion->kind == CONVERSION_TABLE;
+	ErrorData  *error;
+	bool		made;
 
 	progress_phase(psprintf("converting, %s", conversion_phase_name(conversion->phase)),
 				   conversion->table_name);
@@ -599,19 +624,24 @@ advance(Pass *pass, Conversion *conversion)
 	switch (conversion->phase)
 	{
 		case CONVERSION_CHECKING:
+			error = convert_later_make(pass, conversion, &made);
+			if (error != NULL)
+				return failed(pass, conversion, error);
+			if (!made)
+				return wait_for_partitions(pass, conversion);
 			return run_locked(pass, conversion, CONVERSION_VALIDATING);
 		case CONVERSION_VALIDATING:
-			return after_long(pass, conversion, run_long(conversion),
-							  whole ? CONVERSION_INDEXING : CONVERSION_ATTACHING);
+			return long_step(pass, conversion, run_long,
+							 whole ? CONVERSION_INDEXING : CONVERSION_ATTACHING);
 		case CONVERSION_INDEXING:
-			return after_long(pass, conversion, run_indexing(conversion), CONVERSION_LINKING);
+			return long_step(pass, conversion, run_indexing, CONVERSION_LINKING);
 		case CONVERSION_LINKING:
 			return enter(pass, conversion, CONVERSION_ATTACHING);
 		case CONVERSION_ATTACHING:
 			return run_locked(pass, conversion, CONVERSION_ANALYZING);
 		case CONVERSION_ANALYZING:
-			return after_long(pass, conversion, run_long(conversion),
-							  whole ? CONVERSION_RENAMING : CONVERSION_FINISHING);
+			return long_step(pass, conversion, run_long,
+							 whole ? CONVERSION_RENAMING : CONVERSION_FINISHING);
 		case CONVERSION_RENAMING:
 			return run_locked(pass, conversion, CONVERSION_FINISHING);
 		case CONVERSION_FINISHING:
@@ -660,6 +690,7 @@ go_on(Pass *pass, Conversion *conversion)
 static void
 load_step(void *arg)
 {
+	dropped_forget_orphans();
 	*(List **) arg = conversion_load();
 }
 

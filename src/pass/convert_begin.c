@@ -213,6 +213,7 @@ require_none(Oid relation, const char *table_name)
 		return;
 	if (other.phase == CONVERSION_FAILED)
 	{
+		conversion_restore_policy(&other);
 		conversion_end(other.relation);
 		return;
 	}
@@ -264,8 +265,8 @@ convert_begin(ConvertWish *wish)
 		conversion->parent = wish->policy.parent = make_parent(conversion);
 	else if (conversion->kind == CONVERSION_ROWS)
 		conversion->phase = CONVERSION_MOVING;
-	register_policy(&wish->policy);
 	conversion_begin(conversion, wish->now);
+	register_policy(&wish->policy);
 	record.subject.parent = conversion->parent;
 	record.subject.table_name = names_display_in(get_rel_namespace(conversion->parent), conversion->table_name);
 	record.subject.partition = conversion->relation;

@@ -28,23 +28,25 @@
 /* Between two tries for a lock, in ms. */
 #define RETRY_NAP	200
 
-/* Ends this database's conversion worker, if it runs; whether it did. */
-static bool
-end_worker(void)
+/* Ends this database's conversion worker, if it runs, or is still this one; its pid, or 0. */
+static pid_t
+end_worker(pid_t only)
 {
 	DatabaseState *database;
 	pid_t		pid = 0;
 
 	if (shared_state == NULL)
-		return false;
+		return 0;
 	LWLockAcquire(shared_state->lock, LW_SHARED);
 	database = shared_find_database(MyDatabaseId);
 	if (database != NULL)
 		pid = database->work[WORKER_CONVERSION].pid;
+	if (only != 0 && pid != only)
+		pid = 0;
 	if (pid != 0)
 		(void) kill(pid, SIGTERM);
 	LWLockRelease(shared_state->lock);
-	return pid != 0;
+	return pid;
 }
 
 /*
@@ -54,6 +56,8 @@ end_worker(void)
 static void
 keep_worker_out(Conversion *conversion)
 {
+	pid_t		pid;
+
 	while (!conversion_lock(conversion))
 	{
 		Conversion	still;
@@ -64,10 +68,12 @@ keep_worker_out(Conversion *conversion)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the conversion of table \"%s\" has just ended", conversion->table_name),
 					 errhint("sagaz_ha.unpartition_table() makes a plain table of it again.")));
-		(void) end_worker();
+		(void) end_worker(0);
 		process_nap(RETRY_NAP / 4);
 	}
-	while (end_worker())
+	/* it may have read its statements before; a later one looks at the row */
+	pid = end_worker(0);
+	while (pid != 0 && end_worker(pid) != 0)
 		process_nap(RETRY_NAP / 4);
 }
 
@@ -92,6 +98,21 @@ until_locked(AttemptStep step, void *arg)
 	}
 }
 
+/* Whether clients use the partitioned table already: there is nothing to be taken back. */
+static bool
+is_partitioned(const Conversion *conversion)
+{
+	return conversion->phase == CONVERSION_FINISHING ||
+		(conversion->phase == CONVERSION_ANALYZING && conversion->kind == CONVERSION_PARTITION);
+}
+
+/* Whether it is a plain table again, and foreign keys to it are being validated. */
+static bool
+is_back(const Conversion *conversion)
+{
+	return conversion->relation == conversion->parent;
+}
+
 /* Takes a conversion back that hasn't ended. */
 void
 convert_cancel(Oid relid, TimestampTz now)
@@ -106,18 +127,20 @@ convert_cancel(Oid relid, TimestampTz now)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" is not becoming partitioned", get_rel_name(relid)),
 				 errhint("View sagaz_ha.conversions lists those that are.")));
-	if (conversion.phase == CONVERSION_FINISHING ||
-		(conversion.phase == CONVERSION_ANALYZING && conversion.kind == CONVERSION_PARTITION))
+	if (is_partitioned(&conversion) && !is_back(&conversion))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" is partitioned already", conversion.table_name),
 				 errhint("sagaz_ha.unpartition_table() makes a plain table of it again.")));
-	if (conversion.phase != CONVERSION_FAILED)
+	if (conversion.phase == CONVERSION_FAILED)
+		conversion_restore_policy(&conversion);
+	else if (!is_back(&conversion))
 		until_locked(undo_step, &conversion);
 	conversion_end(conversion.relation);
 	record.subject.parent = conversion.relation;
 	record.subject.table_name = names_display(conversion.relation);
-	record.details = "was cancelled: the table is as it was";
+	record.details = is_back(&conversion) ? "foreign keys to it stay not validated" :
+		"was cancelled: the table is as it was";
 	history_add(&record, now);
 }
 
@@ -167,7 +190,7 @@ return_step(void *arg)
 	Return	   *back = (Return *) arg;
 	SqlSession	session;
 	List	   *relids;
-	char	   *blocker;
+	List	   *companions;
 
 	sql_begin(&session, GetUserId());
 	relids = lock_all(back);
@@ -179,17 +202,13 @@ return_step(void *arg)
 				 errhint("Only a table that sagaz_ha.partition_table() has converted can be made plain again.")));
 	back->first = back->info.relids[0];
 	back->referenced = parent_referencing_tables(back->parent) != NIL;
-	convert_lock_gently(relids);
-	blocker = convert_lock_blocker(relids);
-	if (blocker != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by %s", names_display(back->parent), blocker)));
+	companions = convert_companions(back->parent, "returning");
+	convert_lock_prepare(list_concat_copy(relids, companions));
 	require_empty(&back->info);
 	{
 		List	   *statements = convert_returning(back->parent, back->first);
 
-		(void) convert_lock_strongly(relids);
+		(void) convert_lock_strongly(relids, companions);
 		require_empty(&back->info);
 		convert_run(statements);
 	}
@@ -205,7 +224,13 @@ convert_back(Oid relid, TimestampTz now)
 	Record		record = {{InvalidOid}, ACTION_CONVERT};
 	char	   *key;
 
-	if (conversion_find(relid, &conversion))
+	if (conversion_find(relid, &conversion) && is_partitioned(&conversion) && !is_back(&conversion))
+	{
+		keep_worker_out(&conversion);
+		conversion_end(conversion.relation);
+		memset(&conversion, 0, sizeof(conversion));
+	}
+	else if (OidIsValid(conversion.relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("table \"%s\" is becoming partitioned", get_rel_name(relid)),

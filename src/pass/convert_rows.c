@@ -3,9 +3,11 @@
  *		Rows are moved out of a default partition.
  *
  * Invariant: a range's rows leave the default partition in the transaction that
- * attaches their own partition, so no reader misses them. It holds a strong lock on
- * the default partition, which ATTACH reads, so both have a bounded size. No trigger
- * fires, and no foreign key acts: no row is deleted.
+ * attaches their own partition. It has a strong lock on the partitioned table: a
+ * query that was planned with the partitions before would look in the default
+ * partition alone, and find the rows gone. ATTACH reads that partition under the
+ * lock, so both have a bounded size. No trigger fires, and no foreign key acts: no
+ * row is deleted.
  */
 #include "pass/convert_rows.h"
 
@@ -195,7 +197,7 @@ is_junk(const Policy *policy, const KeyKind *kind, CalTime t, TimestampTz now)
 void
 convert_rows_move(const Conversion *conversion, TimestampTz now, ConvertRows *rows)
 {
-	Policy	   *policy = (Policy *) linitial(policy_load(conversion->parent));
+	Policy	   *policy = conversion_policy(conversion);
 	ParentInfo	info;
 	PlanPolicy	plan;
 	Datum		key;
@@ -232,6 +234,7 @@ convert_rows_move(const Conversion *conversion, TimestampTz now, ConvertRows *ro
 		rows->from = range.bound.upper;
 		return;
 	}
+	rows->locked_at = convert_lock_strongly(list_make2_oid(conversion->parent, info.default_relid), NIL);
 	rows->created = create_partition_filled(policy, &range.bound, fill, &range);
 	times_note_creation(conversion->parent, rows->created, now);
 	rows->record.action = ACTION_CREATE;
@@ -251,17 +254,10 @@ convert_rows_drop_default(const Conversion *conversion, ConvertRows *rows)
 	Identity	caller;
 	ParentInfo	info;
 	List	   *relids = list_make2_oid(conversion->parent, conversion->relation);
-	char	   *blocker;
 	MemoryContext context = CurrentMemoryContext;
 
 	sql_begin(&session, GetUserId());
-	convert_lock_gently(relids);
-	blocker = convert_lock_blocker(relids);
-	if (blocker != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("table %s is in use by %s", names_display(conversion->parent), blocker)));
-	(void) convert_lock_strongly(relids);
+	(void) convert_lock_strongly(relids, NIL);
 	parent_require_by_oid(conversion->parent, NoLock, &info);
 	if (info.default_relid == conversion->relation)
 	{

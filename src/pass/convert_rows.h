@@ -16,6 +16,7 @@ typedef struct ConvertRows
 	char	   *stuck;			/* what that is; NULL: nothing */
 	bool		ended;			/* no row is left that could be moved */
 	Oid			created;
+	TimestampTz locked_at;
 	Record		record;			/* of what was made or dropped */
 } ConvertRows;
 

@@ -22,6 +22,7 @@ CREATE TABLE sagaz_ha.conversion (
   since timestamptz NOT NULL,
   phase_since timestamptz NOT NULL,
   finish_by timestamptz,
+  policy_before jsonb,
   longest_lock interval,
   tries integer NOT NULL DEFAULT 0,
   next_try timestamptz,
@@ -46,6 +47,8 @@ COMMENT ON COLUMN sagaz_ha.conversion.since IS 'when it was asked for';
 COMMENT ON COLUMN sagaz_ha.conversion.phase_since IS 'when the step began';
 COMMENT ON COLUMN sagaz_ha.conversion.finish_by IS
   'after this time rows could reach the upper bound, so the worker begins again with a later one; null: none';
+COMMENT ON COLUMN sagaz_ha.conversion.policy_before IS
+  'the policy that the table had, if it was partitioned before: it comes back when the conversion is taken back; null: none';
 COMMENT ON COLUMN sagaz_ha.conversion.longest_lock IS 'the longest time so far that a strong lock was held';
 COMMENT ON COLUMN sagaz_ha.conversion.tries IS 'how often the step has been tried in vain';
 COMMENT ON COLUMN sagaz_ha.conversion.next_try IS 'when the worker tries again; null: now';
@@ -306,6 +309,11 @@ BEGIN
      AND (k.conrelid = source OR NOT a.attnum = ANY (k.confkey)
           OR (version < 180000 AND (SELECT c.relkind FROM pg_class AS c WHERE c.oid = k.conrelid) = 'p'))
   UNION ALL
+  SELECT format('foreign key %I of table %s to table %s is not validated', k.conname, k.conrelid::regclass, source),
+         format('ALTER TABLE %s VALIDATE CONSTRAINT %I; or drop it.', k.conrelid::regclass, k.conname)
+    FROM pg_constraint AS k
+   WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source AND NOT k.convalidated
+  UNION ALL
   SELECT format('constraint %I of table %s is not validated', k.conname, source),
          format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', source, k.conname)
     FROM pg_constraint AS k
@@ -340,6 +348,13 @@ BEGIN
          'Call it with weaken_unique => true if two rows that differ in this column only may be there.'
     FROM sagaz_ha._conversion_indexes(source, key) AS x
    WHERE x.is_unique AND NOT x.has_key AND NOT weaken_unique
+  UNION ALL
+  SELECT DISTINCT format('%s groups by %s %I of table %s, which has to get %I', pg_describe_object(d.classid, d.objid, 0),
+                CASE x.contype WHEN 'p' THEN 'primary key' ELSE 'unique constraint' END, x.name, source, key),
+         'Drop it, or write it with all its columns in GROUP BY.'
+    FROM sagaz_ha._conversion_indexes(source, key) AS x
+    JOIN pg_depend AS d ON d.refclassid = 'pg_constraint'::regclass AND d.refobjid = x.constraint_oid AND d.deptype = 'n'
+   WHERE x.is_unique AND NOT x.has_key AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
 
   -- triggers, types
   UNION ALL
@@ -450,6 +465,27 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION sagaz_ha._conversion_followers(regclass) IS
   'internal: what has to follow a table''s name to another table, and how';
+
+-- What the statements of a step under the short lock take locks on besides: tables
+-- that the foreign keys name, and what follows the name. In the order of all.
+CREATE FUNCTION sagaz_ha._conversion_companions(source regclass, phase text) RETURNS SETOF oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT o.relation
+    FROM (SELECT k.confrelid FROM pg_constraint AS k
+           WHERE k.conrelid = source AND k.contype = 'f' AND phase IN ('attaching', 'undoing', 'returning')
+           UNION
+          SELECT k.conrelid FROM pg_constraint AS k
+           WHERE k.confrelid = source AND k.contype = 'f' AND phase IN ('renaming', 'returning')
+           UNION
+          SELECT f.relation FROM sagaz_ha._conversion_followers(source) AS f
+           WHERE f.relation IS NOT NULL AND phase IN ('renaming', 'returning')) AS o (relation)
+   WHERE o.relation <> source
+   ORDER BY o.relation;
+END;
+COMMENT ON FUNCTION sagaz_ha._conversion_companions(regclass, text) IS
+  'internal: what a step of a conversion locks besides the table, in the order in which all take it';
 
 -- The statements of a short lock begin so. The worker takes the locks itself,
 -- at a moment when they delay nobody: a statement that nobody runs is for a
@@ -781,7 +817,10 @@ BEGIN
       SELECT 3, k.oid::bigint, t.relowner, 'SHARE ROW EXCLUSIVE on ' || k.confrelid::regclass,
              format('ALTER TABLE %s ADD CONSTRAINT %I %s', target, k.conname, pg_get_constraintdef(k.oid)),
              'the partitioned table is empty, so nothing is read'
-        FROM pg_constraint AS k WHERE k.conrelid = source AND k.contype = 'f' AND k.conparentid = 0
+        FROM pg_constraint AS k
+       WHERE k.conrelid = source AND k.contype = 'f' AND k.conparentid = 0
+         -- made before the bound came near, and it began again
+         AND NOT EXISTS (SELECT FROM pg_constraint AS o WHERE o.conrelid = to_regclass(target) AND o.conname = k.conname)
       UNION ALL
       SELECT 4, k.oid::bigint, t.relowner, NULL,
              format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, target, d), NULL
@@ -834,6 +873,10 @@ BEGIN
              format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname), 'it is made again, to the partitioned table'
         FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
        WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source
+      UNION ALL
+      -- TRUNCATE fires those of each partition as well
+      SELECT 0, g.oid::bigint, t.relowner, NULL, format('DROP TRIGGER %I ON %s', g.tgname, source), 'the partitioned table has it'
+        FROM pg_trigger AS g WHERE g.tgrelid = source AND NOT g.tgisinternal AND g.tgtype & 33 = 32
       UNION ALL
       -- sequences
       SELECT 1, q.column_number * 10 + s.n, t.relowner, NULL, s.statement, NULL
@@ -960,6 +1003,9 @@ DECLARE
 BEGIN
   RETURN QUERY SELECT * FROM sagaz_ha._conversion_check(source, ARRAY[parent::text, source::text], key, lower_bound, upper_bound);
   RETURN QUERY SELECT * FROM sagaz_ha._conversion_lock('attaching', ARRAY[parent::text, source::text]);
+  RETURN QUERY SELECT 'attaching', NULL::oid, NULL, 'SET LOCAL sagaz_ha.protect = off', 'what is detached comes back at once';
+  RETURN QUERY SELECT 'attaching', owner, NULL, format('SELECT sagaz_ha._require_quick_attach(%L, %L)', source, parent),
+    'fails if the next statements would read or build anything';
   RETURN QUERY SELECT 'attaching', owner, 'ACCESS EXCLUSIVE on ' || parent,
     format('ALTER TABLE %s DETACH PARTITION %s', parent, source), NULL;
   RETURN QUERY SELECT 'attaching', owner, 'ACCESS EXCLUSIVE on ' || source,
@@ -1083,13 +1129,17 @@ BEGIN
     FROM sagaz_ha._conversion_indexes(target, key) AS x
    WHERE NOT EXISTS (SELECT FROM sagaz_ha._conversion_indexes(source, key) AS y
                       WHERE y.definition = x.definition AND y.contype IS NOT DISTINCT FROM x.contype
-                        AND y.is_unique = x.is_unique);
+                        AND y.is_unique = x.is_unique)
+     -- a partition's own
+     AND NOT EXISTS (SELECT FROM pg_inherits AS h JOIN pg_index AS i ON i.indexrelid = h.inhrelid
+                      WHERE h.inhparent = x.index AND i.indrelid = source AND i.indisvalid);
   SELECT concat_ws('; ', missing, string_agg(format('constraint %I would be checked', k.conname), '; ')) INTO missing
     FROM pg_constraint AS k
    WHERE k.conrelid = target AND k.contype IN ('c', 'f') AND k.convalidated
      AND NOT EXISTS (SELECT FROM pg_constraint AS o
                       WHERE o.conrelid = source AND o.contype = k.contype AND o.convalidated
-                        AND pg_get_constraintdef(o.oid) = pg_get_constraintdef(k.oid));
+                        AND (pg_get_constraintdef(o.oid) = pg_get_constraintdef(k.oid)
+                             OR o.conparentid = k.oid OR (o.coninhcount > 0 AND o.conname = k.conname)));
   IF NOT EXISTS (SELECT FROM pg_constraint AS k
                   WHERE k.conrelid = source AND k.conname = 'sagaz_ha_bounds' AND k.convalidated) THEN
     missing := concat_ws('; ', nullif(missing, ''), 'the bounds would be checked');

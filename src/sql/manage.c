@@ -11,6 +11,7 @@
 #include "base/identity.h"
 #include "base/restored.h"
 #include "base/settings.h"
+#include "catalog/conversion.h"
 #include "catalog/history.h"
 #include "catalog/hold.h"
 #include "catalog/names.h"
@@ -74,8 +75,14 @@ Datum
 sagaz_stop_managing_partitions(PG_FUNCTION_ARGS)
 {
 	Oid			relid = argument_table(fcinfo, "stop_managing_partitions");
+	Conversion	conversion;
 
 	(void) argument_require_policy(relid);
+	if (conversion_find(relid, &conversion) && conversion.phase != CONVERSION_FAILED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("table \"%s\" is becoming partitioned", conversion.table_name),
+				 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
 	register_forget(relid);
 	PG_RETURN_VOID();
 }

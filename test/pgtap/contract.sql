@@ -68,6 +68,8 @@ INSERT INTO contract VALUES
    'SETOF sagaz_ha._conversion_statement', 'stable', 'owner'),
   ('sagaz_ha', '_conversion_check', 'source regclass, tables text[], key name, lower_bound text, upper_bound text',
    'SETOF sagaz_ha._conversion_statement', 'stable', 'owner'),
+  ('sagaz_ha', '_conversion_companions', 'source regclass, phase text',
+   'SETOF oid', 'stable', 'owner'),
   ('sagaz_ha', '_conversion_finishing', 'target regclass',
    'SETOF sagaz_ha._conversion_statement', 'stable', 'owner'),
   ('sagaz_ha', '_conversion_followers', 'source regclass, OUT what text, OUT owner oid, OUT namespace oid, OUT relation oid, OUT statement text',

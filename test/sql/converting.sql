@@ -90,6 +90,14 @@ CREATE TABLE holds (one t, many t[]);
 SELECT * FROM obstacles('t', 'at') ORDER BY 1;
 DROP FUNCTION takes, makes;
 DROP TABLE holds;
+CREATE TABLE r (id int, at timestamptz);
+ALTER TABLE r ADD CONSTRAINT unchecked FOREIGN KEY (id, at) REFERENCES t (id, at) NOT VALID;
+CREATE TABLE g (id int PRIMARY KEY, at timestamptz, name text);
+CREATE VIEW grouped AS SELECT id, name FROM g GROUP BY id;
+SELECT * FROM obstacles('t', 'at');
+SELECT * FROM obstacles('g', 'at');
+DROP VIEW grouped;
+DROP TABLE r, g;
 CREATE TABLE child () INHERITS (t);
 SELECT * FROM obstacles('t', 'at');
 SELECT * FROM obstacles('child', 'at');
@@ -130,6 +138,12 @@ CREATE TABLE p2 PARTITION OF p FOR VALUES FROM ('2025-06-01') TO (MAXVALUE);
 SELECT sagaz_ha.manage_partitions('p', '1 month');
 SELECT status, details FROM sagaz_ha.partition_health() WHERE check_name = 'default_partition';
 SELECT step, statement FROM sagaz_ha.plan_partition_table('p', 'at', '1 month') WHERE statement IS NOT NULL;
+-- by hand, of a table that is protected
+INSERT INTO p VALUES (1, '2025-06-10');
+SELECT sagaz_ha.manage_partitions('p', '1 month', protect => true);
+SELECT statement FROM sagaz_ha.plan_partition_table('p', 'at', '1 month') WHERE statement IS NOT NULL AND step <> 'finishing'
+\gexec
+SELECT pg_get_expr(relpartbound, oid), (SELECT count(*) FROM p) FROM pg_class WHERE relname = 'p2';
 
 -- who doesn't own it
 CREATE ROLE somebody;

@@ -42,9 +42,14 @@ sub use_events
 		INSERT INTO "ev.t" (kind) VALUES ('secret');
 		SET LOCAL ROLE reader;
 		SELECT count(*) FROM "ev.t" WHERE kind = 'secret';
+		RESET ROLE;
+		SET LOCAL sagaz_ha.protect = off;
+		TRUNCATE fired;
+		TRUNCATE "ev.t" CASCADE;
+		SELECT count(*) FROM fired WHERE op = 'TRUNCATE';
 		ROLLBACK;
 	}), join("\n", 't|t', 'always 1, deferred 1, row before ON x 1, row_after 1, statement_after 1',
-		'1', 't', '1', 't|t', 't', '0'), "$when: statements, triggers, rules, policies and views");
+		'1', 't', '1', 't|t', 't', '0', '1'), "$when: statements, triggers, rules, policies and views");
 	my ($result, $out, $err) = $node->psql('postgres', q{SET ROLE writer; UPDATE app."ev.t" SET amt = 1});
 	like($err, qr/permission denied/, "$when: a column that nobody was given");
 	($result, $out, $err) = $node->psql('postgres', q{SET ROLE writer; INSERT INTO app."ev.t" (kind) VALUES ('bad')});

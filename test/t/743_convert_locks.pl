@@ -62,12 +62,33 @@ stopped_at($node, 'convert_indexing:after_commit');
 configure($node, 'sagaz_ha.conversion_lock_timeout' => '50ms');
 $old->query_safe('BEGIN');
 $old->query_safe('LOCK TABLE events IN ROW EXCLUSIVE MODE');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{CREATE ROLE stranger; GRANT USAGE ON SCHEMA sagaz_ha TO stranger; SET ROLE stranger; SET lock_timeout = '2s';
+		SELECT sagaz_ha._clone_index('events_pkey', 'events', 'x')});
+	like($err, qr/must be owner of table events/, 'who does not own a table locks nothing');
+}
 let_go($node);
 ok($node->poll_query_until('postgres', 'SELECT tries > 1 FROM sagaz_ha.conversions'), 'a lock that is not to be had is let go, and tried again');
 is_within(elapsed(sub { $node->safe_psql('postgres', 'INSERT INTO events SELECT max(id) + 1 FROM events') }), 2, 'nobody waits for long');
 $old->query_safe('COMMIT');
 converted($node, 'events', 'then it goes on');
 configure($node, 'sagaz_ha.conversion_lock_timeout' => undef);
+
+# a worker that begins while one is being cancelled leaves that alone
+$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events'); ALTER TABLE events DROP CONSTRAINT events_pkey, ADD PRIMARY KEY (id);
+	CREATE TABLE beside AS SELECT 1 AS id, now() AS at});
+stop_at($node, 'convert_validating:after_commit');
+ask('events');
+stopped_at($node, 'convert_validating:after_commit');
+$old->query_safe(q{BEGIN; SELECT sagaz_ha.cancel_partition_table('events')});
+let_go($node);
+ask('beside');
+ok($node->poll_query_until('postgres', q{SELECT relkind = 'p' FROM pg_class WHERE relname = 'beside'}), 'while a cancel is not committed, other tables are converted');
+$old->query_safe('COMMIT');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM sagaz_ha.conversion}), 'and it stays cancelled');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname ~ '^events.*(_with_key|_sagaz_ha)$'}), '0', 'with nothing left');
+ask('events');
+converted($node, 'events', 'asked for again');
 
 # an autovacuum is ended for it
 $node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('events')});
@@ -82,9 +103,15 @@ my $query = $standby->background_psql('postgres');
 $query->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $query->query_safe('SELECT count(*) FROM events');
 ok($node->poll_query_until('postgres', 'SELECT backend_xmin IS NOT NULL FROM pg_stat_replication'), 'feedback');
-$node->safe_psql('postgres', 'CREATE TABLE other AS SELECT 1 AS i');
+$node->safe_psql('postgres', 'CREATE TABLE other AS SELECT 1 AS i; GRANT CREATE ON SCHEMA public TO stranger; ALTER TABLE events OWNER TO stranger');
 ask('events');
 waits_for('standby standby, which has a snapshot', 'a standby is waited for, and named');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{GRANT EXECUTE ON FUNCTION sagaz_ha.cancel_partition_table TO stranger;
+		SET ROLE stranger; SET statement_timeout = '3s';
+		SELECT sagaz_ha.cancel_partition_table('events')});
+	like($err, qr/statement timeout/, 'so it is when somebody cancels who may not see it');
+}
 $query->query_safe('COMMIT');
 converted($node, 'events', 'when its query has ended, the conversion goes on');
 $node->wait_for_catchup($standby);
@@ -109,19 +136,45 @@ is($node->safe_psql('postgres', q{SELECT to_regclass('late_sagaz_ha') IS NULL AN
 	SELECT FROM pg_constraint WHERE conrelid = 'late'::regclass)}), 't', 'and everything is as it was');
 is($node->safe_psql('postgres', q{SELECT status FROM sagaz_ha.partition_health() WHERE check_name = 'conversion'}), 'critical', 'health is critical');
 $node->safe_psql('postgres', 'DELETE FROM late WHERE at IS NULL');
+stop_at($node, 'convert_renaming:after_commit');
+ask('late');
+stopped_at($node, 'convert_renaming:after_commit');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{SELECT sagaz_ha.cancel_partition_table('late')});
+	like($err, qr/table "late" is partitioned already/, 'after the last lock it is too late to cancel');
+}
+$node->safe_psql('postgres', q{SELECT sagaz_ha.unpartition_table('late')});
+let_go($node);
+is($node->safe_psql('postgres', q{SELECT relkind, (SELECT count(*) FROM sagaz_ha.conversion) FROM pg_class WHERE oid = 'late'::regclass}), 'r|0', 'but not to go back');
 ask('late');
 converted($node, 'late', 'asked for again');
 
 # the bound comes near
-stop_at($node, 'convert_indexing:after_commit');
-$node->safe_psql('postgres', 'CREATE TABLE slow (id int, at timestamptz); INSERT INTO slow VALUES (1, now())');
+stop_at($node, 'convert_linking:after_commit');
+$node->safe_psql('postgres', q{
+	CREATE TABLE referenced (id int PRIMARY KEY);
+	INSERT INTO referenced VALUES (1);
+	CREATE TABLE slow (id int REFERENCES referenced, at timestamptz, PRIMARY KEY (id, at));
+	INSERT INTO slow VALUES (1, now());
+	CREATE TABLE referencing (id int, at timestamptz, FOREIGN KEY (id, at) REFERENCES slow)});
 ask('slow');
-stopped_at($node, 'convert_indexing:after_commit');
+stopped_at($node, 'convert_linking:after_commit');
 $node->safe_psql('postgres', q{UPDATE sagaz_ha.conversion SET finish_by = now() - interval '1 hour', upper_bound = upper_bound});
 $pid = $node->safe_psql('postgres', q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'conversion'});
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000)");
+stopped_at($node, 'convert_linking:after_commit');
+is($node->safe_psql('postgres', q{SELECT step, finish_by > now() FROM sagaz_ha.conversions}), 'attaching|t', 'a conversion that took too long begins again with a later bound');
+stop_at($node, 'convert_analyzing:after_commit');
+stopped_at($node, 'convert_analyzing:after_commit');
+
+# what the statements lock besides is waited for as well
+$old->query_safe('BEGIN; LOCK TABLE referencing IN ROW SHARE MODE');
+$pid = $old->query_safe('SELECT pg_backend_pid()');
+ok(when($node, 'postgres', "clock_timestamp() - xact_start > interval '1.1 s' FROM pg_stat_activity WHERE pid = $pid"), 'a transaction uses a referencing table');
 let_go($node);
-converted($node, 'slow', 'a conversion that took too long begins again with a later bound');
+waits_for("process $pid, in a transaction for", 'it is waited for, before the strong lock');
+$old->query_safe('COMMIT');
+converted($node, 'slow', 'then it goes on');
 
 # default and last partitions
 $node->safe_psql('postgres', q{
@@ -143,7 +196,14 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE d4_old PARTITION OF d4 FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
 	CREATE TABLE d4_rest PARTITION OF d4 FOR VALUES FROM ('2021-01-01') TO (MAXVALUE);
 	INSERT INTO d4 SELECT n, current_date - n FROM generate_series(1, 1000) AS n});
+stop_at($node, 'convert_moving:before_commit');
 ask($_) foreach qw(d1 d2 d3 d4);
+stopped_at($node, 'convert_moving:before_commit');
+$pid = $old->query_safe('SELECT pg_backend_pid()');
+$old->query_until(qr/asked/, "\\echo asked\nSELECT 'seen ' || count(*) FROM d3;\n");
+ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'a query waits while rows are moved');
+let_go($node);
+like($old->query('SELECT 1'), qr/seen 100/, 'and sees all of them');
 ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM sagaz_ha.conversion)'), 'default and last partitions are converted')
   or diag($node->safe_psql('postgres', 'TABLE sagaz_ha.conversions'));
 is($node->safe_psql('postgres', q{
@@ -168,6 +228,53 @@ ask('d5');
 ok($node->poll_query_until('postgres', q{SELECT error ~ '10001 rows from .*; rows without a key' FROM sagaz_ha.conversions WHERE step = 'failed'}),
 	'what cannot be moved in one short transaction is named');
 is($node->safe_psql('postgres', 'SELECT count(*), (SELECT count(*) FROM d5_rest) FROM d5'), '10003|10002', 'the rest is moved, and no row lost');
+
+# what is taken back leaves the policy that there was
+stop_at($node, 'convert_checking:after_commit');
+$node->safe_psql('postgres', q{
+	SELECT sagaz_ha.cancel_partition_table('d5');
+	CREATE TABLE d6 (id int, at timestamptz) PARTITION BY RANGE (at);
+	CREATE TABLE d6_rest PARTITION OF d6 DEFAULT;
+	CREATE TABLE d7 (LIKE d6) PARTITION BY RANGE (at);
+	CREATE TABLE d7_rest PARTITION OF d7 DEFAULT;
+	CREATE TABLE d7_now PARTITION OF d7 FOR VALUES FROM (date_trunc('day', now() - interval '1 day')) TO (date_trunc('day', now() + interval '1 day'));
+	INSERT INTO d7 VALUES (1, now() - interval '3 days');
+	SELECT sagaz_ha.manage_partitions('d7', '1 month', retention => '2 years 3 days')});
+foreach my $table (qw(d6 d7))
+{
+	ask($table);
+	stopped_at($node, 'convert_checking:after_commit');
+	# d7's default partition is to end where d7_now begins, so later rows need partitions
+	is($node->safe_psql('postgres', "INSERT INTO $table VALUES (1, now() + interval '3 days' * ('$table' = 'd7')::int);
+		SELECT finish_by > now() FROM sagaz_ha.conversions WHERE table_name = '$table'"), 't', "$table takes rows meanwhile");
+	$node->safe_psql('postgres', "SELECT sagaz_ha.cancel_partition_table('$table')");
+}
+let_go($node);
+is($node->safe_psql('postgres', q{SELECT parent::regclass, partition_interval, retention, premake FROM sagaz_ha.partition_policy WHERE parent::regclass::text ~ '^d[567]$'}),
+	'd7|1 mon|2 years 3 days|4', 'a conversion that is cancelled gives the policy back, or none');
+is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM pg_constraint WHERE conname = 'sagaz_ha_bounds' AND conrelid = 'd6_rest'::regclass),
+	(SELECT count(*) FROM sagaz_ha.conversion), (SELECT count(*) FROM sagaz_ha.asleep)}), '0|0|0', 'with nothing else left');
+
+# its policy goes, or its table
+stop_at($node, 'convert_moving:after_commit');
+$node->safe_psql('postgres', q{
+	CREATE TABLE d8 (id int, at timestamptz) PARTITION BY RANGE (at);
+	CREATE TABLE d8_rest PARTITION OF d8 DEFAULT;
+	CREATE TABLE d8_now PARTITION OF d8 FOR VALUES FROM (date_trunc('day', now() - interval '1 day')) TO (date_trunc('day', now() + interval '1 day'));
+	INSERT INTO d8 SELECT n, date_trunc('day', now()) + n * interval '3 days' FROM generate_series(1, 3) AS n});
+ask('d8');
+stopped_at($node, 'convert_moving:after_commit');
+{
+	my ($code, $out, $err) = $node->psql('postgres', q{\set VERBOSITY verbose
+		SELECT sagaz_ha.stop_managing_partitions('d8')});
+	like($err, qr/55006: table "d8" is becoming partitioned.*HINT: .*cancel_partition_table/s, 'a policy is not to be removed in the middle');
+}
+$node->safe_psql('postgres', q{DELETE FROM sagaz_ha.partition_policy WHERE parent = 'd8'::regclass});
+let_go($node);
+ok($node->poll_query_until('postgres', q{SELECT error ~ 'its policy is gone' FROM sagaz_ha.conversions}), 'if it is, that is an error');
+$node->safe_psql('postgres', q{ALTER EVENT TRIGGER sagaz_ha_forget_dropped_tables DISABLE; SET sagaz_ha.protect = off; DROP TABLE d8; ALTER EVENT TRIGGER sagaz_ha_forget_dropped_tables ENABLE;
+	UPDATE sagaz_ha.conversion SET next_try = now()});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM sagaz_ha.conversion'), 'a conversion of a table that is gone ends');
 $old->quit;
 $node->stop;
 done_testing();
