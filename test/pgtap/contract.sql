@@ -128,6 +128,8 @@ INSERT INTO contract VALUES
   ('sagaz_ha', '_partition_tree', 'parent regclass, OUT partition oid, OUT tab oid, OUT root regclass', 'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_drift', 'parent regclass, OUT partition regclass, OUT kind text, OUT details text, OUT statement text, OUT root regclass',
    'SETOF record', 'stable', 'pg_monitor'),
+  ('sagaz_ha', '_unique_flaws', 'parent regclass, OUT root regclass, OUT name name, OUT kind text, OUT details text',
+   'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_catalog_changes', '', 'bigint', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_drift_indexes', 'parent regclass, OUT partition oid, OUT relkind "char", OUT partition_owner oid, OUT bytes numeric, OUT tab oid, OUT tab_owner oid, OUT tab_index oid, OUT is_unique boolean, OUT tail text, OUT contype "char", OUT constraint_definition text, OUT deferral text, OUT attached oid, OUT found oid, OUT found_valid boolean, OUT found_constraint boolean',
    'SETOF record', 'stable', 'pg_monitor'),
