@@ -373,14 +373,19 @@ test_failures() {
     "SELECT count(*) FROM saga_executions WHERE saga_name = 'after the crash'"
 }
 
-# Sessions that stay open until there are more than the pool has had so far.
+# New sessions on new connections, while all of them stay open.
 pool_reaches() {
-  local i
+  local i sessions=()
+  psql -X -q -w -h 127.0.0.1 -p "$PGBOUNCER_RO_PORT" -U postgres -d pgbouncer -c RECONNECT
+  : >"$work/nodes"
   for ((i = 0; i < 25; i++)); do
-    through 6433 "SELECT current_setting('cluster_name') FROM pg_sleep(3)" &
-  done >"$work/nodes"
-  wait
-  [[ $(sort -u "$work/nodes" | xargs) == "$*" ]]
+    through 6433 "SELECT current_setting('cluster_name') FROM pg_sleep(3)" >>"$work/nodes" &
+    sessions+=($!)
+  done
+  # not for the daemon, which is a child as well
+  wait "${sessions[@]}"
+  [[ $(sort -u "$work/nodes" | xargs) == "$*" ]] ||
+    { compose exec -T pgbouncer-ro getent ahostsv4 postgres-replica; sort "$work/nodes" | uniq -c; return 1; }
 }
 
 test_replica_2() {
