@@ -167,7 +167,7 @@ SELECT statement FROM sagaz_ha.plan_partition_table('t', 'at', '1 day', weaken_u
 SELECT table_name, status FROM sagaz_ha.partition_health() WHERE check_name = 'conversion';
 SELECT sagaz_ha.cancel_partition_table('t');
 SELECT table_name, status FROM sagaz_ha.partition_health() WHERE check_name = 'conversion';
-SELECT to_regclass('t_sagaz_ha'), conname FROM pg_constraint WHERE conrelid = 't'::regclass ORDER BY 2;
+SELECT to_regclass('t_sagaz_ha'), conname FROM pg_constraint WHERE conrelid = 't'::regclass AND contype <> 'n' ORDER BY 2;
 \set ECHO none
 DROP OWNED BY somebody;
 DROP ROLE somebody;
