@@ -237,25 +237,24 @@ add_policy(uint64 row, void *arg)
 	loading->policies = lappend(loading->policies, policy);
 }
 
-/* All policies that passes act on, or one table's, of tables that exist; in the order of names. */
-List *
-policy_load(Oid parent)
+/* Policies of tables that exist, in the order of names; $1 is what the condition is about. */
+#define POLICIES(condition) \
+	"SELECT p.parent, p.partition_interval, p.premake, p.retention," \
+	" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone," \
+	" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze," \
+	" p.drops_held_since, p.restored_at, p.before_drop," \
+	" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain," \
+	" p.key_encoding, p.protect" \
+	" FROM sagaz_ha.partition_policy AS p" \
+	" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent" \
+	" WHERE " condition " ORDER BY c.relname, c.oid"
+/* what is being converted, in these phases or of these kinds */
+#define NOT_CONVERTED(condition) \
+	"NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.parent = p.parent AND " condition ")"
+
+static List *
+load(const char *query, SPIPlanPtr *plan, Oid parent)
 {
-	static const char *const query =
-		"SELECT p.parent, p.partition_interval, p.premake, p.retention,"
-		" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone,"
-		" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze,"
-		" p.drops_held_since, p.restored_at, p.before_drop,"
-		" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain,"
-		" p.key_encoding, p.protect"
-		" FROM sagaz_ha.partition_policy AS p"
-		" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent"
-	/* a table that is still becoming partitioned is the conversion's */
-		" WHERE CASE WHEN $1 <> 0 THEN p.parent = $1"
-		" ELSE NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v"
-		" WHERE v.parent = p.parent AND v.phase <> 'failed') END"
-		" ORDER BY c.relname, c.oid";
-	static SPIPlanPtr plan = NULL;
 	Loading		loading = {restored_at(), NIL};
 	SqlSession	session;
 	SqlArgs		args = {0};
@@ -263,9 +262,32 @@ policy_load(Oid parent)
 	sql_begin_as_extension(&session);
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
 	/* not read-only: the caller may just have written one */
-	sql_each_row(&session, sql_execute_kept(&plan, query, &args), add_policy, &loading);
+	sql_each_row(&session, sql_execute_kept(plan, query, &args), add_policy, &loading);
 	sql_end(&session);
 	return loading.policies;
+}
+
+/* All policies that passes act on, or one table's. While it is converted, a table is the conversion's. */
+List *
+policy_load(Oid parent)
+{
+	static SPIPlanPtr plan = NULL;
+
+	return load(POLICIES("CASE WHEN $1 <> 0 THEN p.parent = $1 ELSE "
+						 NOT_CONVERTED("v.phase <> 'failed'") " END"), &plan, parent);
+}
+
+/*
+ * The policies of all tables that clients use: also of one whose default partition
+ * is emptied, and of one that has become partitioned and isn't finished.
+ */
+List *
+policy_load_used(void)
+{
+	static SPIPlanPtr plan = NULL;
+
+	return load(POLICIES("$1 = 0 AND "
+						 NOT_CONVERTED("v.kind = 'table' AND v.phase NOT IN ('failed', 'finishing')")), &plan, InvalidOid);
 }
 
 static void

@@ -48,6 +48,7 @@ typedef struct Policy
 } Policy;
 
 extern List *policy_load(Oid parent);
+extern List *policy_load_used(void);
 extern char *policy_key_encoding(Oid parent);
 extern const char *policy_action_name(RetentionAction action);
 extern bool policy_parse_action(const char *name, RetentionAction *action);

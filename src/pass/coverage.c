@@ -178,7 +178,7 @@ void
 coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *arg)
 {
 	Listing		listing = {now, names_extension_schema()};
-	List	   *policies = policy_load(InvalidOid);
+	List	   *policies = policy_load_used();
 	SizeReader *reader = NULL;
 	ListCell   *cell;
 
@@ -293,7 +293,7 @@ coverage_step(void *arg)
 void
 coverage_tables(TimestampTz now, CoverageStatsEmit emit, void *arg)
 {
-	List	   *policies = policy_load(InvalidOid);
+	List	   *policies = policy_load_used();
 	ListCell   *cell;
 
 	foreach(cell, policies)

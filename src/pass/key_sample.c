@@ -111,7 +111,7 @@ sample_step(void *arg)
 void
 key_sample_tables(KeySampleEmit emit, void *arg)
 {
-	List	   *policies = policy_load(InvalidOid);
+	List	   *policies = policy_load_used();
 	ListCell   *cell;
 
 	foreach(cell, policies)

@@ -125,10 +125,13 @@ BEGIN
      -- a default partition has no time
      WHERE p.state <> 'default'),
   tables AS MATERIALIZED (
-    SELECT c.parent, c.table_name, c.covered_until FROM sagaz_ha.coverage() AS c),
+    SELECT c.parent, c.table_name, c.covered_until,
+           EXISTS (SELECT FROM sagaz_ha.conversion AS v
+                    WHERE v.parent = c.parent AND v.phase <> 'failed') AS converting
+      FROM sagaz_ha.coverage() AS c),
   counts AS MATERIALIZED (
     SELECT t.parent,
-           count(*) FILTER (WHERE p.zone = 0) AS past,
+           count(*) FILTER (WHERE p.zone = 0) + max(t.converting::int) AS past,
            count(*) FILTER (WHERE p.zone = 2) AS ahead
       FROM tables AS t LEFT JOIN partitions AS p ON p.parent = t.parent
      GROUP BY t.parent),
@@ -158,17 +161,16 @@ BEGIN
            string_agg(substr('-+xKHd', l.rank, 1), '' ORDER BY l.place) FILTER (WHERE l.zone = 2) AS ahead
       FROM places AS l GROUP BY l.parent)
   SELECT t.table_name,
-         lpad(coalesce(l.past, ''), r.past::integer) || coalesce(l.now, '!') || coalesce(l.ahead, ''),
+         lpad(CASE WHEN t.converting THEN 'c' ELSE '' END || coalesce(l.past, ''), r.past::integer) || coalesce(l.now, '!') || coalesce(l.ahead, ''),
          t.covered_until
     FROM tables AS t CROSS JOIN room AS r LEFT JOIN lines AS l ON l.parent = t.parent
   UNION ALL
-  -- while it is converted, a table is the conversion's: none of the above tells of it
-  SELECT sagaz_ha._display_name(v.relation, CASE v.kind WHEN 'table' THEN v.table_name ELSE o.relname END),
+  -- what clients still use as a plain table: none of the above tells of it
+  SELECT sagaz_ha._display_name(v.relation, v.table_name),
          lpad('c', coalesce(r.past::integer, 0) + 1), v.finish_by
     FROM sagaz_ha.conversion AS v
-    LEFT JOIN pg_class AS o ON o.oid = v.parent
     LEFT JOIN room AS r ON true
-   WHERE v.phase <> 'failed'
+   WHERE v.kind = 'table' AND v.phase NOT IN ('failed', 'finishing')
    ORDER BY 1;
 END
 $$;
