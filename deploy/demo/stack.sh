@@ -328,14 +328,17 @@ show_processes() {
   return "$all"
 }
 
-# The console has no SELECT.
+# The console has no SELECT, and each version its columns.
 show_pools() {
   local pool
   printf '%-13s %-14s %7s %7s %7s %5s  %s\n' pool user clients waiting servers idle mode
   for pool in rw ro; do
-    sql "pgbouncer-$pool" pgbouncer --no-align --tuples-only --command='SHOW POOLS' 2>/dev/null |
-      awk -F'|' -v pool="pgbouncer-$pool" '$1 != "pgbouncer" {
-        printf "%-13s %-14s %7d %7d %7d %5d  %s\n", pool, $2, $3, $4, $7 + $10, $10, $NF }' ||
+    sql "pgbouncer-$pool" pgbouncer --no-align --command='SHOW POOLS' 2>/dev/null |
+      awk -F'|' -v pool="pgbouncer-$pool" '
+        NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
+        NR > 1 && NF > 1 && $1 != "pgbouncer" {
+          printf "%-13s %-14s %7d %7d %7d %5d  %s\n", pool, $2, $at["cl_active"], $at["cl_waiting"],
+            $at["sv_active"] + $at["sv_idle"], $at["sv_idle"], $at["pool_mode"] }' ||
       echo "pgbouncer-$pool doesn't answer"
   done
 }
