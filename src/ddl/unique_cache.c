@@ -4,8 +4,8 @@
  *		which partition a value has to be looked for.
  *
  * Invariant: a change of the partitions or of a partition's indexes invalidates
- * what is known, by the server's messages. What a trigger is about never changes
- * while it has its OID. A partition is in the list only when the transaction that
+ * what is known, by the server's messages. So does CREATE OR REPLACE TRIGGER, which
+ * keeps the OID. A partition is in the list only when the transaction that
  * attached it has sent its messages: see wait_for_messages().
  *
  * The trigger is the definition. Its WHEN, "a and b aren't null", names the
@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -49,14 +50,24 @@ key_has(const UniqueKey *key, Oid relid)
 static void
 invalidate(Datum arg, Oid relid)
 {
+	HASH_SEQ_STATUS scan;
+	UniqueClone *clone;
 	ListCell   *cell;
 
+	if (clones != NULL)
+	{
+		hash_seq_init(&scan, clones);
+		while ((clone = (UniqueClone *) hash_seq_search(&scan)) != NULL)
+			if (!OidIsValid(relid) || clone->heap == relid)
+				clone->heap = InvalidOid;
+	}
 	foreach(cell, keys)
 	{
 		UniqueKey  *key = (UniqueKey *) lfirst(cell);
 
 		if (!OidIsValid(relid) || key_has(key, relid))
 		{
+			key->current = false;
 			key->valid = false;
 			key->changes++;
 		}
@@ -190,12 +201,23 @@ read_within(UniqueKey *key, const char *argument)
 	key->within.usec = within->time;
 }
 
+static bool
+same_definition(const UniqueKey *a, const UniqueKey *b)
+{
+	return a->table == b->table && a->ncolumns == b->ncolumns &&
+		memcmp(a->columns, b->columns, sizeof(AttrNumber) * a->ncolumns) == 0 &&
+		a->has_within == b->has_within &&
+		a->within.months == b->within.months && a->within.days == b->within.days &&
+		a->within.usec == b->within.usec;
+}
+
 /* The key of a table's own trigger, or NULL if that is gone. */
 UniqueKey *
 unique_cache_key(Oid trigger)
 {
 	UniqueKey	key = {.trigger = trigger};
-	UniqueKey  *kept;
+	UniqueKey  *kept = NULL;
+	uint64		changes = 0;
 	TriggerRow	row;
 	MemoryContext context;
 	ListCell   *cell;
@@ -204,19 +226,49 @@ unique_cache_key(Oid trigger)
 	foreach(cell, keys)
 	{
 		if (((UniqueKey *) lfirst(cell))->trigger == trigger)
-			return (UniqueKey *) lfirst(cell);
+			kept = (UniqueKey *) lfirst(cell);
+	}
+	if (kept != NULL)
+	{
+		if (kept->current)
+			return kept;
+		changes = kept->changes;
 	}
 	if (!read_trigger(trigger, &row))
 		return NULL;
 	key.table = row.table;
 	key.ncolumns = columns_of(row.qual, key.columns);
 	read_within(&key, row.argument);
+	if (kept != NULL)
+	{
+		kept->current = kept->changes == changes;
+		if (same_definition(kept, &key))
+			return kept;
+		/* not in its place: who is looking for a row may be using it */
+		kept->trigger = InvalidOid;
+	}
 	context = MemoryContextSwitchTo(cache_context);
 	kept = (UniqueKey *) palloc(sizeof(UniqueKey));
 	*kept = key;
 	keys = lappend(keys, kept);
 	MemoryContextSwitchTo(context);
 	return kept;
+}
+
+/* A partition's columns are those of the table, or values would be taken for other types. */
+static void
+require_same_columns(const UniqueClone *clone, int n)
+{
+	bool		same = n == clone->key->ncolumns;
+
+	for (int i = 0; same && i < n; i++)
+		same = get_atttype(clone->heap, clone->columns[i]) ==
+			get_atttype(clone->key->table, clone->key->columns[i]);
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("the trigger's WHEN must name the columns of the unique key"),
+				 errhint("Make the trigger with sagaz_ha.add_unique().")));
 }
 
 /* What the trigger of a partition stands for. */
@@ -227,17 +279,19 @@ unique_cache_clone(Oid heap, const Trigger *trigger)
 	UniqueClone made = {trigger->tgoid, heap};
 	TriggerRow	row;
 	Oid			top = trigger->tgoid;
+	int			n;
 
 	begin_cache();
 	clone = (UniqueClone *) hash_search(clones, &trigger->tgoid, HASH_FIND, NULL);
-	if (clone != NULL && clone->heap == heap)
+	if (clone != NULL && clone->heap == heap && clone->key->current)
 		return clone;
-	(void) columns_of(trigger->tgqual, made.columns);
+	n = columns_of(trigger->tgqual, made.columns);
 	while (read_trigger(top, &row) && OidIsValid(row.parent))
 		top = row.parent;
 	made.key = unique_cache_key(top);
 	if (made.key == NULL)
 		elog(ERROR, "trigger %u does not exist", top);
+	require_same_columns(&made, n);
 	clone = (UniqueClone *) hash_search(clones, &trigger->tgoid, HASH_ENTER, NULL);
 	*clone = made;
 	return clone;

@@ -37,8 +37,11 @@ typedef struct UniqueLeaf
 /* A constraint trigger of a partitioned table that is no clone of another. */
 typedef struct UniqueKey
 {
-	Oid			trigger;
+	Oid			trigger;		/* InvalidOid: it was replaced by another of the
+								 * same OID */
 	Oid			table;
+	bool		current;		/* columns and within are as the catalogs have
+								 * them */
 	bool		valid;			/* the lists are as the catalogs have them */
 	uint64		changes;		/* how often they have been invalidated */
 	int			ncolumns;
@@ -53,11 +56,11 @@ typedef struct UniqueKey
 	UniqueLeaf **leaves;
 } UniqueKey;
 
-/* The same trigger on a partition. Never changes. */
+/* The same trigger on a partition. */
 typedef struct UniqueClone
 {
 	Oid			trigger;
-	Oid			heap;
+	Oid			heap;			/* InvalidOid: to be read again */
 	UniqueKey  *key;
 	AttrNumber	columns[INDEX_MAX_KEYS];	/* of the partition */
 } UniqueClone;

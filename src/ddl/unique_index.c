@@ -19,6 +19,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_inherits.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
@@ -199,6 +200,13 @@ unique_index_equality(Relation heap, const AttrNumber *columns, int n,
 		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(heap), columns[i] - 1);
 		TypeCacheEntry *type = lookup_type_cache(attribute->atttypid, TYPECACHE_EQ_OPR);
 
+		/* of a trigger that was made by hand: add_unique() has looked */
+		if (!OidIsValid(type->eq_opr))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FUNCTION),
+					 errmsg("could not identify an equality operator for type %s",
+							format_type_be(attribute->atttypid)),
+					 errhint("Make the trigger with sagaz_ha.add_unique().")));
 		order[i] = i;
 		ScanKeyEntryInitialize(&keys[i], 0, columns[i], BTEqualStrategyNumber, InvalidOid,
 							   attribute->attcollation, get_opcode(type->eq_opr), (Datum) 0);

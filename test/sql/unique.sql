@@ -186,6 +186,22 @@ ALTER TABLE e RENAME consumer TO reader;
 SELECT status, value, details FROM sagaz_ha.partition_health() WHERE check_name = 'unique';
 ALTER TABLE e RENAME reader TO consumer;
 
+-- A trigger made by hand is no reason for a crash
+CREATE TABLE by_hand (a int, b text, c json, at timestamptz) PARTITION BY RANGE (at);
+CREATE TABLE by_hand_1 PARTITION OF by_hand FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE by_hand_2 PARTITION OF by_hand FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+CREATE UNIQUE INDEX ON by_hand_1 (b);
+CREATE TRIGGER x AFTER INSERT ON by_hand FOR EACH ROW WHEN (new.b IS NOT NULL) EXECUTE FUNCTION sagaz_ha.check_unique();
+INSERT INTO by_hand VALUES (5, 'a', '{}', '2026-01-05'), (6, 'b', '{}', '2026-02-05');
+SELECT test.fails($$INSERT INTO by_hand VALUES (7, 'a', '{}', '2026-02-05')$$);
+CREATE OR REPLACE TRIGGER x AFTER INSERT ON by_hand FOR EACH ROW WHEN (new.a IS NOT NULL) EXECUTE FUNCTION sagaz_ha.check_unique();
+CREATE TABLE by_hand_3 PARTITION OF by_hand FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
+INSERT INTO by_hand VALUES (7, 'a', '{}', '2026-03-05');
+SELECT test.fails($$INSERT INTO by_hand VALUES (5, 'c', '{}', '2026-03-05')$$);
+CREATE OR REPLACE TRIGGER x AFTER INSERT ON by_hand FOR EACH ROW WHEN (new.c IS NOT NULL) EXECUTE FUNCTION sagaz_ha.check_unique();
+SELECT test.fails($$INSERT INTO by_hand VALUES (8, 'd', '{}', '2026-03-05')$$);
+DROP TABLE by_hand;
+
 -- A table of Citus is refused by name
 SET allow_system_table_mods = on;
 CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass);
