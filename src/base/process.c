@@ -11,9 +11,13 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/wait_event.h"
+
+/* Who waits for a lock looks for a deadlock after this, in ms: before others do. */
+#define DEADLOCK_TIMEOUT	100
 
 bool		process_is_ours = false;
 
@@ -62,6 +66,9 @@ process_ignore_settings(void)
 	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	/* of a deadlock with somebody else's DDL, a restore's say, this process is the one that ends */
+	if (DeadlockTimeout > DEADLOCK_TIMEOUT)
+		SetConfigOption("deadlock_timeout", psprintf("%d", DEADLOCK_TIMEOUT), PGC_SUSET, PGC_S_SESSION);
 	sagaz_no_transaction_timeout();
 }
 
