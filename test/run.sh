@@ -33,7 +33,7 @@ deploy_limit=2400
 # TAP tests that measure closely: they want the machine for themselves.
 timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/401_replication_standby.pl
   test/t/402_replication_wait.pl test/t/403_replication_clocks.pl test/t/404_replication_scale.pl
-  test/t/772_client_plans.pl)
+  test/t/500_replicas.pl test/t/772_client_plans.pl)
 
 passed=0
 failed=0

@@ -239,7 +239,9 @@ foreach my $point (qw(take_back:before_commit take_back:after_commit))
 	my $pid = stopped_at($node, $point);
 	$node->safe_psql('postgres', 'ALTER SYSTEM RESET sagaz_ha.stop_at');
 	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
+	# not the server of before, which may not know yet
+	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)")
+	  or die 'the server did not come back';
 	configure($node);
 	ok(defined when($node, 'postgres', qq{EXISTS (SELECT FROM sagaz_ha.problem WHERE partition_name = '$partition'
 		AND action = 'ERROR' AND times >= 2)}), "$point: the error is found again");
