@@ -175,7 +175,7 @@ install_packages() {
 }
 
 names_of_missing() {
-  missing | cut -d' ' -f1 | sed 's/^-//' | xargs
+  missing | cut -d' ' -f1 | sed 's/^-//; s/^.*\/\(.*\)\.control$/\1/' | xargs
 }
 
 if [[ -z $(missing) ]]; then

@@ -293,6 +293,11 @@ init() {
     die "postgres-init failed: $(tail -n 3 "$dir/log/postgres-init")"
 }
 
+# What a human wants to type next.
+how_to_connect() {
+  printf '  PGPASSWORD=%q psql -h 127.0.0.1 -p %s -U postgres %s\n' "$POSTGRES_PASSWORD" "${port[pgbouncer-rw]}" "$POSTGRES_DB"
+}
+
 # stop_all SERVICE...: in the order opposite to that of starting
 stop_all() {
   local i
@@ -398,7 +403,10 @@ done
 find_bin
 clean_environment
 case $command in
-up) up "${chosen[@]}" ;;
+up)
+  up "${chosen[@]}"
+  [[ $# != 0 ]] || how_to_connect
+  ;;
 stop) stop_all "${chosen[@]}" ;;
 restart)
   stop_all "${chosen[@]}"

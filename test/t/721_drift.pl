@@ -77,8 +77,9 @@ is(indexes_of($_), 2, "$_ has each of them once") foreach @names;
 # Killed between building and attaching: what is built is used.
 stop_at($node, 'repair:after_build');
 $node->safe_psql('postgres', 'CREATE INDEX by_id ON ONLY t (id DESC)');
-kill 'KILL', stopped_at($node, 'repair:after_build');
-$node->poll_query_until('postgres', 'SELECT true') or die;
+my $killed = stopped_at($node, 'repair:after_build');
+kill 'KILL', $killed;
+$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $killed)") or die;
 let_go($node);
 is_valid('by_id', 'a crash after an index was built');
 is(indexes_of($_), 3, "$_ has no index twice") foreach @names;

@@ -76,7 +76,7 @@ my @kills = (
 	'the worker is terminated' => sub { $node->safe_psql('postgres', "SELECT pg_terminate_backend($_[0], 5000)") },
 	'the worker crashes' => sub {
 		kill 'KILL', $_[0];
-		$node->poll_query_until('postgres', 'SELECT true') or die;
+		$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $_[0])") or die;
 	},
 	'the server stops' => sub { $node->stop('immediate'); $node->start });
 my $n = 0;
