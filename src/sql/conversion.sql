@@ -287,7 +287,7 @@ BEGIN
     FROM pg_namespace AS n
    WHERE n.oid = t.relnamespace AND NOT has_schema_privilege(t.relowner, n.oid, 'CREATE')
   UNION ALL
-  SELECT format('the name %I.%I is taken', t.relnamespace::regnamespace::name, c.relname),
+  SELECT format('the name %s.%I is taken', t.relnamespace::regnamespace, c.relname),
          format('Rename or remove %s.', c.oid::regclass)
     FROM pg_class AS c
    WHERE c.relnamespace = t.relnamespace
@@ -520,7 +520,7 @@ DECLARE
   schema text;
 BEGIN
   SELECT * INTO t FROM pg_class AS c WHERE c.oid = source;
-  schema := quote_ident(t.relnamespace::regnamespace::name);
+  schema := t.relnamespace::regnamespace::text;
   RETURN QUERY
   SELECT 'building', t.relowner, 'ACCESS SHARE on ' || source, s.statement, s.meaning
     FROM (
@@ -570,7 +570,7 @@ BEGIN
       UNION ALL
       SELECT 8, x.oid::bigint, sagaz_ha._without_suffix(format('CREATE STATISTICS %s.%I', schema, sagaz_ha._conversion_name(x.stxname, '_parent'))
                        || sagaz_ha._without_prefix(pg_get_statisticsobjdef(x.oid),
-                            format('CREATE STATISTICS %s.%I', quote_ident(x.stxnamespace::regnamespace::name), x.stxname)),
+                            format('CREATE STATISTICS %s.%I', x.stxnamespace::regnamespace, x.stxname)),
                        ' FROM ' || source) || ' FROM ' || target, NULL
         FROM pg_statistic_ext AS x WHERE x.stxrelid = source
       UNION ALL
@@ -792,7 +792,7 @@ DECLARE
   target_name name;
 BEGIN
   SELECT * INTO t FROM pg_class AS c WHERE c.oid = source;
-  schema := quote_ident(t.relnamespace::regnamespace::name);
+  schema := t.relnamespace::regnamespace::text;
   old_name := schema || '.' || quote_ident(sagaz_ha._conversion_name(t.relname, '_before'));
   target_name := sagaz_ha._conversion_name(t.relname, '_sagaz_ha');
 
@@ -943,7 +943,7 @@ BEGIN
       SELECT 4, x.oid::bigint * 10 + s.n, t.relowner, NULL, s.statement, NULL
         FROM pg_statistic_ext AS x
         CROSS JOIN LATERAL (VALUES
-          (1, format('ALTER STATISTICS %I.%I RENAME TO %I', x.stxnamespace::regnamespace::name, x.stxname, sagaz_ha._conversion_name(x.stxname, '_before'))),
+          (1, format('ALTER STATISTICS %s.%I RENAME TO %I', x.stxnamespace::regnamespace, x.stxname, sagaz_ha._conversion_name(x.stxname, '_before'))),
           (2, format('ALTER STATISTICS %s.%I RENAME TO %I', schema, sagaz_ha._conversion_name(x.stxname, '_parent'), x.stxname))) AS s (n, statement)
        WHERE x.stxrelid = source
       UNION ALL
@@ -1052,7 +1052,7 @@ DECLARE
   version integer := current_setting('server_version_num')::integer;
   attached boolean := EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = source AND i.inhparent = target);
   owner oid := (SELECT c.relowner FROM pg_class AS c WHERE c.oid = source);
-  schema text := (SELECT quote_ident(c.relnamespace::regnamespace::name) FROM pg_class AS c WHERE c.oid = source);
+  schema text := (SELECT c.relnamespace::regnamespace::text FROM pg_class AS c WHERE c.oid = source);
 BEGIN
   RETURN QUERY
   SELECT CASE s.part WHEN 6 THEN 'undoing: check' ELSE 'undoing' END, owner, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
@@ -1100,19 +1100,55 @@ $$;
 COMMENT ON FUNCTION sagaz_ha._conversion_undoing(regclass, regclass, name) IS
   'internal: the statements that take a conversion back';
 
+-- What was done to the table after its counterpart was made would be gone with the
+-- renames: a privilege that was revoked would be back. Policies come with the renames.
 CREATE FUNCTION sagaz_ha._require_attached(source regclass, target regclass) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  changed text;
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = source AND i.inhparent = target AND NOT i.inhdetachpending) THEN
     RAISE EXCEPTION 'table % is no partition of table %', source, target
       USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run the statements before this one again, in their order.';
   END IF;
+  WITH privileges AS (
+    SELECT c.oid, 0 AS attnum, a.grantee, a.privilege_type, a.is_grantable
+      FROM pg_class AS c CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
+     WHERE c.oid IN (source, target)
+    UNION
+    SELECT t.attrelid, b.attnum, a.grantee, a.privilege_type, a.is_grantable
+      FROM pg_attribute AS t
+      JOIN pg_attribute AS b ON b.attrelid = source AND b.attname = t.attname
+      CROSS JOIN LATERAL aclexplode(t.attacl) AS a
+     WHERE t.attrelid IN (source, target) AND NOT t.attisdropped)
+  SELECT concat_ws(', ',
+           CASE WHEN s.relowner <> t.relowner THEN 'the owner' END,
+           CASE WHEN s.relnamespace <> t.relnamespace THEN 'the schema' END,
+           CASE WHEN EXISTS (SELECT FROM privileges AS p GROUP BY p.attnum, p.grantee, p.privilege_type, p.is_grantable
+                             HAVING count(*) <> 2) THEN 'privileges' END,
+           CASE WHEN s.relrowsecurity <> t.relrowsecurity OR s.relforcerowsecurity <> t.relforcerowsecurity THEN 'row security' END,
+           CASE WHEN EXISTS (SELECT FROM pg_attribute AS a JOIN pg_attribute AS b ON b.attrelid = target AND b.attname = a.attname
+                              WHERE a.attrelid = source AND a.attnum > 0 AND a.attnotnull AND NOT b.attnotnull) THEN 'NOT NULL' END,
+           (SELECT string_agg(format('constraint %I', k.conname), ', ' ORDER BY k.conname) FROM pg_constraint AS k
+             WHERE k.conrelid = source AND k.contype = 'c' AND k.conname <> 'sagaz_ha_bounds' AND k.coninhcount = 0
+               AND k.convalidated AND NOT k.connoinherit),
+           (SELECT string_agg(format('trigger %I', g.tgname), ', ' ORDER BY g.tgname) FROM pg_trigger AS g
+             WHERE g.tgrelid = source AND NOT g.tgisinternal AND g.tgparentid = 0
+               AND g.tgfoid NOT IN (SELECT f.oid FROM pg_proc AS f WHERE f.pronamespace = 'sagaz_ha'::regnamespace)
+               AND NOT EXISTS (SELECT FROM pg_trigger AS h WHERE h.tgrelid = target AND h.tgname = g.tgname)))
+    INTO changed
+    FROM pg_class AS s, pg_class AS t WHERE s.oid = source AND t.oid = target;
+  IF changed <> '' THEN
+    RAISE EXCEPTION 'table % was changed while it became partitioned: %', source, changed
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Cancel its conversion with sagaz_ha.cancel_partition_table(), and begin again.';
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha._require_attached(regclass, regclass) IS
-  'internal: fail unless a table is a partition of another one';
+  'internal: fail unless a table is a partition of another one, and is what that is';
 
 -- ATTACH builds what an index of the partitioned table has no match for, and reads
 -- the table where no constraint implies the bounds: both under the lock.
@@ -1267,7 +1303,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   SELECT CASE WHEN c.relnamespace = (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'sagaz_ha')
-           THEN quote_ident(name) ELSE format('%I.%I', c.relnamespace::regnamespace::name, name) END
+           THEN quote_ident(name) ELSE format('%s.%I', c.relnamespace::regnamespace, name) END
     FROM pg_class AS c WHERE c.oid = relation;
 END;
 COMMENT ON FUNCTION sagaz_ha._display_name(regclass, text) IS
@@ -1299,7 +1335,7 @@ DECLARE
   old_name text;
 BEGIN
   SELECT * INTO t FROM pg_class AS c WHERE c.oid = source;
-  schema := quote_ident(t.relnamespace::regnamespace::name);
+  schema := t.relnamespace::regnamespace::text;
   old_name := schema || '.' || quote_ident(sagaz_ha._conversion_name(t.relname, '_sagaz_ha'));
   RETURN QUERY
   SELECT 'returning', s.run_as, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
@@ -1356,8 +1392,8 @@ BEGIN
         FROM pg_statistic_ext AS x
         JOIN pg_statistic_ext AS y ON y.stxrelid = target AND y.stxname = sagaz_ha._conversion_name(x.stxname, '_before')
         CROSS JOIN LATERAL (VALUES
-          (1, format('ALTER STATISTICS %I.%I RENAME TO %I', x.stxnamespace::regnamespace::name, x.stxname, sagaz_ha._conversion_name(x.stxname, '_parent'))),
-          (2, format('ALTER STATISTICS %I.%I RENAME TO %I', y.stxnamespace::regnamespace::name, y.stxname, x.stxname))) AS s (n, statement)
+          (1, format('ALTER STATISTICS %s.%I RENAME TO %I', x.stxnamespace::regnamespace, x.stxname, sagaz_ha._conversion_name(x.stxname, '_parent'))),
+          (2, format('ALTER STATISTICS %s.%I RENAME TO %I', y.stxnamespace::regnamespace, y.stxname, x.stxname))) AS s (n, statement)
        WHERE x.stxrelid = source
       UNION ALL
       SELECT 7, o.oid::bigint, t.relowner, format('DROP POLICY %I ON %s', o.polname, target) FROM pg_policy AS o WHERE o.polrelid = target
