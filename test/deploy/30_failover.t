@@ -309,7 +309,7 @@ play() {
   if [[ $2 == server ]]; then
     ok 0 "round $1, $2: node$leader is the primary, node$old was"
   else
-    ok "$([[ $leader != "$old" ]]; echo $?)" "round $1, $2: node$leader is the primary, node$old was"
+    is "$([[ $leader == "$old" ]] || echo another)" another "round $1, $2: node$leader is the primary, node$old was"
   fi
   ok "$(poll 30 worker_runs; echo $?)" "round $1, $2: the worker runs on it"
   ok "$(poll 120 drain_is_finished; echo $?)" "round $1, $2: the detach that was under way is finished"
