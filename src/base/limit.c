@@ -4,8 +4,9 @@
  *
  * Invariant: one limit at a time, which ends with limit_end() or with the error
  * that attempt.c catches; what begins within it, as a pass that the owner's code
- * runs, has no limit of its own, and ends none. A cancellation that the limit causes becomes an error
- * that names its setting, and isn't taken for one of the session's user.
+ * runs, has no limit of its own, and ends none. A cancellation that the limit
+ * causes becomes an error that names its setting, and isn't taken for one of the
+ * session's user.
  *
  * Code that catches the cancellation is cancelled again every second. In a
  * background process of ours that lasts for ten seconds; then the process ends, which

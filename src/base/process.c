@@ -66,7 +66,11 @@ process_ignore_settings(void)
 	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("zero_damaged_pages", "off", PGC_SUSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	/* of a deadlock with somebody else's DDL, a restore's say, this process is the one that ends */
+
+	/*
+	 * of a deadlock with somebody else's DDL, a restore's say, this process
+	 * is the one that ends
+	 */
 	if (DeadlockTimeout > DEADLOCK_TIMEOUT)
 		SetConfigOption("deadlock_timeout", psprintf("%d", DEADLOCK_TIMEOUT), PGC_SUSET, PGC_S_SESSION);
 	sagaz_no_transaction_timeout();

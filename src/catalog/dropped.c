@@ -80,7 +80,10 @@ dropped_forget_in_event_trigger(void)
 #define IS_GONE(column) \
 	" AS t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t." column ")"
 
-/* The policies, holds, unique keys and conversions of tables that were dropped while event triggers were off. */
+/*
+ * The policies, holds, unique keys and conversions of tables that were dropped while
+ * event triggers were off.
+ */
 void
 dropped_forget_orphans(void)
 {

@@ -162,7 +162,7 @@ key_time(const KeyKind *kind, Datum value)
 }
 
 /* The time that a bound of a partition stands for. */
-CalTime
+static CalTime
 key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value)
 {
 	if (bound == PARTITION_RANGE_DATUM_MINVALUE)

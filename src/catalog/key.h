@@ -40,7 +40,6 @@ extern const KeyKind *key_kind_told(Oid type, const char *encoding);
 extern const char *key_choices(Oid type);
 extern bool key_sorts_well(const KeyKind *kind, Oid collation);
 extern CalTime key_time(const KeyKind *kind, Datum value);
-extern CalTime key_bound_time(const KeyKind *kind, PartitionRangeDatumKind bound, Datum value);
 extern int	key_compare(const KeyKind *kind, Datum a, Datum b);
 extern PlanBound key_range_times(const KeyKind *kind, const KeyRange *range);
 extern bool key_is_proper(const KeyKind *kind, Datum value);

@@ -267,7 +267,10 @@ load(const char *query, SPIPlanPtr *plan, Oid parent)
 	return loading.policies;
 }
 
-/* All policies that passes act on, or one table's. While it is converted, a table is the conversion's. */
+/*
+ * All policies that passes act on, or one table's. While it is converted, a table is
+ * the conversion's.
+ */
 List *
 policy_load(Oid parent)
 {

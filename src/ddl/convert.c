@@ -121,7 +121,7 @@ convert_find_left(Oid relation, Conversion *conversion)
 }
 
 /* The name that the partitioned table has until the end, for a statement. */
-char *
+static char *
 convert_parent_name(Oid relation)
 {
 	static const char *const query =

@@ -28,7 +28,6 @@ typedef struct ConvertObstacle
 
 extern bool convert_find_left(Oid relation, Conversion *conversion);
 extern List *convert_obstacles(const Conversion *conversion);
-extern char *convert_parent_name(Oid relation);
 extern List *convert_building(const Conversion *conversion);
 extern List *convert_steps(const Conversion *conversion);
 extern List *convert_step(const Conversion *conversion, ConversionPhase phase);

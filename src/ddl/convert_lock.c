@@ -25,6 +25,12 @@
 /* A transaction or a snapshot is old after this, in us. */
 #define OLD		USECS_PER_SEC
 
+/*
+ * Longest wait for a gentle lock, in ms: time for an autovacuum to end. Who has it
+ * for longer, as a VACUUM by hand, holds up this table's conversion and no other.
+ */
+#define GENTLE_WAIT	"2000"
+
 /* The newest transaction at a time that is OLD, and the one that will be. */
 static struct
 {
@@ -33,14 +39,14 @@ static struct
 	TimestampTz next_at;
 }			seen;
 
-/* Waits as long as it takes; the tables in the order in which all take them. */
+/* The tables in the order in which all take them. */
 void
 convert_lock_gently(List *relids)
 {
 	int			level = NewGUCNestLevel();
 	ListCell   *cell;
 
-	identity_set_local("lock_timeout", "0");
+	identity_set_local("lock_timeout", GENTLE_WAIT);
 	foreach(cell, relids)
 		LockRelationOid(lfirst_oid(cell), ShareUpdateExclusiveLock);
 	AtEOXact_GUC(false, level);

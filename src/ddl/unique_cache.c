@@ -131,9 +131,14 @@ columns_of(const char *qual, AttrNumber *numbers)
 {
 	Columns		columns = {0, numbers};
 
+	bool		known = true;
+
 	if (qual != NULL)
 		(void) add_column((Node *) stringToNode(qual), &columns);
-	if (columns.n == 0)
+	/* neither the row as a whole nor a system column */
+	for (int i = 0; i < columns.n; i++)
+		known = known && numbers[i] > 0;
+	if (columns.n == 0 || !known)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("the trigger's WHEN must name the columns of the unique key"),

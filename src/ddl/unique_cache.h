@@ -37,8 +37,8 @@ typedef struct UniqueLeaf
 /* A constraint trigger of a partitioned table that is no clone of another. */
 typedef struct UniqueKey
 {
-	Oid			trigger;		/* InvalidOid: it was replaced by another of the
-								 * same OID */
+	Oid			trigger;		/* InvalidOid: it was replaced by another of
+								 * the same OID */
 	Oid			table;
 	bool		current;		/* columns and within are as the catalogs have
 								 * them */

@@ -42,7 +42,7 @@
 /* A longer wait costs no process, in ms. */
 #define SHORT_NAP		2000
 
-/* What another session has locked, such as one that cancels it, is looked at again after this, in ms. */
+/* What another session has locked, as who cancels it has, is looked at again after this, in ms. */
 #define GONE_NAP		5000
 
 typedef struct Step
@@ -616,6 +616,11 @@ advance(Pass *pass, Conversion *conversion)
 	ErrorData  *error;
 	bool		made;
 
+	/*
+	 * before its row is looked at: who cancels it locks that, and then ends
+	 * this process
+	 */
+	progress_subject(conversion->relation);
 	progress_phase(psprintf("converting, %s", conversion_phase_name(conversion->phase)),
 				   conversion->table_name);
 	if (conversion->finish_by != 0 && conversion->phase <= CONVERSION_ATTACHING &&

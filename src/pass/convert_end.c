@@ -28,9 +28,12 @@
 /* Between two tries for a lock, in ms. */
 #define RETRY_NAP	200
 
-/* Ends this database's conversion worker, if it runs, or is still this one; its pid, or 0. */
+/*
+ * Ends this database's conversion worker, if it is at this table, and still this
+ * one; its pid, or 0. Another table's work isn't ours to end.
+ */
 static pid_t
-end_worker(pid_t only)
+end_worker(Oid relation, pid_t only)
 {
 	DatabaseState *database;
 	pid_t		pid = 0;
@@ -39,7 +42,7 @@ end_worker(pid_t only)
 		return 0;
 	LWLockAcquire(shared_state->lock, LW_SHARED);
 	database = shared_find_database(MyDatabaseId);
-	if (database != NULL)
+	if (database != NULL && database->work[WORKER_CONVERSION].subject == relation)
 		pid = database->work[WORKER_CONVERSION].pid;
 	if (only != 0 && pid != only)
 		pid = 0;
@@ -68,12 +71,12 @@ keep_worker_out(Conversion *conversion)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the conversion of table \"%s\" has just ended", conversion->table_name),
 					 errhint("sagaz_ha.unpartition_table() makes a plain table of it again.")));
-		(void) end_worker(0);
+		(void) end_worker(conversion->relation, 0);
 		process_nap(RETRY_NAP / 4);
 	}
 	/* it may have read its statements before; a later one looks at the row */
-	pid = end_worker(0);
-	while (pid != 0 && end_worker(pid) != 0)
+	pid = end_worker(conversion->relation, 0);
+	while (pid != 0 && end_worker(conversion->relation, pid) != 0)
 		process_nap(RETRY_NAP / 4);
 }
 

@@ -424,7 +424,7 @@ create_partitions(Pass *pass, List *tables)
 /*
  * Makes what is missing, and then closes what cracks there are. A worker makes
  * each partition in a transaction of its own, unless that needs locks that others
- * notice: then once, for as many as that takes no long time. The foreground keeps locks until its
+ * notice: then a BATCH at a time. The foreground keeps locks until its
  * transaction ends; and the end of a subtransaction looks at every lock and every
  * new file.
  */

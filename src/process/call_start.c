@@ -66,7 +66,10 @@ start(int index)
 	return started;
 }
 
-/* Whether another database has a claim to the last process, because this one has one. Under the lock. */
+/*
+ * Whether another database has a claim to the last process, because this one has
+ * one. Under the lock.
+ */
 static bool
 leaves_last(Oid database)
 {

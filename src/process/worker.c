@@ -51,6 +51,7 @@ leave(int code, Datum arg)
 	my_work->stuck = limit_given_up();
 	my_work->phase[0] = '\0';
 	my_work->table[0] = '\0';
+	my_work->subject = InvalidOid;
 	/* the postmaster tells the launcher that started us, but no later one */
 	if (MyBgworkerEntry->bgw_notify_pid != shared_state->launcher_pid)
 		shared_wake_launcher();

@@ -4,8 +4,9 @@
  *
  * Invariant: a call goes free -> wanted -> started -> over, and only the launcher
  * frees it. There is one at a time for a table, so that a table with many expired
- * partitions leaves room for others, and half of them are the most for a database. What is lost here is asked for again: that
- * a partition waits for its function is in sagaz_ha.retirement.
+ * partitions leaves room for others, and half of them are the most for a database.
+ * What is lost here is asked for again: that a partition waits for its function is
+ * in sagaz_ha.retirement.
  */
 #include "shmem/calls.h"
 

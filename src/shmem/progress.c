@@ -55,6 +55,17 @@ progress_phase(const char *phase, const char *table)
 	pfree(activity);
 }
 
+/* Sets which table is worked on, for who wants to end that work and no other. */
+void
+progress_subject(Oid table)
+{
+	if (my_work == NULL)
+		return;
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	my_work->subject = table;
+	LWLockRelease(shared_state->lock);
+}
+
 /* Sets how many of the phase's steps are done. */
 void
 progress_count(int done, int total)

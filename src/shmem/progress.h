@@ -14,6 +14,7 @@
 
 extern void progress_attach(WorkState *work);
 extern void progress_phase(const char *phase, const char *table);
+extern void progress_subject(Oid table);
 extern void progress_count(int done, int total);
 extern void progress_waiting_for(const char *what);
 extern void progress_action(void);

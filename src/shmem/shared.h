@@ -53,6 +53,7 @@ typedef struct WorkState
 	TimestampTz since;			/* of the phase */
 	char		phase[SHARED_TEXT];
 	char		table[SHARED_TEXT];
+	Oid			subject;		/* the table that is being converted */
 	int			done;
 	int			total;
 	char		waiting_for[SHARED_TEXT];

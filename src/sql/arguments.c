@@ -71,7 +71,7 @@ argument_partition(FunctionCallInfo fcinfo)
 }
 
 /* A text array as a list of C strings; null is NIL. */
-List *
+static List *
 argument_text_list(FunctionCallInfo fcinfo, int argument)
 {
 	Datum	   *values;
@@ -96,7 +96,7 @@ argument_text_list(FunctionCallInfo fcinfo, int argument)
 }
 
 /* A schema's name, or NULL. A regnamespace may be any number. */
-char *
+static char *
 argument_schema(FunctionCallInfo fcinfo, int argument)
 {
 	char	   *name;

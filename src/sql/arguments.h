@@ -14,8 +14,6 @@ extern void argument_require(FunctionCallInfo fcinfo, int argument, const char *
 extern char *argument_text(FunctionCallInfo fcinfo, int argument);
 extern Oid	argument_table(FunctionCallInfo fcinfo, const char *function);
 extern Oid	argument_partition(FunctionCallInfo fcinfo);
-extern List *argument_text_list(FunctionCallInfo fcinfo, int argument);
-extern char *argument_schema(FunctionCallInfo fcinfo, int argument);
 extern TimestampTz argument_finite_time(FunctionCallInfo fcinfo, int argument,
 										const char *message, const char *hint);
 extern Policy *argument_require_policy(Oid relid);

@@ -200,6 +200,8 @@ INSERT INTO by_hand VALUES (7, 'a', '{}', '2026-03-05');
 SELECT test.fails($$INSERT INTO by_hand VALUES (5, 'c', '{}', '2026-03-05')$$);
 CREATE OR REPLACE TRIGGER x AFTER INSERT ON by_hand FOR EACH ROW WHEN (new.c IS NOT NULL) EXECUTE FUNCTION sagaz_ha.check_unique();
 SELECT test.fails($$INSERT INTO by_hand VALUES (8, 'd', '{}', '2026-03-05')$$);
+CREATE OR REPLACE TRIGGER x AFTER INSERT ON by_hand FOR EACH ROW WHEN (new.tableoid IS NOT NULL) EXECUTE FUNCTION sagaz_ha.check_unique();
+SELECT test.fails($$INSERT INTO by_hand VALUES (8, 'd', '{}', '2026-03-05')$$);
 DROP TABLE by_hand;
 
 -- A table of Citus is refused by name

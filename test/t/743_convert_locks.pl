@@ -255,6 +255,35 @@ is($node->safe_psql('postgres', q{SELECT parent::regclass, partition_interval, r
 is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM pg_constraint WHERE conname = 'sagaz_ha_bounds' AND conrelid = 'd6_rest'::regclass),
 	(SELECT count(*) FROM sagaz_ha.conversion), (SELECT count(*) FROM sagaz_ha.asleep)}), '0|0|0', 'with nothing else left');
 
+# one table that is in use, or is cancelled, is no matter of another's
+$node->safe_psql('postgres', q{
+	CREATE TABLE analyzed (id int, at timestamptz NOT NULL);
+	CREATE TABLE unrelated (LIKE analyzed);
+	CREATE TABLE worked_at (LIKE analyzed)});
+my $analyzing = $node->background_psql('postgres');
+$analyzing->query_safe('BEGIN; ANALYZE analyzed');
+ask('analyzed');
+ask('unrelated');
+ok($node->poll_query_until('postgres', q{SELECT relkind = 'p' FROM pg_class WHERE oid = 'unrelated'::regclass}),
+	'a table becomes partitioned while another one waits for a lock');
+ok($node->poll_query_until('postgres', q{SELECT waiting_for ~ '^process \d+, in a transaction for' FROM sagaz_ha.conversions WHERE table_name = 'analyzed'}),
+	'which says for whose');
+$analyzing->query_safe('COMMIT');
+$analyzing->quit;
+ok($node->poll_query_until('postgres', q{SELECT relkind = 'p' AND NOT EXISTS (SELECT FROM sagaz_ha.conversion) FROM pg_class WHERE oid = 'analyzed'::regclass}),
+	'and then becomes partitioned');
+stop_at($node, 'convert_checking:after_commit');
+ask('worked_at');
+my $at_work = stopped_at($node, 'convert_checking:after_commit');
+$node->safe_psql('postgres', q{CREATE TABLE cancelled (id int, at timestamptz NOT NULL)});
+ask('cancelled');
+$node->safe_psql('postgres', q{SELECT sagaz_ha.cancel_partition_table('cancelled')});
+is($node->safe_psql('postgres', q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'conversion'}), $at_work,
+	'to cancel one does not end the process that works on another');
+let_go($node);
+ok($node->poll_query_until('postgres', q{SELECT relkind = 'p' AND NOT EXISTS (SELECT FROM sagaz_ha.conversion) FROM pg_class WHERE oid = 'worked_at'::regclass}),
+	'which becomes partitioned');
+
 # what is revoked meanwhile doesn't come back with the renames; the schema's name needs quotes
 stop_at($node, 'convert_checking:after_commit');
 $node->safe_psql('postgres', q{
