@@ -4,10 +4,10 @@
  *
  * Invariant: to the byte what pg_total_relation_size() says, but with no lock on
  * the table, so it waits for nobody, and without building descriptors, which is
- * most of the work in a new session. The catalog rows that name the files are
- * looked at again where the files are empty: a table that was dropped or
- * rewritten meanwhile is noticed. For many tables the database's directory and
- * pg_index are read once as a whole; what isn't found there is looked for.
+ * most of the work in a new session. Where a file is empty, no row of pg_class may
+ * have changed since it was read, or it is read again: a table that was dropped or
+ * rewritten meanwhile is noticed. For many tables the database's directory, pg_class
+ * and pg_index are read once as a whole; what isn't found there is looked for.
  */
 #include "catalog/size.h"
 
@@ -22,13 +22,13 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/bufmgr.h"
 #include "storage/fd.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -53,17 +53,78 @@ typedef struct Storage
 								 * row */
 } Storage;
 
-static bool
-read_storage(Oid relid, Storage *storage)
+/* A relation of the database. */
+typedef struct Known
 {
-	HeapTuple	tuple;
-	Form_pg_class form;
+	Oid			oid;
+	char		status;
+	Storage		storage;
+	Oid			first_index;	/* of a table */
+	Oid			next_index;		/* of an index: its table's next one */
+} Known;
 
-	AcceptInvalidationMessages();
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_class) GETSTRUCT(tuple);
+#define SH_PREFIX known
+#define SH_ELEMENT_TYPE Known
+#define SH_KEY_TYPE Oid
+#define SH_KEY oid
+#define SH_HASH_KEY(table, key) murmurhash32(key)
+#define SH_EQUAL(table, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* Which forks a relation has, by the number that its files are called after. */
+typedef struct NodeFiles
+{
+	Oid			node;
+	char		status;
+	bool		fsm;
+	bool		vm;
+	bool		init;
+} NodeFiles;
+
+#define SH_PREFIX files
+#define SH_ELEMENT_TYPE NodeFiles
+#define SH_KEY_TYPE Oid
+#define SH_KEY node
+#define SH_HASH_KEY(table, key) murmurhash32(key)
+#define SH_EQUAL(table, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+struct SizeReader
+{
+	uint64		changes;		/* of pg_class, when reading began */
+	DIR		   *dir;			/* of this database in its own tablespace, or
+								 * NULL */
+	files_hash *files;			/* or NULL */
+	known_hash *relations;		/* or NULL */
+};
+
+/* How often this session was told that a row of pg_class has changed. */
+static uint64 pg_class_changes = 0;
+
+static void
+note_change(Datum arg, int cache, uint32 hash)
+{
+	pg_class_changes++;
+}
+
+static void
+begin_to_note_changes(void)
+{
+	if (pg_class_changes > 0)
+		return;
+	CacheRegisterSyscacheCallback(RELOID, note_change, (Datum) 0);
+	pg_class_changes = 1;
+}
+
+static void
+take_storage(Form_pg_class form, Storage *storage)
+{
 	storage->node = form->relfilenode;
 	storage->tablespace = OidIsValid(form->reltablespace) ? form->reltablespace : MyDatabaseTableSpace;
 	storage->toast = form->reltoastrelid;
@@ -72,43 +133,41 @@ read_storage(Oid relid, Storage *storage)
 	storage->unlogged = form->relpersistence == RELPERSISTENCE_UNLOGGED;
 	storage->odd = form->relpersistence == RELPERSISTENCE_TEMP || form->relisshared ||
 		(storage->has_storage && !OidIsValid(form->relfilenode));
+}
+
+static bool
+read_storage_now(Oid relid, Storage *storage)
+{
+	HeapTuple	tuple;
+
+	AcceptInvalidationMessages();
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	take_storage((Form_pg_class) GETSTRUCT(tuple), storage);
 	ReleaseSysCache(tuple);
 	return true;
 }
 
-/* Which forks a relation has, by the number that its files are called after. */
-typedef struct NodeFiles
+static Known *
+find_known(const SizeReader *reader, Oid relid)
 {
-	Oid			node;
-	bool		fsm;
-	bool		vm;
-	bool		init;
-} NodeFiles;
+	return reader->relations == NULL ? NULL : known_lookup(reader->relations, relid);
+}
 
-typedef struct TableIndexes
+static bool
+read_storage(const SizeReader *reader, Oid relid, Storage *storage)
 {
-	Oid			table;
-	List	   *indexes;
-} TableIndexes;
+	Known	   *known = find_known(reader, relid);
 
-struct SizeReader
-{
-	DIR		   *dir;			/* of this database in its own tablespace, or
-								 * NULL */
-	HTAB	   *files;			/* NodeFiles, or NULL */
-	HTAB	   *indexes;		/* TableIndexes, or NULL */
-};
-
-static HTAB *
-make_table(const char *name, int entries, Size entry_size)
-{
-	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = entry_size,.hcxt = CurrentMemoryContext};
-
-	return hash_create(name, entries, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	if (known == NULL)
+		return read_storage_now(relid, storage);
+	*storage = known->storage;
+	return true;
 }
 
 static void
-note_file(HTAB *files, const char *name)
+note_file(files_hash *files, const char *name)
 {
 	char	   *rest;
 	Oid			node = (Oid) strtoul(name, &rest, 10);
@@ -118,7 +177,7 @@ note_file(HTAB *files, const char *name)
 	/* no more segments here: a first one that is full leads to the next */
 	if (rest == name || *rest == '.')
 		return;
-	entry = hash_search(files, &node, HASH_ENTER, &found);
+	entry = files_insert(files, node, &found);
 	if (!found)
 		entry->fsm = entry->vm = entry->init = false;
 	if (strcmp(rest, "_fsm") == 0)
@@ -130,13 +189,14 @@ note_file(HTAB *files, const char *name)
 }
 
 static void
-read_directory(SizeReader *reader, int limit)
+read_directory(SizeReader *reader, int ntables)
 {
 	char	   *path = GetDatabasePath(MyDatabaseId, MyDatabaseTableSpace);
+	int			limit = ntables * FILES_PER_TABLE;
 	struct dirent *file;
 
 	reader->dir = AllocateDir(path);
-	reader->files = make_table("files of the database", limit, sizeof(NodeFiles));
+	reader->files = files_create(CurrentMemoryContext, ntables, NULL);
 	while ((file = ReadDir(reader->dir, path)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -149,34 +209,74 @@ read_directory(SizeReader *reader, int limit)
 	}
 }
 
-static void
-read_indexes(SizeReader *reader, int ntables)
+static Known *
+add_known(known_hash *relations, Oid relid)
 {
-	Relation	rel = table_open(IndexRelationId, AccessShareLock);
-	SysScanDesc scan;
+	bool		found;
+	Known	   *known = known_insert(relations, relid, &found);
+
+	if (!found)
+		known->first_index = known->next_index = InvalidOid;
+	return known;
+}
+
+static void
+add_class(known_hash *relations, HeapTuple tuple)
+{
+	Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+	take_storage(form, &add_known(relations, form->oid)->storage);
+}
+
+static void
+add_index(known_hash *relations, HeapTuple tuple)
+{
+	Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
+	Known	   *table = known_lookup(relations, form->indrelid);
+	Known	   *index = known_lookup(relations, form->indexrelid);
+	Storage		storage;
+
+	/* one that is being dropped isn't counted by the server either */
+	if (!form->indislive || table == NULL)
+		return;
+	if (index == NULL)
+	{
+		/* made since pg_class was read */
+		if (!read_storage_now(form->indexrelid, &storage))
+			return;
+		index = add_known(relations, form->indexrelid);
+		index->storage = storage;
+		table = known_lookup(relations, form->indrelid);
+	}
+	index->next_index = table->first_index;
+	table->first_index = form->indexrelid;
+}
+
+static void
+read_rows(known_hash *relations, Relation catalog, void (*add) (known_hash *, HeapTuple))
+{
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple;
 
-	if (RelationGetNumberOfBlocks(rel) <= ntables)
-	{
-		reader->indexes = make_table("indexes of tables", ntables, sizeof(TableIndexes));
-		scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		{
-			Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
-			TableIndexes *entry;
-			bool		found;
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		add(relations, tuple);
+	systable_endscan(scan);
+}
 
-			/* one that is being dropped isn't counted by the server either */
-			if (!index->indislive)
-				continue;
-			entry = hash_search(reader->indexes, &index->indrelid, HASH_ENTER, &found);
-			if (!found)
-				entry->indexes = NIL;
-			entry->indexes = lappend_oid(entry->indexes, index->indexrelid);
-		}
-		systable_endscan(scan);
+static void
+read_catalogs(SizeReader *reader, int ntables)
+{
+	Relation	classes = table_open(RelationRelationId, AccessShareLock);
+	Relation	indexes = table_open(IndexRelationId, AccessShareLock);
+
+	if (RelationGetNumberOfBlocks(classes) + RelationGetNumberOfBlocks(indexes) <= ntables)
+	{
+		reader->relations = known_create(CurrentMemoryContext, ntables, NULL);
+		read_rows(reader->relations, classes, add_class);
+		read_rows(reader->relations, indexes, add_index);
 	}
-	table_close(rel, AccessShareLock);
+	table_close(indexes, AccessShareLock);
+	table_close(classes, AccessShareLock);
 }
 
 /* Makes ready for the sizes of so many tables. */
@@ -185,10 +285,12 @@ size_begin(int ntables)
 {
 	SizeReader *reader = palloc0(sizeof(SizeReader));
 
+	begin_to_note_changes();
+	reader->changes = pg_class_changes;
 	if (ntables >= MANY_TABLES)
 	{
-		read_directory(reader, ntables * FILES_PER_TABLE);
-		read_indexes(reader, ntables);
+		read_catalogs(reader, ntables);
+		read_directory(reader, ntables);
 	}
 	return reader;
 }
@@ -235,7 +337,7 @@ storage_bytes(const SizeReader *reader, const Storage *storage)
 	if (!storage->has_storage)
 		return 0;
 	if (reader->files != NULL && storage->tablespace == MyDatabaseTableSpace)
-		files = hash_search(reader->files, &storage->node, HASH_FIND, NULL);
+		files = files_lookup(reader->files, storage->node);
 	if (files != NULL)
 	{
 		directory = dirfd(reader->dir);
@@ -253,18 +355,30 @@ storage_bytes(const SizeReader *reader, const Storage *storage)
 	return bytes;
 }
 
+/*
+ * Whether the files are still those of the relation. Who gives files up tells of the
+ * change before they are emptied, so that who finds them empty has been told.
+ */
+static bool
+is_current(const SizeReader *reader, Oid relid, const Storage *storage)
+{
+	Storage		now;
+
+	AcceptInvalidationMessages();
+	return pg_class_changes == reader->changes ||
+		(read_storage_now(relid, &now) && now.node == storage->node &&
+		 now.tablespace == storage->tablespace);
+}
+
 /* One relation's files; false when it is gone, or was rewritten just now. */
 static bool
 add_relation(const SizeReader *reader, Oid relid, const Storage *storage, int64 *bytes)
 {
-	Storage		after;
 	int64		size = storage_bytes(reader, storage);
 
 	*bytes += size;
 	/* files that are given up are emptied first, and may stay for long */
-	return size > 0 ||
-		(read_storage(relid, &after) && after.node == storage->node &&
-		 after.tablespace == storage->tablespace);
+	return size > 0 || is_current(reader, relid, storage);
 }
 
 static List *
@@ -291,19 +405,30 @@ find_indexes(Oid relid)
 }
 
 static bool
+add_one_index(const SizeReader *reader, Oid index, int64 *bytes)
+{
+	Storage		storage;
+
+	return read_storage(reader, index, &storage) &&
+		add_relation(reader, index, &storage, bytes);
+}
+
+static bool
 add_indexes(const SizeReader *reader, Oid relid, int64 *bytes)
 {
-	const TableIndexes *known = NULL;
+	const Known *known = find_known(reader, relid);
 	ListCell   *cell;
 
-	if (reader->indexes != NULL)
-		known = hash_search(reader->indexes, &relid, HASH_FIND, NULL);
-	foreach(cell, known ? known->indexes : find_indexes(relid))
+	if (known != NULL)
 	{
-		Storage		storage;
-
-		if (!read_storage(lfirst_oid(cell), &storage) ||
-			!add_relation(reader, lfirst_oid(cell), &storage, bytes))
+		for (Oid index = known->first_index; OidIsValid(index); index = find_known(reader, index)->next_index)
+			if (!add_one_index(reader, index, bytes))
+				return false;
+		return true;
+	}
+	foreach(cell, find_indexes(relid))
+	{
+		if (!add_one_index(reader, lfirst_oid(cell), bytes))
 			return false;
 	}
 	return true;
@@ -317,7 +442,7 @@ add_all(const SizeReader *reader, Oid relid, const Storage *storage, int64 *byte
 	if (storage->has_indexes && !add_indexes(reader, relid, bytes))
 		return false;
 	if (OidIsValid(storage->toast) &&
-		!(read_storage(storage->toast, &toast) && add_indexes(reader, storage->toast, bytes) &&
+		!(read_storage(reader, storage->toast, &toast) && add_indexes(reader, storage->toast, bytes) &&
 		  add_relation(reader, storage->toast, &toast, bytes)))
 		return false;
 	return add_relation(reader, relid, storage, bytes);
@@ -349,14 +474,16 @@ size_of_table(SizeReader *reader, Oid relid)
 	/* each round but the last means that somebody has just rewritten it */
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
+		/* what was read before is old in the second round */
+		const SizeReader *known = round == 0 ? reader : &nothing_known;
+
 		CHECK_FOR_INTERRUPTS();
-		if (!read_storage(relid, &storage))
+		if (!read_storage(known, relid, &storage))
 			return -1;
 		if (storage.odd)
 			break;
 		bytes = 0;
-		/* what was read before is old in the second round */
-		if (add_all(round == 0 ? reader : &nothing_known, relid, &storage, &bytes))
+		if (add_all(known, relid, &storage, &bytes))
 			return bytes;
 	}
 	return ask_server(relid);
