@@ -2034,34 +2034,30 @@ COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS
 COMMENT ON COLUMN @extschema@.partition_metadata.parent IS 'the managed table, as regclass';
 COMMENT ON COLUMN @extschema@.partition_metadata.partition IS 'the partition, as regclass';
 
+CREATE FUNCTION sagaz_ha._statistics(
+  OUT parent regclass, OUT table_name text, OUT partitions bigint,
+  OUT oldest_partition text, OUT newest_partition text,
+  OUT total_bytes bigint, OUT estimated_rows bigint, OUT kept bigint,
+  OUT covered_until timestamptz, OUT premade_until timestamptz
+) RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_statistics';
+COMMENT ON FUNCTION sagaz_ha._statistics() IS
+  'internal: what the partitions of each managed table come to, without a row for each';
+
 CREATE FUNCTION @extschema@.get_partition_statistics(
   OUT table_name text, OUT partition_count bigint,
   OUT oldest_partition text, OUT newest_partition text,
   OUT total_size_mb numeric, OUT estimated_rows bigint,
   OUT kept bigint, OUT covered_until timestamptz
 ) RETURNS SETOF record
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-  RETURN QUERY
-  SELECT c.table_name,
-         count(m.partition),
-         (array_agg(m.partition_name ORDER BY m.partition_start)
-            FILTER (WHERE m.state <> 'default'))[1],
-         (array_agg(m.partition_name ORDER BY m.partition_start DESC)
-            FILTER (WHERE m.state <> 'default'))[1],
-         round(coalesce(sum(m.total_bytes), 0) / 1048576.0, 2),
-         coalesce(sum(m.estimated_rows), 0)::bigint,
-         count(*) FILTER (WHERE m.state = 'kept'),
-         c.covered_until
-    FROM sagaz_ha.coverage() AS c
-    LEFT JOIN @extschema@.partition_metadata AS m ON m.parent = c.parent
-   GROUP BY c.parent, c.table_name, c.covered_until
-   ORDER BY c.table_name;
-END
-$$;
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT s.table_name, s.partitions, s.oldest_partition, s.newest_partition,
+         pg_catalog.round(s.total_bytes OPERATOR(pg_catalog./) 1048576.0, 2),
+         s.estimated_rows, s.kept, s.covered_until
+    FROM sagaz_ha._statistics() AS s
+   ORDER BY s.table_name;
+END;
 COMMENT ON FUNCTION @extschema@.get_partition_statistics() IS
   'one row per managed table: partitions, size in MB, estimated rows, kept partitions, and until when inserts succeed';
 
@@ -4318,27 +4314,22 @@ AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH p AS MATERIALIZED (
-    SELECT m.parent, count(*) AS partitions, sum(m.total_bytes) AS bytes, sum(m.estimated_rows) AS rows,
-           count(*) FILTER (WHERE m.state = 'kept') AS kept
-    FROM @extschema@.partition_metadata AS m GROUP BY m.parent),
-  c AS MATERIALIZED (
-    SELECT c.parent, c.table_name,
-           extract(epoch FROM y.partition_interval) AS interval,
+  WITH c AS MATERIALIZED (
+    SELECT c.*, extract(epoch FROM y.partition_interval) AS interval,
            extract(epoch FROM c.premade_until - sagaz_ha.clock()) AS wanted,
            CASE
              WHEN c.covered_until IS NOT NULL THEN extract(epoch FROM c.covered_until - sagaz_ha.clock())
-             -- without a plan for the table nothing is known about it
+             -- of a table that can't be read nothing is known
              WHEN c.premade_until IS NOT NULL THEN 0
            END AS covered
-    FROM sagaz_ha.coverage() AS c JOIN sagaz_ha.partition_policy AS y ON y.parent = c.parent),
+    FROM sagaz_ha._statistics() AS c JOIN sagaz_ha.partition_policy AS y ON y.parent = c.parent),
   m (name, type, help, labels, value) AS (
     SELECT v.name, 'gauge', v.help, jsonb_build_object('table', c.table_name), v.value
-    FROM c LEFT JOIN p ON p.parent = c.parent CROSS JOIN LATERAL (VALUES
-      ('sagaz_partition_count', 'Partitions of the table.', coalesce(p.partitions, 0)::float8),
-      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', coalesce(p.bytes, 0)),
-      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', coalesce(p.rows, 0)),
-      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', coalesce(p.kept, 0)),
+    FROM c CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_count', 'Partitions of the table.', c.partitions::float8),
+      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', c.total_bytes),
+      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', c.estimated_rows),
+      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', c.kept),
       ('sagaz_ha_partition_interval_seconds', 'Width of a new partition; a month is taken for 30 days.', c.interval),
       ('sagaz_ha_partition_wanted_seconds', 'Time ahead that the policy wants to be covered.', c.wanted),
       ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail, or go to a default partition or to one without an end; 0: they do now.',
@@ -4521,6 +4512,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._conversion_left(regclass),
   sagaz_ha._conversion_name(text, text),
   sagaz_ha._display_name(regclass, text),
+  sagaz_ha._statistics(),
   sagaz_ha.coverage(),
   sagaz_ha.partition_timeline(integer),
   sagaz_ha._partition_tree(regclass),

@@ -52,14 +52,6 @@ names_qualified(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
-static char *
-display_name(Oid extension_schema, Oid schema, const char *name)
-{
-	if (schema == extension_schema)
-		return pstrdup(quote_identifier(name));
-	return quote_qualified_identifier(get_namespace_name(schema), name);
-}
-
 /*
  * The name that people read, whatever search_path is: as in a statement, but
  * without the schema where that is the extension's own.
@@ -67,7 +59,16 @@ display_name(Oid extension_schema, Oid schema, const char *name)
 char *
 names_display_in(Oid schema, const char *name)
 {
-	return display_name(names_extension_schema(), schema, name);
+	return names_display_as(names_extension_schema(), schema, name);
+}
+
+/* The same for one who asks often, and knows the extension's schema. */
+char *
+names_display_as(Oid extension_schema, Oid schema, const char *name)
+{
+	if (schema == extension_schema)
+		return pstrdup(quote_identifier(name));
+	return quote_qualified_identifier(get_namespace_name(schema), name);
 }
 
 /* The same of a relation that exists; NULL when it is gone. For one who asks often. */
@@ -76,7 +77,7 @@ names_display_from(Oid extension_schema, Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 
-	return name == NULL ? NULL : display_name(extension_schema, get_rel_namespace(relid), name);
+	return name == NULL ? NULL : names_display_as(extension_schema, get_rel_namespace(relid), name);
 }
 
 /* The same of a relation that exists; NULL when it is gone. */

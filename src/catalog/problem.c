@@ -97,6 +97,32 @@ problem_load(ProblemFinder finder, bool backs_off)
 	return problems;
 }
 
+static void
+add_partition(uint64 row, void *arg)
+{
+	List	  **partitions = (List **) arg;
+
+	*partitions = lappend_oid(*partitions, sql_oid(row, 1));
+}
+
+/* The partitions that the last pass has kept. */
+List *
+problem_kept_partitions(void)
+{
+	static const char *const query =
+		"SELECT DISTINCT partition FROM sagaz_ha.problem WHERE action = $1 AND partition IS NOT NULL";
+	static SPIPlanPtr plan = NULL;
+	SqlSession	session;
+	SqlArgs		args = {0};
+	List	   *partitions = NIL;
+
+	sql_begin_as_extension(&session);
+	sql_arg_text(&args, history_action_name(ACTION_KEEP));
+	sql_each_row(&session, sql_execute_kept(&plan, query, &args), add_partition, &partitions);
+	sql_end(&session);
+	return partitions;
+}
+
 static bool
 same_name(const char *a, const char *b)
 {

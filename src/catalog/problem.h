@@ -47,6 +47,7 @@ typedef struct ProblemReport
 } ProblemReport;
 
 extern List *problem_load(ProblemFinder finder, bool backs_off);
+extern List *problem_kept_partitions(void);
 extern Problem *problem_find(List *problems, const Subject *subject);
 extern bool problem_is_same(const Problem *problem, const Record *record, int sqlerrcode);
 extern bool problem_save(const ProblemReport *report, ProblemFinder finder,

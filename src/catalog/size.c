@@ -27,6 +27,7 @@
 #include "nodes/pg_list.h"
 #include "storage/bufmgr.h"
 #include "storage/fd.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
@@ -196,7 +197,8 @@ read_directory(SizeReader *reader, int ntables)
 	struct dirent *file;
 
 	reader->dir = AllocateDir(path);
-	reader->files = files_create(CurrentMemoryContext, ntables, NULL);
+	reader->files = files_create(CurrentMemoryContext,
+								 reader->relations ? reader->relations->members : ntables, NULL);
 	while ((file = ReadDir(reader->dir, path)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -271,7 +273,8 @@ read_catalogs(SizeReader *reader, int ntables)
 
 	if (RelationGetNumberOfBlocks(classes) + RelationGetNumberOfBlocks(indexes) <= ntables)
 	{
-		reader->relations = known_create(CurrentMemoryContext, ntables, NULL);
+		reader->relations = known_create(CurrentMemoryContext,
+										 Max(ntables, classes->rd_rel->reltuples), NULL);
 		read_rows(reader->relations, classes, add_class);
 		read_rows(reader->relations, indexes, add_index);
 	}
@@ -303,26 +306,25 @@ size_end(SizeReader *reader)
 		FreeDir(reader->dir);
 }
 
-/* Adds one fork's segments. All but the last are full. */
+/* Adds one fork's segments. All but the last are full. The path has room, and so many characters. */
 static int64
-fork_bytes(int directory, const char *path, const char *fork)
+fork_bytes(int directory, char *path, int length, const char *fork)
 {
 	int64		bytes = 0;
-	char		file[MAXPGPATH];
 	struct stat st;
 
-	snprintf(file, sizeof(file), "%s%s", path, fork);
-	for (int segment = 1; fstatat(directory, file, &st, 0) == 0; segment++)
+	strcpy(path + length, fork);
+	for (int segment = 1; fstatat(directory, path, &st, 0) == 0; segment++)
 	{
 		bytes += st.st_size;
 		if (st.st_size < SEGMENT_BYTES)
 			return bytes;
-		snprintf(file, sizeof(file), "%s%s.%d", path, fork, segment);
+		snprintf(path + length, MAXPGPATH - length, "%s.%d", fork, segment);
 	}
 	if (errno != ENOENT)
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not stat file \"%s\": %m", file)));
+				 errmsg("could not stat file \"%s\": %m", path)));
 	return bytes;
 }
 
@@ -330,8 +332,10 @@ static int64
 storage_bytes(const SizeReader *reader, const Storage *storage)
 {
 	const NodeFiles *files = NULL;
+	/* more than a path and the longest suffix of a fork's segment */
 	char		path[MAXPGPATH];
 	int			directory = AT_FDCWD;
+	int			length;
 	int64		bytes;
 
 	if (!storage->has_storage)
@@ -341,17 +345,20 @@ storage_bytes(const SizeReader *reader, const Storage *storage)
 	if (files != NULL)
 	{
 		directory = dirfd(reader->dir);
-		snprintf(path, sizeof(path), "%u", storage->node);
+		length = pg_ultoa_n(storage->node, path);
 	}
 	else
+	{
 		sagaz_relation_path(path, sizeof(path), storage->tablespace, storage->node);
-	bytes = fork_bytes(directory, path, "");
+		length = strlen(path);
+	}
+	bytes = fork_bytes(directory, path, length, "");
 	if (files == NULL || files->fsm)
-		bytes += fork_bytes(directory, path, "_fsm");
+		bytes += fork_bytes(directory, path, length, "_fsm");
 	if (files == NULL || files->vm)
-		bytes += fork_bytes(directory, path, "_vm");
+		bytes += fork_bytes(directory, path, length, "_vm");
 	if (files == NULL ? storage->unlogged : files->init)
-		bytes += fork_bytes(directory, path, "_init");
+		bytes += fork_bytes(directory, path, length, "_init");
 	return bytes;
 }
 

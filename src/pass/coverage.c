@@ -16,6 +16,7 @@
 #include "catalog/names.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/problem.h"
 #include "catalog/register.h"
 #include "catalog/size.h"
 #include "ddl/drain.h"
@@ -30,45 +31,57 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-/* Rows as the planner would guess them; where there are no statistics, the live ones. */
-static int64
-estimate_rows(Oid relid)
+/* What a partition's row of pg_class says. */
+typedef struct ClassRow
+{
+	char	   *name;
+	Oid			schema;
+	char		relkind;
+	float4		reltuples;
+} ClassRow;
+
+static bool
+read_class_row(Oid relid, ClassRow *row)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	float4		reltuples = -1;
+	Form_pg_class form;
 
-	if (HeapTupleIsValid(tuple))
-	{
-		reltuples = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
-		ReleaseSysCache(tuple);
-	}
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	row->name = pstrdup(NameStr(form->relname));
+	row->schema = form->relnamespace;
+	row->relkind = form->relkind;
+	row->reltuples = form->reltuples;
+	ReleaseSysCache(tuple);
+	return true;
+}
+
+/* Rows as the planner would guess them; where there are no statistics, the live ones. */
+static int64
+estimate_rows(Oid relid, float4 reltuples)
+{
 	if (reltuples >= 0)
 		return (int64) reltuples;
 	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_live_tuples,
 											 ObjectIdGetDatum(relid)));
 }
 
-/* The partition itself, or if it is partitioned, what has its rows. */
-static List *
-tables_with_rows(Oid relid)
+/* A table's partitions added up. */
+typedef struct Sum
 {
-	List	   *leaves = NIL;
-	ListCell   *cell;
-
-	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
-		return list_make1_oid(relid);
-	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
-	{
-		if (get_rel_relkind(lfirst_oid(cell)) != RELKIND_PARTITIONED_TABLE)
-			leaves = lappend_oid(leaves, lfirst_oid(cell));
-	}
-	return leaves;
-}
+	TableStats	stats;
+	const struct Listed *oldest;
+	const struct Listed *newest;
+} Sum;
 
 /* A partition that will be told of, and where its rows are. */
 typedef struct Listed
 {
 	PartitionStats stats;
+	Sum		   *sum;
+	char	   *name;			/* without its schema */
+	Oid			schema;
 	List	   *tables;
 	Oid			owner;
 	bool		distributed;
@@ -77,35 +90,56 @@ typedef struct Listed
 typedef struct Listing
 {
 	TimestampTz now;
-	Oid			extension_schema;
 	List	   *partitions;		/* of Listed */
 	int			ntables;
+	Sum		   *sum;			/* of the table that is being listed, or NULL */
 } Listing;
 
+/* The partition itself, or if it is partitioned, what has its rows. */
 static void
-list_partition(Listing *listing, const ParentInfo *info, PartitionStats *stats,
+list_tables_with_rows(Listed *listed, const ClassRow *row)
+{
+	ListCell   *cell;
+	ClassRow	leaf;
+
+	if (row->relkind != RELKIND_PARTITIONED_TABLE)
+	{
+		listed->tables = list_make1_oid(listed->stats.relid);
+		listed->stats.estimated_rows = estimate_rows(listed->stats.relid, row->reltuples);
+		return;
+	}
+	foreach(cell, find_all_inheritors(listed->stats.relid, NoLock, NULL))
+	{
+		if (!read_class_row(lfirst_oid(cell), &leaf) || leaf.relkind == RELKIND_PARTITIONED_TABLE)
+			continue;
+		listed->tables = lappend_oid(listed->tables, lfirst_oid(cell));
+		listed->stats.estimated_rows += estimate_rows(lfirst_oid(cell), leaf.reltuples);
+	}
+}
+
+static void
+list_partition(Listing *listing, const ParentInfo *info, const PartitionStats *stats,
 			   Oid relid, const char *state)
 {
 	Listed	   *listed;
-	ListCell   *cell;
+	ClassRow	row;
 
-	stats->relid = relid;
-	stats->name = names_display_from(listing->extension_schema, relid);
-	stats->state = state;
-	if (stats->name == NULL)
+	if (!read_class_row(relid, &row))
 		return;
-	stats->total_bytes = -1;
-	stats->estimated_rows = 0;
-	listed = palloc(sizeof(Listed));
-	listed->tables = tables_with_rows(relid);
-	foreach(cell, listed->tables)
-		stats->estimated_rows += estimate_rows(lfirst_oid(cell));
-	/* of a distributed table this server has neither rows nor statistics */
-	if (info->distributed)
-		stats->estimated_rows = -1;
+	listed = palloc0(sizeof(Listed));
 	listed->stats = *stats;
+	listed->stats.relid = relid;
+	listed->stats.state = state;
+	listed->stats.total_bytes = -1;
+	listed->sum = listing->sum;
+	listed->name = row.name;
+	listed->schema = row.schema;
 	listed->owner = info->owner;
 	listed->distributed = info->distributed;
+	list_tables_with_rows(listed, &row);
+	/* of a distributed table this server has neither rows nor statistics */
+	if (info->distributed)
+		listed->stats.estimated_rows = -1;
 	listing->partitions = lappend(listing->partitions, listed);
 	listing->ntables += list_length(listed->tables);
 }
@@ -128,6 +162,21 @@ listed_bytes(const Listed *listed, SizeReader *reader)
 		total += bytes;
 	}
 	return total;
+}
+
+static void
+read_sizes(const Listing *listing)
+{
+	SizeReader *reader = size_begin(listing->ntables);
+	ListCell   *cell;
+
+	foreach(cell, listing->partitions)
+	{
+		Listed	   *listed = (Listed *) lfirst(cell);
+
+		listed->stats.total_bytes = listed_bytes(listed, reader);
+	}
+	size_end(reader);
 }
 
 static const char *
@@ -173,42 +222,118 @@ list_table(Listing *listing, const Policy *policy, const ParentInfo *info)
 	}
 }
 
+/* Until when inserts succeed, and what the policy wants. */
+static void
+measure_ahead(const Policy *policy, const ParentInfo *info, TimestampTz at, TableStats *stats)
+{
+	PlanPolicy	plan;
+	CalTime		now = policy_key_time(policy, info->kind, at);
+	CalTime		time;
+
+	policy_plan(policy, info->kind, &plan);
+	stats->covered = plan_covered_until(now, info->bounds, info->nparts, &time);
+	if (stats->covered)
+		stats->covered_until = policy_instant(policy, info->kind, time);
+	if (cal_add(&plan.cal, now, &plan.interval, policy->premake, &time))
+		stats->premade_until = policy_instant(policy, info->kind, time);
+}
+
+/* Lists a policy's partitions, and if there is a sum, what is ahead; false when the table is gone. */
+static bool
+list_policy(Listing *listing, const Policy *policy)
+{
+	Relation	rel = try_table_open(policy->parent, AccessShareLock);
+	ParentInfo	info;
+	ParentProblem problem;
+
+	CHECK_FOR_INTERRUPTS();
+	if (rel == NULL)
+		return false;
+	/* what can't be read is a problem that coverage_tables() tells */
+	if (policy->tz != NULL && parent_read(rel, &info, &problem))
+	{
+		list_table(listing, policy, &info);
+		if (listing->sum != NULL)
+			measure_ahead(policy, &info, listing->now, &listing->sum->stats);
+	}
+	table_close(rel, AccessShareLock);
+	return true;
+}
+
 /* Tells of every partition of every managed table. Sizes are what takes long. */
 void
 coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *arg)
 {
-	Listing		listing = {now, names_extension_schema()};
-	List	   *policies = policy_load_used();
-	SizeReader *reader = NULL;
+	Listing		listing = {now};
+	Oid			extension_schema = names_extension_schema();
 	ListCell   *cell;
 
-	foreach(cell, policies)
-	{
-		Policy	   *policy = (Policy *) lfirst(cell);
-		Relation	rel = try_table_open(policy->parent, AccessShareLock);
-		ParentInfo	info;
-		ParentProblem problem;
-
-		CHECK_FOR_INTERRUPTS();
-		if (rel == NULL)
-			continue;
-		/* what can't be read is a problem that coverage_tables() tells */
-		if (policy->tz != NULL && parent_read(rel, &info, &problem))
-			list_table(&listing, policy, &info);
-		table_close(rel, AccessShareLock);
-	}
+	foreach(cell, policy_load_used())
+		(void) list_policy(&listing, (Policy *) lfirst(cell));
 	if (sizes)
-		reader = size_begin(listing.ntables);
+		read_sizes(&listing);
 	foreach(cell, listing.partitions)
 	{
 		Listed	   *listed = (Listed *) lfirst(cell);
 
-		if (sizes)
-			listed->stats.total_bytes = listed_bytes(listed, reader);
+		listed->stats.name = names_display_as(extension_schema, listed->schema, listed->name);
 		emit(&listed->stats, arg);
 	}
-	if (sizes)
-		size_end(reader);
+}
+
+static void
+add_up(const Listed *listed, List *kept)
+{
+	const PartitionStats *stats = &listed->stats;
+	Sum		   *sum = listed->sum;
+
+	sum->stats.partitions++;
+	sum->stats.total_bytes += Max(stats->total_bytes, 0);
+	sum->stats.estimated_rows += Max(stats->estimated_rows, 0);
+	if (strcmp(stats->state, "default") == 0)
+		return;
+	if (strcmp(stats->state, "expired") == 0 && list_member_oid(kept, stats->relid))
+		sum->stats.kept++;
+	if (sum->oldest == NULL || stats->start < sum->oldest->stats.start)
+		sum->oldest = listed;
+	if (sum->newest == NULL || stats->start > sum->newest->stats.start)
+		sum->newest = listed;
+}
+
+/* Tells of every managed table what its partitions come to. */
+void
+coverage_statistics(TimestampTz now, TableStatsEmit emit, void *arg)
+{
+	Listing		listing = {now};
+	Oid			extension_schema = names_extension_schema();
+	List	   *kept = problem_kept_partitions();
+	List	   *sums = NIL;
+	ListCell   *cell;
+
+	foreach(cell, policy_load_used())
+	{
+		Policy	   *policy = (Policy *) lfirst(cell);
+
+		listing.sum = palloc0(sizeof(Sum));
+		listing.sum->stats.parent = policy->parent;
+		listing.sum->stats.table_name = names_display_from(extension_schema, policy->parent);
+		if (listing.sum->stats.table_name != NULL && list_policy(&listing, policy))
+			sums = lappend(sums, listing.sum);
+	}
+	read_sizes(&listing);
+	foreach(cell, listing.partitions)
+		add_up((Listed *) lfirst(cell), kept);
+	foreach(cell, sums)
+	{
+		Sum		   *sum = (Sum *) lfirst(cell);
+
+		if (sum->oldest != NULL)
+		{
+			sum->stats.oldest = names_display_as(extension_schema, sum->oldest->schema, sum->oldest->name);
+			sum->stats.newest = names_display_as(extension_schema, sum->newest->schema, sum->newest->name);
+		}
+		emit(&sum->stats, arg);
+	}
 }
 
 /* What a pending detach waits for. The primary knows; a standby doesn't. */

@@ -23,6 +23,22 @@ typedef struct PartitionStats
 	int64		estimated_rows; /* -1: unknown */
 } PartitionStats;
 
+/* What a table's partitions come to. */
+typedef struct TableStats
+{
+	Oid			parent;
+	char	   *table_name;
+	int64		partitions;
+	char	   *oldest;			/* NULL: none */
+	char	   *newest;
+	int64		total_bytes;	/* of those whose size is known */
+	int64		estimated_rows; /* likewise */
+	int64		kept;			/* expired, and kept by the last pass */
+	bool		covered;
+	TimestampTz covered_until;
+	TimestampTz premade_until;	/* 0: the table can't be read */
+} TableStats;
+
 typedef struct CoverageStats
 {
 	Oid			parent;
@@ -41,9 +57,11 @@ typedef struct CoverageStats
 } CoverageStats;
 
 typedef void (*PartitionStatsEmit) (const PartitionStats *stats, void *arg);
+typedef void (*TableStatsEmit) (const TableStats *stats, void *arg);
 typedef void (*CoverageStatsEmit) (const CoverageStats *stats, void *arg);
 
 extern void coverage_partitions(bool sizes, TimestampTz now, PartitionStatsEmit emit, void *arg);
+extern void coverage_statistics(TimestampTz now, TableStatsEmit emit, void *arg);
 extern void coverage_tables(TimestampTz now, CoverageStatsEmit emit, void *arg);
 
 #endif							/* SAGAZ_PASS_COVERAGE_H */

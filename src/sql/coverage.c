@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 SAGAZ_FUNCTION(sagaz_partitions);
+SAGAZ_FUNCTION(sagaz_statistics);
 SAGAZ_FUNCTION(sagaz_coverage);
 
 static void
@@ -44,6 +45,35 @@ sagaz_partitions(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	coverage_partitions(PG_ARGISNULL(0) || PG_GETARG_BOOL(0), settings_now(),
 						add_partition, fcinfo);
+	return (Datum) 0;
+}
+
+static void
+add_sum(const TableStats *stats, void *arg)
+{
+	Datum		values[10];
+	bool		nulls[10] = {0};
+
+	values[0] = ObjectIdGetDatum(stats->parent);
+	values[1] = CStringGetTextDatum(stats->table_name);
+	values[2] = Int64GetDatum(stats->partitions);
+	values[3] = rows_text(stats->oldest, &nulls[3]);
+	values[4] = rows_text(stats->newest, &nulls[4]);
+	values[5] = Int64GetDatum(stats->total_bytes);
+	values[6] = Int64GetDatum(stats->estimated_rows);
+	values[7] = Int64GetDatum(stats->kept);
+	values[8] = TimestampTzGetDatum(stats->covered_until);
+	nulls[8] = !stats->covered;
+	values[9] = rows_time(stats->premade_until, &nulls[9]);
+	rows_add((FunctionCallInfo) arg, values, nulls);
+}
+
+/* _statistics(): what each managed table's partitions come to. */
+Datum
+sagaz_statistics(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	coverage_statistics(settings_now(), add_sum, fcinfo);
 	return (Datum) 0;
 }
 

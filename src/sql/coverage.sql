@@ -64,34 +64,30 @@ COMMENT ON COLUMN @extschema@.partition_metadata.estimated_rows IS
 COMMENT ON COLUMN @extschema@.partition_metadata.parent IS 'the managed table, as regclass';
 COMMENT ON COLUMN @extschema@.partition_metadata.partition IS 'the partition, as regclass';
 
+CREATE FUNCTION sagaz_ha._statistics(
+  OUT parent regclass, OUT table_name text, OUT partitions bigint,
+  OUT oldest_partition text, OUT newest_partition text,
+  OUT total_bytes bigint, OUT estimated_rows bigint, OUT kept bigint,
+  OUT covered_until timestamptz, OUT premade_until timestamptz
+) RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'sagaz_statistics';
+COMMENT ON FUNCTION sagaz_ha._statistics() IS
+  'internal: what the partitions of each managed table come to, without a row for each';
+
 CREATE FUNCTION @extschema@.get_partition_statistics(
   OUT table_name text, OUT partition_count bigint,
   OUT oldest_partition text, OUT newest_partition text,
   OUT total_size_mb numeric, OUT estimated_rows bigint,
   OUT kept bigint, OUT covered_until timestamptz
 ) RETURNS SETOF record
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-  RETURN QUERY
-  SELECT c.table_name,
-         count(m.partition),
-         (array_agg(m.partition_name ORDER BY m.partition_start)
-            FILTER (WHERE m.state <> 'default'))[1],
-         (array_agg(m.partition_name ORDER BY m.partition_start DESC)
-            FILTER (WHERE m.state <> 'default'))[1],
-         round(coalesce(sum(m.total_bytes), 0) / 1048576.0, 2),
-         coalesce(sum(m.estimated_rows), 0)::bigint,
-         count(*) FILTER (WHERE m.state = 'kept'),
-         c.covered_until
-    FROM sagaz_ha.coverage() AS c
-    LEFT JOIN @extschema@.partition_metadata AS m ON m.parent = c.parent
-   GROUP BY c.parent, c.table_name, c.covered_until
-   ORDER BY c.table_name;
-END
-$$;
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT s.table_name, s.partitions, s.oldest_partition, s.newest_partition,
+         pg_catalog.round(s.total_bytes OPERATOR(pg_catalog./) 1048576.0, 2),
+         s.estimated_rows, s.kept, s.covered_until
+    FROM sagaz_ha._statistics() AS s
+   ORDER BY s.table_name;
+END;
 COMMENT ON FUNCTION @extschema@.get_partition_statistics() IS
   'one row per managed table: partitions, size in MB, estimated rows, kept partitions, and until when inserts succeed';
 

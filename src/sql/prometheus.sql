@@ -110,27 +110,22 @@ AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH p AS MATERIALIZED (
-    SELECT m.parent, count(*) AS partitions, sum(m.total_bytes) AS bytes, sum(m.estimated_rows) AS rows,
-           count(*) FILTER (WHERE m.state = 'kept') AS kept
-    FROM @extschema@.partition_metadata AS m GROUP BY m.parent),
-  c AS MATERIALIZED (
-    SELECT c.parent, c.table_name,
-           extract(epoch FROM y.partition_interval) AS interval,
+  WITH c AS MATERIALIZED (
+    SELECT c.*, extract(epoch FROM y.partition_interval) AS interval,
            extract(epoch FROM c.premade_until - sagaz_ha.clock()) AS wanted,
            CASE
              WHEN c.covered_until IS NOT NULL THEN extract(epoch FROM c.covered_until - sagaz_ha.clock())
-             -- without a plan for the table nothing is known about it
+             -- of a table that can't be read nothing is known
              WHEN c.premade_until IS NOT NULL THEN 0
            END AS covered
-    FROM sagaz_ha.coverage() AS c JOIN sagaz_ha.partition_policy AS y ON y.parent = c.parent),
+    FROM sagaz_ha._statistics() AS c JOIN sagaz_ha.partition_policy AS y ON y.parent = c.parent),
   m (name, type, help, labels, value) AS (
     SELECT v.name, 'gauge', v.help, jsonb_build_object('table', c.table_name), v.value
-    FROM c LEFT JOIN p ON p.parent = c.parent CROSS JOIN LATERAL (VALUES
-      ('sagaz_partition_count', 'Partitions of the table.', coalesce(p.partitions, 0)::float8),
-      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', coalesce(p.bytes, 0)),
-      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', coalesce(p.rows, 0)),
-      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', coalesce(p.kept, 0)),
+    FROM c CROSS JOIN LATERAL (VALUES
+      ('sagaz_partition_count', 'Partitions of the table.', c.partitions::float8),
+      ('sagaz_partition_size_bytes', 'Size of the table''s partitions.', c.total_bytes),
+      ('sagaz_ha_partition_estimated_rows', 'Rows of the table, estimated.', c.estimated_rows),
+      ('sagaz_ha_partitions_kept', 'Expired partitions that are kept for unfinished rows.', c.kept),
       ('sagaz_ha_partition_interval_seconds', 'Width of a new partition; a month is taken for 30 days.', c.interval),
       ('sagaz_ha_partition_wanted_seconds', 'Time ahead that the policy wants to be covered.', c.wanted),
       ('sagaz_ha_partition_covered_seconds', 'Time until inserts fail, or go to a default partition or to one without an end; 0: they do now.',

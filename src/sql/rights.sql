@@ -66,6 +66,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._conversion_left(regclass),
   sagaz_ha._conversion_name(text, text),
   sagaz_ha._display_name(regclass, text),
+  sagaz_ha._statistics(),
   sagaz_ha.coverage(),
   sagaz_ha.partition_timeline(integer),
   sagaz_ha._partition_tree(regclass),

@@ -172,6 +172,8 @@ INSERT INTO contract VALUES
   ('sagaz_ha', '_drop_empty_default', 'parent regclass, dry_run boolean, OUT finding text, OUT item text, OUT details text', 'record', 'volatile', 'public'),
   ('sagaz_ha', '_restored_at', '', 'timestamp with time zone', 'stable', 'pg_monitor'),
   -- replication health, each on one line of arguments and one of results
+  ('sagaz_ha', '_statistics', 'OUT parent regclass, OUT table_name text, OUT partitions bigint, OUT oldest_partition text, OUT newest_partition text, OUT total_bytes bigint, OUT estimated_rows bigint, OUT kept bigint, OUT covered_until timestamp with time zone, OUT premade_until timestamp with time zone',
+   'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_expired_state', 'partition regclass',
    'text', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_problem_version', 'parent regclass, partition regclass',
