@@ -37,7 +37,7 @@ sub begin
 	stop_at($node, "convert_$point");
 	$node->safe_psql('postgres', q{
 		SET client_min_messages = warning;
-		DROP TABLE IF EXISTS events, referenced, other, child CASCADE;
+		DROP TABLE IF EXISTS elsewhere.events, events, referenced, other, child CASCADE;
 		TRUNCATE fired;
 		CREATE TABLE referenced (id int PRIMARY KEY);
 		INSERT INTO referenced VALUES (1);
@@ -173,7 +173,7 @@ foreach my $point (qw(checking:after_commit attaching:after_commit analyzing:aft
 		"r|next_owner\nby_row by_statement|11", "$point, another owner: with its triggers and its numbers");
 
 	begin($point);
-	$node->safe_psql('postgres', 'DROP TABLE IF EXISTS elsewhere.events; ALTER TABLE events SET SCHEMA elsewhere');
+	$node->safe_psql('postgres', 'ALTER TABLE events SET SCHEMA elsewhere');
 	let_go($node);
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM sagaz_ha.conversions WHERE error ~ '^55000: table elsewhere.events was changed .*: the schema HINT'}),
 		"$point: another schema is named") or diag($node->safe_psql('postgres', 'TABLE sagaz_ha.conversions'));
