@@ -698,9 +698,10 @@ END;
 COMMENT ON FUNCTION sagaz_ha._copy_privileges(regclass, text) IS
   'internal: the statements that give a table the rights of another one';
 
--- What is in the way of a conversion, each with a hint.
+-- What is in the way of a conversion, each with a hint; of one that has begun, besides
+-- what it has made itself.
 CREATE FUNCTION sagaz_ha._conversion_obstacles(
-  source regclass, key name, weaken_unique boolean, publish_via_partition_root boolean,
+  source regclass, key name, weaken_unique boolean, publish_via_partition_root boolean, target regclass,
   OUT problem text, OUT hint text
 ) RETURNS SETOF record
 LANGUAGE plpgsql STABLE
@@ -727,7 +728,7 @@ BEGIN
   UNION ALL
   SELECT format('table %s is a partition of table %s', source, i.inhparent::regclass),
          'Convert the partitioned table, or detach this one first.'
-    FROM pg_inherits AS i WHERE i.inhrelid = source AND t.relispartition
+    FROM pg_inherits AS i WHERE i.inhrelid = source AND t.relispartition AND i.inhparent IS DISTINCT FROM target
   UNION ALL
   SELECT format('table %s inherits from table %s', i.inhrelid::regclass, source),
          format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::regclass, source)
@@ -752,12 +753,12 @@ BEGIN
   SELECT format('the name %s.%I is taken', t.relnamespace::regnamespace, c.relname),
          format('Rename or remove %s.', c.oid::regclass)
     FROM pg_class AS c
-   WHERE c.relnamespace = t.relnamespace
+   WHERE c.relnamespace = t.relnamespace AND c.oid IS DISTINCT FROM target
      AND c.relname IN (sagaz_ha._conversion_name(t.relname, '_sagaz_ha'), sagaz_ha._conversion_name(t.relname, '_before'))
   UNION ALL
   SELECT format('table %s has a constraint sagaz_ha_bounds already', source),
          format('ALTER TABLE %s DROP CONSTRAINT sagaz_ha_bounds;', source)
-    FROM pg_constraint AS k WHERE k.conrelid = source AND k.conname = 'sagaz_ha_bounds'
+    FROM pg_constraint AS k WHERE k.conrelid = source AND k.conname = 'sagaz_ha_bounds' AND target IS NULL
 
   -- foreign keys
   UNION ALL
@@ -775,6 +776,11 @@ BEGIN
          format('ALTER TABLE %s VALIDATE CONSTRAINT %I; or drop it.', k.conrelid::regclass, k.conname)
     FROM pg_constraint AS k
    WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source AND NOT k.convalidated
+  UNION ALL
+  SELECT format('role %I may not reference table %s, as foreign key %I does', pg_get_userbyid(t.relowner), k.confrelid::regclass, k.conname),
+         format('GRANT REFERENCES ON %s TO %I;', k.confrelid::regclass, pg_get_userbyid(t.relowner))
+    FROM pg_constraint AS k
+   WHERE k.conrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND NOT has_any_column_privilege(t.relowner, k.confrelid, 'REFERENCES')
   UNION ALL
   SELECT format('constraint %I of table %s is not validated', k.conname, source),
          format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', source, k.conname)
@@ -852,7 +858,7 @@ BEGIN
    WHERE r.prrelid = source AND NOT pg_has_role(p.pubowner, t.relowner, 'USAGE');
 END
 $$;
-COMMENT ON FUNCTION sagaz_ha._conversion_obstacles(regclass, name, boolean, boolean) IS
+COMMENT ON FUNCTION sagaz_ha._conversion_obstacles(regclass, name, boolean, boolean, regclass) IS
   'internal: what is in the way of a conversion, each with a hint';
 
 -- Statements that name the columns of a unique constraint in ON CONFLICT.
@@ -1402,11 +1408,11 @@ BEGIN
           (2, format('ALTER INDEX %s.%I RENAME TO %I', schema, sagaz_ha._conversion_name(x.name, '_parent'), x.name))) AS s (n, statement)
        WHERE x.has_key OR NOT x.is_unique
       UNION ALL
-      SELECT 4, x.oid::bigint * 10 + s.n, t.relowner, NULL, s.statement, NULL
+      SELECT 4, x.oid::bigint * 10 + s.n, s.run_as, NULL, s.statement, NULL
         FROM pg_statistic_ext AS x
         CROSS JOIN LATERAL (VALUES
-          (1, format('ALTER STATISTICS %s.%I RENAME TO %I', x.stxnamespace::regnamespace, x.stxname, sagaz_ha._conversion_name(x.stxname, '_before'))),
-          (2, format('ALTER STATISTICS %s.%I RENAME TO %I', schema, sagaz_ha._conversion_name(x.stxname, '_parent'), x.stxname))) AS s (n, statement)
+          (1, x.stxowner, format('ALTER STATISTICS %s.%I RENAME TO %I', x.stxnamespace::regnamespace, x.stxname, sagaz_ha._conversion_name(x.stxname, '_before'))),
+          (2, t.relowner, format('ALTER STATISTICS %s.%I RENAME TO %I', schema, sagaz_ha._conversion_name(x.stxname, '_parent'), x.stxname))) AS s (n, run_as, statement)
        WHERE x.stxrelid = source
       UNION ALL
       -- the two renames
@@ -1516,6 +1522,11 @@ DECLARE
   owner oid := (SELECT c.relowner FROM pg_class AS c WHERE c.oid = source);
   schema text := (SELECT c.relnamespace::regnamespace::text FROM pg_class AS c WHERE c.oid = source);
 BEGIN
+  -- it was made by who owned the table then, and is to go; nobody else has it yet
+  RETURN QUERY
+  SELECT 'undoing', e.extowner, 'ACCESS EXCLUSIVE on ' || target, format('ALTER TABLE %s OWNER TO %s', target, sagaz_ha._role_name(owner)), NULL
+    FROM pg_class AS c, pg_extension AS e
+   WHERE c.oid = target AND c.relowner <> owner AND e.extname = 'sagaz_ha';
   RETURN QUERY
   SELECT CASE s.part WHEN 6 THEN 'undoing: check' ELSE 'undoing' END, owner, 'ACCESS EXCLUSIVE on ' || source, s.statement, NULL
     FROM (
@@ -1532,7 +1543,8 @@ BEGIN
                        schema, q.name, p.seqincrement, p.seqmin, p.seqmax, p.seqstart, p.seqcache,
                        CASE WHEN p.seqcycle THEN '' ELSE 'NO ' END)),
           (3, format('SELECT pg_catalog.setval(%L, s.last_value, s.is_called) FROM %s.%I AS s', schema || '.' || quote_ident(q.name),
-                     schema, sagaz_ha._conversion_name(q.name, '_parent')))) AS s (n, statement)
+                     (SELECT c.relnamespace::regnamespace::text FROM pg_class AS c WHERE c.oid = q.sequence),
+                     sagaz_ha._conversion_name(q.name, '_parent')))) AS s (n, statement)
        WHERE attached AND version >= 170000 AND q.identity <> ''
       UNION ALL
       SELECT 3, q.column_number, format('GRANT %s ON SEQUENCE %s.%I TO %s', string_agg(x.privilege_type, ', '),
@@ -1562,20 +1574,18 @@ $$;
 COMMENT ON FUNCTION sagaz_ha._conversion_undoing(regclass, regclass, name) IS
   'internal: the statements that take a conversion back';
 
--- What was done to the table after its counterpart was made would be gone with the
--- renames: a privilege that was revoked would be back. Policies come with the renames.
-CREATE FUNCTION sagaz_ha._require_attached(source regclass, target regclass) RETURNS void
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+-- What differs between a table and its counterpart. Policies, rules and publications
+-- come with the renames, row triggers with ATTACH, foreign keys when they are linked.
+CREATE FUNCTION sagaz_ha._conversion_changes(
+  source regclass, target regclass, key name, linked boolean, weaken_unique boolean
+) RETURNS text
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  changed text;
-BEGIN
-  IF NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = source AND i.inhparent = target AND NOT i.inhdetachpending) THEN
-    RAISE EXCEPTION 'table % is no partition of table %', source, target
-      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run the statements before this one again, in their order.';
-  END IF;
-  WITH privileges AS (
+BEGIN ATOMIC
+  WITH relations AS (
+    SELECT source AS relation, true AS is_source, '' AS suffix
+     UNION ALL SELECT target, false, '_parent'),
+  privileges AS (
     SELECT c.oid, 0 AS attnum, a.grantee, a.privilege_type, a.is_grantable
       FROM pg_class AS c CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
      WHERE c.oid IN (source, target)
@@ -1584,29 +1594,120 @@ BEGIN
       FROM pg_attribute AS t
       JOIN pg_attribute AS b ON b.attrelid = source AND b.attname = t.attname
       CROSS JOIN LATERAL aclexplode(t.attacl) AS a
-     WHERE t.attrelid IN (source, target) AND NOT t.attisdropped)
+     WHERE t.attrelid IN (source, target) AND NOT t.attisdropped),
+  sequences AS (
+    SELECT r.relation, q.column_name,
+           concat_ws(' ', p.seqtypid, p.seqstart, p.seqincrement, p.seqmin, p.seqmax, p.seqcache, p.seqcycle) AS options
+      FROM relations AS r CROSS JOIN LATERAL sagaz_ha._conversion_sequences(r.relation) AS q
+      JOIN pg_sequence AS p ON p.seqrelid = q.sequence
+     WHERE q.identity <> ''),
+  columns AS (
+    SELECT r.is_source, a.attname AS name, x.what, x.definition
+      FROM relations AS r
+      JOIN pg_attribute AS a ON a.attrelid = r.relation AND a.attnum > 0 AND NOT a.attisdropped
+      LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+      CROSS JOIN LATERAL (VALUES
+        ('', ''),
+        ('type of ', concat_ws(' ', a.atttypid, a.atttypmod, a.attcollation)),
+        ('default of ', concat(a.attgenerated, pg_get_expr(d.adbin, d.adrelid))),
+        ('NOT NULL of ', a.attnotnull::text),
+        -- since 17 a partition has none of its own
+        ('identity of ', concat(a.attidentity, coalesce(
+           (SELECT q.options FROM sequences AS q WHERE q.relation = r.relation AND q.column_name = a.attname),
+           (SELECT q.options FROM sequences AS q WHERE q.relation = target AND q.column_name = a.attname)))),
+        ('storage of ', concat_ws(' ', a.attstorage, a.attcompression)),
+        ('statistics of ', concat_ws(' ', nullif(a.attstattarget, -1),
+                                     (SELECT string_agg(o, ' ' ORDER BY o) FROM unnest(a.attoptions) AS o WHERE starts_with(o, 'n_distinct')))),
+        ('comment on ', col_description(a.attrelid, a.attnum))) AS x (what, definition)),
+  objects AS (
+    SELECT r.is_source, 'constraint ' AS what, k.conname AS name,
+           concat_ws(' ', pg_get_constraintdef(k.oid), obj_description(k.oid, 'pg_constraint')) AS definition
+      FROM relations AS r JOIN pg_constraint AS k ON k.conrelid = r.relation
+     WHERE (k.contype = 'c' AND NOT (r.is_source AND k.conname = 'sagaz_ha_bounds'))
+        -- a part of one has the foreign key to a partitioned table as its parent
+        OR (k.contype = 'f' AND linked AND (k.conparentid = 0 OR EXISTS (SELECT FROM pg_constraint AS o WHERE o.oid = k.conparentid AND o.conrelid = target AND o.conparentid = 0 AND r.is_source)))
+    UNION ALL
+    SELECT r.is_source, 'index ',
+           CASE WHEN r.is_source THEN sagaz_ha._conversion_name(x.name, '_parent') ELSE x.name END,
+           concat_ws(' ', x.contype, x.is_unique, x.definition, obj_description(x.index, 'pg_class'), obj_description(x.constraint_oid, 'pg_constraint'))
+      FROM relations AS r CROSS JOIN LATERAL sagaz_ha._conversion_indexes(r.relation, key) AS x
+     WHERE x.has_key OR NOT x.is_unique
+    UNION ALL
+    -- one that was made too late to get the key
+    SELECT true, 'index ', x.name, ''
+      FROM sagaz_ha._conversion_indexes(source, key) AS x
+     WHERE x.is_unique AND NOT x.has_key AND linked AND weaken_unique
+       AND NOT EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+                        WHERE i.indrelid = source AND i.indisvalid AND c.relname = sagaz_ha._conversion_name(x.name, '_with_key'))
+    UNION ALL
+    SELECT r.is_source, 'trigger ', t.tgname,
+           concat_ws(' ', t.tgenabled, sagaz_ha._trigger_prefix(t.oid),
+                     sagaz_ha._without_prefix(pg_get_triggerdef(t.oid), sagaz_ha._trigger_prefix(t.oid) || r.relation))
+      FROM relations AS r JOIN pg_trigger AS t ON t.tgrelid = r.relation AND NOT t.tgisinternal
+     WHERE (t.tgtype & 1 = 0 OR EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = source AND i.inhparent = target))
+       AND t.tgfoid NOT IN (SELECT f.oid FROM pg_proc AS f WHERE f.pronamespace = 'sagaz_ha'::regnamespace)
+    UNION ALL
+    SELECT r.is_source, 'statistics ',
+           CASE WHEN r.is_source THEN sagaz_ha._conversion_name(x.stxname, '_parent') ELSE x.stxname END,
+           concat_ws(' ', x.stxkind, nullif(x.stxstattarget, -1), pg_get_statisticsobjdef_columns(x.oid), obj_description(x.oid, 'pg_statistic_ext'))
+      FROM relations AS r JOIN pg_statistic_ext AS x ON x.stxrelid = r.relation)
   SELECT concat_ws(', ',
            CASE WHEN s.relowner <> t.relowner THEN 'the owner' END,
            CASE WHEN s.relnamespace <> t.relnamespace THEN 'the schema' END,
+           CASE WHEN s.relpersistence <> t.relpersistence THEN 'persistence' END,
            CASE WHEN EXISTS (SELECT FROM privileges AS p GROUP BY p.attnum, p.grantee, p.privilege_type, p.is_grantable
                              HAVING count(*) <> 2) THEN 'privileges' END,
            CASE WHEN s.relrowsecurity <> t.relrowsecurity OR s.relforcerowsecurity <> t.relforcerowsecurity THEN 'row security' END,
-           CASE WHEN EXISTS (SELECT FROM pg_attribute AS a JOIN pg_attribute AS b ON b.attrelid = target AND b.attname = a.attname
-                              WHERE a.attrelid = source AND a.attnum > 0 AND a.attnotnull AND NOT b.attnotnull) THEN 'NOT NULL' END,
-           (SELECT string_agg(format('constraint %I', k.conname), ', ' ORDER BY k.conname) FROM pg_constraint AS k
-             WHERE k.conrelid = source AND k.contype = 'c' AND k.conname <> 'sagaz_ha_bounds' AND k.coninhcount = 0
-               AND k.convalidated AND NOT k.connoinherit),
-           (SELECT string_agg(format('trigger %I', g.tgname), ', ' ORDER BY g.tgname) FROM pg_trigger AS g
-             WHERE g.tgrelid = source AND NOT g.tgisinternal AND g.tgparentid = 0
-               AND g.tgfoid NOT IN (SELECT f.oid FROM pg_proc AS f WHERE f.pronamespace = 'sagaz_ha'::regnamespace)
-               AND NOT EXISTS (SELECT FROM pg_trigger AS h WHERE h.tgrelid = target AND h.tgname = g.tgname)))
-    INTO changed
+           -- an index that has to get the key becomes it with the renames
+           CASE WHEN s.relreplident <> t.relreplident AND NOT (s.relreplident = 'i' AND t.relreplident = 'd') THEN 'replica identity' END,
+           CASE WHEN obj_description(source, 'pg_class') IS DISTINCT FROM obj_description(target, 'pg_class') THEN 'the comment' END,
+           (SELECT string_agg(x.what, ', ' ORDER BY x.what) FROM (
+              SELECT DISTINCT format('%scolumn %I', c.what, c.name) FROM columns AS c
+               -- with the whole column, its properties are no news
+               WHERE c.what = '' OR EXISTS (SELECT FROM columns AS o WHERE o.name = c.name AND o.is_source <> c.is_source)
+               GROUP BY c.what, c.name, c.definition HAVING count(*) <> 2) AS x (what)),
+           (SELECT string_agg(x.what, ', ' ORDER BY x.what) FROM (
+              SELECT DISTINCT o.what || quote_ident(CASE WHEN o.what IN ('index ', 'statistics ') THEN regexp_replace(o.name, '_parent$', '') ELSE o.name END)
+                FROM objects AS o GROUP BY o.what, o.name, o.definition HAVING count(*) <> 2) AS x (what)))
     FROM pg_class AS s, pg_class AS t WHERE s.oid = source AND t.oid = target;
-  IF changed <> '' THEN
-    RAISE EXCEPTION 'table % was changed while it became partitioned: %', source, changed
+END;
+COMMENT ON FUNCTION sagaz_ha._conversion_changes(regclass, regclass, name, boolean, boolean) IS
+  'internal: what differs between a table and what is to take its place, as a list';
+
+-- What was done to the table after its counterpart was made would be gone with the
+-- renames: a privilege that was revoked would be back.
+CREATE FUNCTION sagaz_ha._require_unchanged(
+  source regclass, target regclass, linked boolean, weaken_unique boolean
+) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  changes text := (SELECT sagaz_ha._conversion_changes(source, target, a.attname, linked, weaken_unique)
+                     FROM pg_partitioned_table AS p
+                     JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+                    WHERE p.partrelid = target);
+BEGIN
+  IF changes <> '' THEN
+    RAISE EXCEPTION 'table % was changed while it became partitioned: %', source, changes
       USING ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = 'Cancel its conversion with sagaz_ha.cancel_partition_table(), and begin again.';
+            HINT = 'Undo the change; or cancel the conversion with sagaz_ha.cancel_partition_table(), and begin again.';
   END IF;
+END
+$$;
+COMMENT ON FUNCTION sagaz_ha._require_unchanged(regclass, regclass, boolean, boolean) IS
+  'internal: fail if a table is not what its counterpart is';
+
+CREATE FUNCTION sagaz_ha._require_attached(source regclass, target regclass) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = source AND i.inhparent = target AND NOT i.inhdetachpending) THEN
+    RAISE EXCEPTION 'table % is no partition of table %', source, target
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run the statements before this one again, in their order.';
+  END IF;
+  PERFORM sagaz_ha._require_unchanged(source, target, true, false);
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha._require_attached(regclass, regclass) IS
@@ -1850,12 +1951,12 @@ BEGIN
           (2, format('ALTER INDEX %s RENAME TO %I', y.indexrelid::regclass, i.relname))) AS s (n, statement)
        WHERE x.indrelid = source
       UNION ALL
-      SELECT 6, x.oid::bigint * 10 + s.n, t.relowner, s.statement
+      SELECT 6, x.oid::bigint * 10 + s.n, s.run_as, s.statement
         FROM pg_statistic_ext AS x
         JOIN pg_statistic_ext AS y ON y.stxrelid = target AND y.stxname = sagaz_ha._conversion_name(x.stxname, '_before')
         CROSS JOIN LATERAL (VALUES
-          (1, format('ALTER STATISTICS %s.%I RENAME TO %I', x.stxnamespace::regnamespace, x.stxname, sagaz_ha._conversion_name(x.stxname, '_parent'))),
-          (2, format('ALTER STATISTICS %s.%I RENAME TO %I', y.stxnamespace::regnamespace, y.stxname, x.stxname))) AS s (n, statement)
+          (1, x.stxowner, format('ALTER STATISTICS %s.%I RENAME TO %I', x.stxnamespace::regnamespace, x.stxname, sagaz_ha._conversion_name(x.stxname, '_parent'))),
+          (2, y.stxowner, format('ALTER STATISTICS %s.%I RENAME TO %I', y.stxnamespace::regnamespace, y.stxname, x.stxname))) AS s (n, run_as, statement)
        WHERE x.stxrelid = source
       UNION ALL
       SELECT 7, o.oid::bigint, t.relowner, format('DROP POLICY %I ON %s', o.polname, target) FROM pg_policy AS o WHERE o.polrelid = target

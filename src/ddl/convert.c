@@ -71,7 +71,7 @@ add_obstacle(uint64 row, void *arg)
 	*list = lappend(*list, obstacle);
 }
 
-/* What is in the way of converting a plain table. */
+/* What is in the way of converting a plain table; a conversion that has begun has its parent. */
 List *
 convert_obstacles(const Conversion *conversion)
 {
@@ -83,12 +83,38 @@ convert_obstacles(const Conversion *conversion)
 	sql_arg_name(&args, conversion->key);
 	sql_arg(&args, BOOLOID, BoolGetDatum(conversion->weaken_unique));
 	sql_arg(&args, BOOLOID, BoolGetDatum(conversion->publish_via_partition_root));
+	sql_arg_or_null(&args, REGCLASSOID, ObjectIdGetDatum(conversion->parent), !OidIsValid(conversion->parent));
 	sql_begin_as_extension(&session);
 	sql_each_row(&session,
-				 sql_execute("SELECT problem, hint FROM sagaz_ha._conversion_obstacles($1, $2, $3, $4)", &args),
+				 sql_execute_latest(NULL, "SELECT problem, hint FROM sagaz_ha._conversion_obstacles($1, $2, $3, $4, $5)", &args),
 				 add_obstacle, &list);
 	sql_end(&session);
 	return list;
+}
+
+/* Fails if anything is in the way. */
+void
+convert_refuse(const Conversion *conversion, List *obstacles)
+{
+	StringInfoData problems;
+	StringInfoData hints;
+	ListCell   *cell;
+
+	if (obstacles == NIL)
+		return;
+	initStringInfo(&problems);
+	initStringInfo(&hints);
+	foreach(cell, obstacles)
+	{
+		const ConvertObstacle *one = (const ConvertObstacle *) lfirst(cell);
+
+		appendStringInfo(&problems, "%s%s", problems.len > 0 ? "; " : "", one->problem);
+		appendStringInfo(&hints, "%s%s", hints.len > 0 ? "\n" : "", one->hint);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" can't be partitioned in place: %s", conversion->table_name, problems.data),
+			 errhint("%s", hints.data)));
 }
 
 /*
@@ -182,6 +208,27 @@ convert_steps(const Conversion *conversion)
 	return statements_of("SELECT * FROM sagaz_ha._rebound_steps($1, $2, $3, $4, $5)", &args);
 }
 
+/* Fails if a plain table was changed in a way that its conversion would undo, or can't do. */
+static void
+require_unchanged(const Conversion *conversion, ConversionPhase phase)
+{
+	SqlSession	session;
+	SqlArgs		args = {0};
+
+	if (conversion->kind != CONVERSION_TABLE || get_rel_name(conversion->parent) == NULL)
+		return;
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(conversion->relation));
+	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(conversion->parent));
+	sql_arg(&args, BOOLOID, BoolGetDatum(phase >= CONVERSION_ATTACHING));
+	sql_arg(&args, BOOLOID, BoolGetDatum(conversion->weaken_unique));
+	sql_begin_as_extension(&session);
+	(void) sql_execute_latest(NULL, "SELECT sagaz_ha._require_unchanged($1, $2, $3, $4)", &args);
+	sql_end(&session);
+	/* before, an index of ours may be invalid, as a killed worker leaves it */
+	if (phase >= CONVERSION_LINKING)
+		convert_refuse(conversion, convert_obstacles(conversion));
+}
+
 /* What the worker runs in one step. */
 List *
 convert_step(const Conversion *conversion, ConversionPhase phase)
@@ -189,6 +236,7 @@ convert_step(const Conversion *conversion, ConversionPhase phase)
 	List	   *list = NIL;
 	ListCell   *cell;
 
+	require_unchanged(conversion, phase);
 	foreach(cell, convert_steps(conversion))
 	{
 		ConvertStatement *statement = (ConvertStatement *) lfirst(cell);

@@ -28,6 +28,7 @@ typedef struct ConvertObstacle
 
 extern bool convert_find_left(Oid relation, Conversion *conversion);
 extern List *convert_obstacles(const Conversion *conversion);
+extern void convert_refuse(const Conversion *conversion, List *obstacles);
 extern List *convert_building(const Conversion *conversion);
 extern List *convert_steps(const Conversion *conversion);
 extern List *convert_step(const Conversion *conversion, ConversionPhase phase);

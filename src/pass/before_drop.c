@@ -15,6 +15,7 @@
 #include "catalog/hook.h"
 #include "catalog/names.h"
 #include "catalog/parent.h"
+#include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "catalog/retirement.h"
 #include "ddl/retire.h"
@@ -204,6 +205,14 @@ call_function(const CallStep *step, Oid owner)
 	return isnull ? "null" : agreed ? "true" : "false";
 }
 
+/* Whether a table is a partition of another one now, in this transaction. */
+static bool
+is_partition_of(Oid relid, Oid parent)
+{
+	return get_rel_name(relid) != NULL && get_rel_relispartition(relid) &&
+		get_partition_parent(relid, true) == parent;
+}
+
 /*
  * The call. The lock keeps the table as long as it lasts: it can't be brought back,
  * dropped or moved.
@@ -225,6 +234,14 @@ call_step(void *arg)
 				 errmsg("before_drop function %s returned %s for table %s",
 						step->policy->before_drop, result, step->subject.partition_name),
 				 errhint("It is called again, and has to return true; or bring the partition back with sagaz_ha.reattach_partition().")));
+	/* it would be retired again at once, and so on for ever */
+	if (is_partition_of(step->partition, retirement.parent))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("before_drop function %s attached table %s to %s again",
+						step->policy->before_drop, step->subject.partition_name,
+						step->subject.table_name),
+				 errhint("That is undone. If the partition is to stay, the function has to return false; or bring it back with sagaz_ha.reattach_partition().")));
 	if (get_rel_name(step->partition) == NULL)
 		report_done(step->pass, &step->subject, ACTION_DROP,
 					psprintf("by before_drop function %s", step->policy->before_drop));

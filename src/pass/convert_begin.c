@@ -181,28 +181,6 @@ look(ConvertWish *wish)
 	return look_at_table(wish);
 }
 
-static void
-refuse(const Conversion *conversion, List *obstacles)
-{
-	StringInfoData problems;
-	StringInfoData hints;
-	ListCell   *cell;
-
-	initStringInfo(&problems);
-	initStringInfo(&hints);
-	foreach(cell, obstacles)
-	{
-		const ConvertObstacle *one = (const ConvertObstacle *) lfirst(cell);
-
-		appendStringInfo(&problems, "%s%s", problems.len > 0 ? "; " : "", one->problem);
-		appendStringInfo(&hints, "%s%s", hints.len > 0 ? "\n" : "", one->hint);
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" can't be partitioned in place: %s", conversion->table_name, problems.data),
-			 errhint("%s", hints.data)));
-}
-
 /* A table is converted once at a time; a conversion that failed is forgotten. */
 static void
 require_none(Oid relation, const char *table_name)
@@ -246,13 +224,10 @@ void
 convert_begin(ConvertWish *wish)
 {
 	Conversion *conversion = &wish->conversion;
-	List	   *obstacles;
 	Record		record = {{InvalidOid}, ACTION_CONVERT};
 
 	require_none(conversion->relation, get_rel_name(conversion->relation));
-	obstacles = look(wish);
-	if (obstacles != NIL)
-		refuse(conversion, obstacles);
+	convert_refuse(conversion, look(wish));
 	require_none(conversion->relation, conversion->table_name);
 	/* the launcher may have yet to find the database: it is told of the row */
 	if (shared_state == NULL || !sagaz_enabled ||

@@ -11,6 +11,7 @@
 #include <signal.h>
 
 #include "base/attempt.h"
+#include "base/identity.h"
 #include "base/process.h"
 #include "base/sql.h"
 #include "catalog/conversion.h"
@@ -124,7 +125,11 @@ convert_cancel(Oid relid, TimestampTz now)
 	Record		record = {{InvalidOid}, ACTION_CONVERT};
 
 	if (conversion_find(relid, &conversion))
+	{
+		/* who made the partitioned table may own it still */
+		identity_require_owner(conversion.relation);
 		keep_worker_out(&conversion);
+	}
 	else if (!convert_find_left(relid, &conversion))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

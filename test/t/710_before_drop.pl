@@ -33,6 +33,9 @@ $node->safe_psql('postgres', q{
 			(SELECT relispartition FROM pg_class WHERE oid = partition));
 		IF says = 'error' THEN
 			RAISE 'the tape is full';
+		ELSIF says = 'again' THEN
+			ALTER TABLE public.comes ATTACH PARTITION public.comes_y2026m03d05 FOR VALUES FROM ('2026-03-05 00:00+00') TO ('2026-03-06 00:00+00');
+			says := 'true';
 		ELSIF says = 'forever' THEN
 			LOOP
 				BEGIN
@@ -114,10 +117,12 @@ pass('and takes writes again');
 asked('says', answers => { y2026m03d05 => 'false' });
 asked('nothing', answers => { y2026m03d05 => 'null' });
 asked('fails', answers => { y2026m03d05 => 'error' });
+asked('comes', answers => { y2026m03d05 => 'again' });
 foreach my $case (
 	[ 'says', '55000', 'before_drop function public.ask\(regclass\) returned false for table says_y2026m03d05' ],
 	[ 'nothing', '55000', 'before_drop function public.ask\(regclass\) returned null for table nothing_y2026m03d05' ],
-	[ 'fails', 'P0001', 'the tape is full' ])
+	[ 'fails', 'P0001', 'the tape is full' ],
+	[ 'comes', '55000', 'before_drop function public.ask\(regclass\) attached table comes_y2026m03d05 to comes again' ])
 {
 	my ($table, $state, $message) = @$case;
 	my $partition = "${table}_y2026m03d05";
@@ -151,7 +156,7 @@ sql(q{INSERT INTO says (created_at) VALUES ('2026-03-05 20:00+00')});
 
 # an answer that changes
 sql(q{UPDATE answer SET says = 'true'});
-ok(defined when($node, 'postgres', q{to_regclass('fails_y2026m03d05') IS NULL AND to_regclass('nothing_y2026m03d05') IS NULL}),
+ok(defined when($node, 'postgres', q{to_regclass('fails_y2026m03d05') IS NULL AND to_regclass('comes_y2026m03d05') IS NULL AND to_regclass('nothing_y2026m03d05') IS NULL}),
 	'when it agrees at last, they go');
 is(sql(q{SELECT count(*) FROM sagaz_ha.problem WHERE action = 'ERROR'}), '0', 'and the problems with them');
 
