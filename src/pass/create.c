@@ -128,6 +128,8 @@ make_tables(Pass *pass, TableStep *step, int patience)
 		step->tried = lappend(step->tried, name);
 		if (make_table(pass, step, bound, patience, new))
 			step->made = lappend(step->made, new);
+		if (step->in_bulk)
+			stop_point("create:in_bulk");
 	}
 }
 
