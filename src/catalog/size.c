@@ -495,3 +495,19 @@ size_of_table(SizeReader *reader, Oid relid)
 	}
 	return ask_server(relid);
 }
+
+/*
+ * Whether a table has no page, and so no row, committed or not. False for what has
+ * no pages itself.
+ */
+bool
+size_has_no_page(Oid relid)
+{
+	char		path[MAXPGPATH];
+	Storage		storage;
+
+	if (!read_storage(relid, &storage) || !storage.has_storage || storage.odd)
+		return false;
+	sagaz_relation_path(path, sizeof(path), storage.tablespace, storage.node);
+	return fork_bytes(AT_FDCWD, path, "") == 0;
+}

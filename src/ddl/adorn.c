@@ -105,8 +105,26 @@ static const char *const when_attached =
 "  JOIN pg_class AS t ON t.oid = p.indrelid"
 " WHERE p.indrelid = $1 AND p.indisreplident AND t.relreplident = 'i'";
 
-/* Runs the statements that a query returns. */
-static void
+/* What LIKE copies, and PARTITION OF doesn't. */
+static const char *const comments =
+"SELECT format('COMMENT ON COLUMN %s.%I IS %L', $2::regclass, a.attname, d.description)"
+"  FROM pg_description AS d JOIN pg_attribute AS a ON a.attrelid = d.objoid AND a.attnum = d.objsubid"
+" WHERE d.classoid = 'pg_class'::regclass AND d.objoid = $1 AND d.objsubid > 0"
+" UNION ALL "
+"SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L', c.conname, $2::regclass, d.description)"
+"  FROM pg_constraint AS c"
+"  JOIN pg_description AS d ON d.classoid = 'pg_constraint'::regclass AND d.objoid = c.oid"
+" WHERE c.conrelid = $1 AND c.contype IN ('c', 'n')"
+" UNION ALL "
+"SELECT format('COMMENT ON INDEX %s IS %L', i.indexrelid::regclass, d.description)"
+"  FROM pg_index AS p"
+"  JOIN pg_inherits AS h ON h.inhparent = p.indexrelid"
+"  JOIN pg_index AS i ON i.indexrelid = h.inhrelid AND i.indrelid = $2"
+"  JOIN pg_description AS d ON d.classoid = 'pg_class'::regclass AND d.objoid = p.indexrelid AND d.objsubid = 0"
+" WHERE p.indrelid = $1";
+
+/* Runs the statements that a query returns; whether there are any. */
+static bool
 run_written(SPIPlanPtr *plan, const char *query, Oid parent, Oid partition)
 {
 	SqlArgs		args = {0};
@@ -118,6 +136,7 @@ run_written(SPIPlanPtr *plan, const char *query, Oid parent, Oid partition)
 	statements = SPI_tuptable;
 	for (uint64 i = 0; i < statements->numvals; i++)
 		sql_run(SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
+	return statements->numvals > 0;
 }
 
 /* Gives a new table what it needs before it is attached. */
@@ -126,34 +145,52 @@ adorn_partition(Oid parent, Oid partition)
 {
 	static SPIPlanPtr plan = NULL;
 
-	run_written(&plan, adornments, parent, partition);
-	adorn_row_security(parent, partition);
-	adorn_privileges(parent, partition);
+	(void) run_written(&plan, adornments, parent, partition);
+	(void) adorn_row_security(parent, partition);
+	(void) adorn_privileges(parent, partition);
+}
+
+/*
+ * Gives one that was made by CREATE TABLE … PARTITION OF what it lacks. Whether that
+ * was anything: if not, those that are made in the same way lack nothing either.
+ */
+bool
+adorn_made_in_place(Oid parent, Oid partition)
+{
+	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr comments_plan = NULL;
+	bool		any = run_written(&plan, adornments, parent, partition);
+
+	any |= run_written(&comments_plan, comments, parent, partition);
+	any |= adorn_row_security(parent, partition);
+	any |= adorn_privileges(parent, partition);
+	any |= adorn_attached(parent, partition);
+	return any;
 }
 
 /* Gives a partition its table's row security, but for what forces it on the owner. */
-void
+bool
 adorn_row_security(Oid parent, Oid partition)
 {
 	static SPIPlanPtr plan = NULL;
 
-	run_written(&plan, row_security, parent, partition);
+	return run_written(&plan, row_security, parent, partition);
 }
 
 /* Gives a partition its table's privileges, and no others. That locks nobody out. */
-void
+bool
 adorn_privileges(Oid parent, Oid partition)
 {
 	static SPIPlanPtr plan = NULL;
 
-	run_written(&plan, privileges, parent, partition);
+	return run_written(&plan, privileges, parent, partition);
 }
 
 /* Gives a new partition what it can have only once it is attached. */
-void
+bool
 adorn_attached(Oid parent, Oid partition)
 {
 	static SPIPlanPtr plan = NULL;
 
-	run_written(&plan, when_attached, parent, partition);
+	return run_written(&plan, when_attached, parent, partition);
 }

@@ -4,7 +4,8 @@
  *
  * Invariant: it is made as a table by itself, with a CHECK that its bounds imply,
  * and then attached: without a scan, under ShareUpdateExclusive on the parent,
- * which no reader or writer notices. It is its table's owner who makes it.
+ * which no reader or writer notices. Only of a table that nobody uses it is made at
+ * once as a partition, with the same result. It is its table's owner who makes it.
  */
 #include "ddl/create.h"
 
@@ -22,6 +23,7 @@
 #include "ddl/protect.h"
 #include "ddl/shape.h"
 #include "ddl/unique_look.h"
+#include "ddl/unused.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -111,6 +113,23 @@ standalone_statement(Relation parent, const ParentInfo *info, const KeyRange *ra
 					 parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED " : "",
 					 qualified_name, names_qualified(info->relid),
 					 bounds_check_clause(parent_key_name(info), info->kind, range), rest);
+	return sql.data;
+}
+
+/* CREATE TABLE, of the partition. */
+static char *
+partition_statement(const PlaceToCreate *place, const char *name, const KeyRange *range)
+{
+	const ParentInfo *info = &place->info;
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE %sTABLE %s PARTITION OF %s (%s) %s%s",
+					 place->unlogged ? "UNLOGGED " : "",
+					 quote_qualified_identifier(get_namespace_name(place->schema), name),
+					 names_qualified(info->relid),
+					 bounds_check_clause(parent_key_name(info), info->kind, range),
+					 key_for_values_of_range(info->kind, range), place->storage);
 	return sql.data;
 }
 
@@ -267,7 +286,7 @@ create_attach(const Policy *policy, const NewPartition *new, TimestampTz until)
 	parent_range(&info, &new->bound, &range);
 	sql_run(psprintf("ALTER TABLE %s ATTACH PARTITION %s %s", names_qualified(info.relid),
 					 names_qualified(new->relid), key_for_values_of_range(info.kind, &range)));
-	adorn_attached(info.relid, new->relid);
+	(void) adorn_attached(info.relid, new->relid);
 	if (new->has_shape)
 		shape_finish(new->relid);
 	if (policy->protect)
@@ -288,6 +307,65 @@ create_partition(const Policy *policy, const PlanBound *bound, int patience)
 	if (create_table(policy, bound, patience, &new))
 		create_attach(policy, &new, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience));
 	return new.relid;
+}
+
+/*
+ * Takes a table that nobody uses until the end of the transaction; NULL if that
+ * isn't so. What is read of it stays true meanwhile, but for what is made.
+ */
+PlaceToCreate *
+create_take_unused(const Policy *policy)
+{
+	PlaceToCreate *place = (PlaceToCreate *) palloc0(sizeof(PlaceToCreate));
+	MemoryContext context = CurrentMemoryContext;
+	SqlSession	session;
+	Relation	parent;
+	bool		taken;
+
+	sql_begin(&session, GetUserId());
+	parent = locks_open_parent(policy->parent, ShareUpdateExclusiveLock);
+	MemoryContextSwitchTo(context);
+	parent_require(parent, &place->info);
+	policy_plan(policy, place->info.kind, &place->plan);
+	place->schema = RelationGetNamespace(parent);
+	place->unlogged = parent->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED;
+	place->storage = storage_clauses(policy, parent);
+	table_close(parent, NoLock);
+	taken = !OidIsValid(shape_model(policy, &place->info)) && unused_take(&place->info);
+	sql_end(&session);
+	return taken ? place : NULL;
+}
+
+/* Makes a partition of a table that was taken; false if it is there already. */
+bool
+create_in_place(const Policy *policy, PlaceToCreate *place, const PlanBound *bound,
+				NewPartition *new)
+{
+	const ParentInfo *info = &place->info;
+	Relation	parent = table_open(info->relid, NoLock);
+	SqlSession	session;
+	KeyRange	range;
+	char	   *name = names_new_partition(parent, &place->plan.cal,
+										   plan_nominal_start(&place->plan, bound),
+										   &place->plan.interval);
+
+	table_close(parent, NoLock);
+	new->bound = *bound;
+	new->relid = InvalidOid;
+	new->has_shape = false;
+	if (!range_is_free(info, bound, name))
+		return false;
+	sql_begin(&session, info->owner);
+	parent_range(info, bound, &range);
+	require_place(info, place->schema, name);
+	sql_run(partition_statement(place, name, &range));
+	new->relid = get_relname_relid(name, place->schema);
+	if (!place->needs_nothing)
+		place->needs_nothing = !adorn_made_in_place(info->relid, new->relid);
+	if (policy->protect)
+		guard(new, GetCurrentTimestamp());
+	sql_end(&session);
+	return true;
 }
 
 static void

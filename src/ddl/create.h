@@ -5,6 +5,7 @@
 #ifndef SAGAZ_DDL_CREATE_H
 #define SAGAZ_DDL_CREATE_H
 
+#include "catalog/parent.h"
 #include "catalog/policy.h"
 
 /* Puts rows into a partition that isn't attached yet; as the table's owner. */
@@ -18,6 +19,20 @@ typedef struct NewPartition
 	bool		has_shape;		/* it has partitions itself */
 } NewPartition;
 
+/* A table that nobody uses, and that was taken to make partitions of it. */
+typedef struct PlaceToCreate
+{
+	ParentInfo	info;			/* before the first of them */
+	PlanPolicy	plan;
+	Oid			schema;
+	bool		unlogged;
+	const char *storage;
+	bool		needs_nothing;	/* the first one has all that it should have */
+} PlaceToCreate;
+
+extern PlaceToCreate *create_take_unused(const Policy *policy);
+extern bool create_in_place(const Policy *policy, PlaceToCreate *place, const PlanBound *bound,
+							NewPartition *new);
 extern bool create_table(const Policy *policy, const PlanBound *bound, int patience,
 						 NewPartition *new);
 extern void create_attach(const Policy *policy, const NewPartition *new, TimestampTz until);

@@ -12,6 +12,7 @@
 #include "ddl/drain.h"
 
 #include "access/transam.h"
+#include "access/xlog.h"
 #include "base/settings.h"
 #include "base/sql.h"
 #include "catalog/pg_type.h"
@@ -217,4 +218,14 @@ drain_is_followed(void)
 	return sql_execute("SELECT FROM pg_stat_replication"
 					   " UNION ALL "
 					   "SELECT FROM pg_replication_slots WHERE slot_type = 'physical'", NULL) > 0;
+}
+
+/*
+ * The same, or whether a standby may be fed from the archive, of which nothing is
+ * known here. Inside SPI, as any role.
+ */
+bool
+drain_may_be_followed(void)
+{
+	return XLogArchivingActive() || drain_is_followed();
 }

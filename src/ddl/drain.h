@@ -22,5 +22,6 @@ extern void drain_find_blocker(Oid partition, TimestampTz since, TimestampTz now
 extern TransactionId drain_oldest_call(void);
 extern bool drain_has_standbys(void);
 extern bool drain_is_followed(void);
+extern bool drain_may_be_followed(void);
 
 #endif							/* SAGAZ_DDL_DRAIN_H */

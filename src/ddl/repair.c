@@ -104,12 +104,12 @@ repair_apply(const Drift *drift)
 	if (drift->statement != NULL)
 		sql_run(drift->statement);
 	else if (is_kind(drift, "privileges"))
-		adorn_privileges(table, drift->partition);
+		(void) adorn_privileges(table, drift->partition);
 	else
 	{
 		if (is_kind(drift, "row security"))
-			adorn_row_security(table, drift->partition);
-		adorn_attached(table, drift->partition);
+			(void) adorn_row_security(table, drift->partition);
+		(void) adorn_attached(table, drift->partition);
 	}
 	end(&session, &caller);
 }

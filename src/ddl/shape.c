@@ -283,6 +283,6 @@ shape_finish(Oid table)
 	foreach(cell, find_all_inheritors(table, NoLock, NULL))
 	{
 		if (lfirst_oid(cell) != table)
-			adorn_attached(get_partition_parent(lfirst_oid(cell), false), lfirst_oid(cell));
+			(void) adorn_attached(get_partition_parent(lfirst_oid(cell), false), lfirst_oid(cell));
 	}
 }

@@ -11,6 +11,7 @@
 #include "catalog/names.h"
 #include "catalog/times.h"
 #include "ddl/create.h"
+#include "ddl/unused.h"
 #include "ddl/widen.h"
 #include "miscadmin.h"
 #include "pass/report.h"
@@ -26,6 +27,12 @@
  */
 #define BATCH	32
 
+/*
+ * So many partitions of a table that nobody uses are made in one transaction of the
+ * worker: then a commit costs next to nothing, and locks are left for others.
+ */
+#define BULK	64
+
 /* What one table gets in a transaction, and what came of it. */
 typedef struct TableStep
 {
@@ -39,6 +46,10 @@ typedef struct TableStep
 	bool		backs_off;		/* with an error that all would meet */
 	bool		are_cracks;		/* holes that a neighbour should close */
 	bool		ended;			/* the rest would fail as well */
+	bool		in_bulk;		/* only if nobody uses the table */
+	PlaceToCreate *place;		/* what was taken for that; NULL: it is in use */
+	int			done;			/* how many of creates were looked at */
+	bool		wanted;			/* somebody waits for a table that was taken */
 } TableStep;
 
 typedef struct CreateStep
@@ -63,6 +74,26 @@ close_crack(Pass *pass, const TablePlan *table, const PlanBound *bound)
 	return true;
 }
 
+static void
+take_table(Pass *pass, TableStep *step)
+{
+	step->place = create_take_unused(step->table->policy);
+	if (step->place != NULL)
+		pass->taken = lappend_oid(pass->taken, step->table->policy->parent);
+}
+
+/* Whether it is made now, but for attaching it. */
+static bool
+make_table(Pass *pass, const TableStep *step, const PlanBound *bound, int patience,
+		   NewPartition *new)
+{
+	if (step->are_cracks && close_crack(pass, step->table, bound))
+		return false;
+	if (step->place != NULL)
+		return create_in_place(step->table->policy, step->place, bound, new);
+	return create_table(step->table->policy, bound, patience, new);
+}
+
 /* Makes a table's missing partitions, but for attaching them. */
 static void
 make_tables(Pass *pass, TableStep *step, int patience)
@@ -70,6 +101,10 @@ make_tables(Pass *pass, TableStep *step, int patience)
 	int			left = list_length(step->creates) + list_length(step->rest);
 	ListCell   *cell;
 
+	if (step->in_bulk)
+		take_table(pass, step);
+	if (step->in_bulk && step->place == NULL)
+		return;
 	foreach(cell, step->creates)
 	{
 		PlanBound  *bound = (PlanBound *) lfirst(cell);
@@ -78,19 +113,23 @@ make_tables(Pass *pass, TableStep *step, int patience)
 		NewPartition *new = (NewPartition *) palloc(sizeof(NewPartition));
 
 		CHECK_FOR_INTERRUPTS();
+		step->wanted = unused_is_wanted(pass->taken);
+		if (step->wanted)
+			return;
 		left--;
 		step->backs_off = report_table_backs_off(pass, &subject, true);
 		if (step->backs_off)
 			return;
+		step->done++;
 		if (report_backs_off(pass, &subject))
 			continue;
 		if (step->tried == NIL)
 			step->left = left;
 		step->tried = lappend(step->tried, name);
-		if (step->are_cracks && close_crack(pass, step->table, bound))
-			continue;
-		if (create_table(step->table->policy, bound, patience, new))
+		if (make_table(pass, step, bound, patience, new))
 			step->made = lappend(step->made, new);
+		if (step->in_bulk)
+			stop_point("create:in_bulk");
 	}
 }
 
@@ -104,7 +143,8 @@ attach_tables(Pass *pass, const TableStep *step, TimestampTz until)
 		NewPartition *new = (NewPartition *) lfirst(cell);
 
 		CHECK_FOR_INTERRUPTS();
-		create_attach(step->table->policy, new, until);
+		if (step->place == NULL)
+			create_attach(step->table->policy, new, until);
 		times_note_creation(step->table->policy->parent, new->relid, pass->now);
 	}
 }
@@ -269,7 +309,89 @@ static void
 begin_again(TableStep *step)
 {
 	step->made = step->tried = NIL;
-	step->left = 0;
+	step->left = step->done = 0;
+}
+
+typedef struct LeaveStep
+{
+	Pass	   *pass;
+	const TablePlan *table;
+	int			left;
+} LeaveStep;
+
+static void
+leave_step(void *arg)
+{
+	LeaveStep  *step = (LeaveStep *) arg;
+	Subject		subject = report_table(step->table);
+
+	report_defer(step->pass, &subject,
+				 psprintf("%d partitions are left, because a session waits for a table that was locked to make many at once",
+						  step->left));
+	step->pass->deferred = true;
+}
+
+/*
+ * The foreground keeps its locks until its transaction ends, so it has to end: the
+ * next pass makes the others.
+ */
+static void
+leave_to_next_pass(Pass *pass, const TablePlan *table, int left)
+{
+	LeaveStep	step = {pass, table, left};
+	ErrorData  *error = pass->attempt(leave_step, &step);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+/*
+ * Makes many partitions of a table that nobody uses, until somebody waits for it;
+ * what is left for the other way, which others don't notice.
+ */
+static List *
+create_in_bulk(Pass *pass, TablePlan *table)
+{
+	List	   *rest = table->creates;
+
+	progress_phase("creating", table->table_name);
+	while (rest != NIL)
+	{
+		List	   *taken = list_copy(pass->taken);
+		TableStep	step = {table, list_copy(rest),.in_bulk = true};
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		if (pass->background)
+			step.creates = list_truncate(step.creates, BULK);
+		progress_count(list_length(table->creates) - list_length(rest), list_length(table->creates));
+		error = create_together(pass, list_make1(&step), 0);
+		if (pass->background || error != NULL)
+			pass->taken = taken;
+		/* what fails is found again, and reported, by the other way */
+		if (error != NULL || step.place == NULL)
+			break;
+		rest = list_copy_tail(rest, step.done);
+		if (step.wanted && !pass->background)
+		{
+			leave_to_next_pass(pass, table, list_length(rest));
+			return NIL;
+		}
+		if (step.wanted || step.backs_off)
+			break;
+	}
+	return rest;
+}
+
+static void
+leave_if_wanted(Pass *pass, TableStep *step)
+{
+	int			left = list_length(step->creates) - step->done + list_length(step->rest);
+
+	if (!step->wanted)
+		return;
+	leave_to_next_pass(pass, step->table, left);
+	step->ended = true;
 }
 
 /*
@@ -288,7 +410,11 @@ create_group(Pass *pass, List *steps, int patience)
 	progress_phase("creating", ((TableStep *) linitial(steps))->table->table_name);
 	error = create_together(pass, steps, patience);
 	if (error == NULL)
+	{
+		foreach(cell, steps)
+			leave_if_wanted(pass, (TableStep *) lfirst(cell));
 		return;
+	}
 	if (list_length(steps) == 1)
 		create_failed(pass, (TableStep *) linitial(steps), error);
 	else
@@ -411,6 +537,10 @@ create_partitions(Pass *pass, List *tables)
 
 		CHECK_FOR_INTERRUPTS();
 		rest = list_delete_first(rest);
+		if (table->ties == NIL && list_length(table->creates) > BATCH)
+			table->creates = create_in_bulk(pass, table);
+		if (table->creates == NIL)
+			continue;
 		group = pass->background ? tied_together(table, &rest) : list_make1(table);
 		foreach(cell, group)
 			patience = Max(patience, ((TablePlan *) lfirst(cell))->patience);
@@ -424,7 +554,7 @@ create_partitions(Pass *pass, List *tables)
 /*
  * Makes what is missing, and then closes what cracks there are. A worker makes
  * each partition in a transaction of its own, unless that needs locks that others
- * notice: then a BATCH at a time. The foreground keeps locks until its
+ * notice: then a BATCH at a time; or nobody uses the table. The foreground keeps locks until its
  * transaction ends; and the end of a subtransaction looks at every lock and every
  * new file.
  */

@@ -38,6 +38,8 @@ typedef struct Pass
 	bool		table_failed;	/* they would all meet an error that was met */
 	bool		waiting;		/* a partition is draining */
 	bool		deferred;		/* a lock was unavailable */
+	List	   *taken;			/* of Oid, unused tables that this transaction
+								 * has locked */
 	TimestampTz next_try;		/* the earliest of errors' next tries; 0: none */
 	int			creation_due;	/* in ms, when coverage has to be made longer;
 								 * 0: in a day or more */
