@@ -137,11 +137,11 @@ owner_of(Oid table)
 }
 
 /*
- * Whether at most one partition has a page. New rows are checked already, so a
- * partition without one has no row that hasn't been.
+ * Whether at most one partition has a page. New rows are
+ * checked already, or kept out, so a partition without a page has no other rows.
  */
-static bool
-is_in_one_partition(Oid table)
+bool
+unique_look_is_needless(Oid table)
 {
 	int			found = 0;
 	ListCell   *cell;
@@ -170,7 +170,7 @@ unique_look(const UniqueKeyRow *row, List *columns, TimestampTz now)
 	SqlSession	session;
 	uint64		n;
 
-	if (unique_missing(row->parent, columns) == NIL && is_in_one_partition(row->parent))
+	if (unique_missing(row->parent, columns) == NIL && unique_look_is_needless(row->parent))
 		return;
 	sql_begin(&session, owner_of(row->parent));
 	n = sql_execute_latest(NULL, duplicates_query(row->parent, columns, condition), NULL);
