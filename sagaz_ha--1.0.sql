@@ -629,6 +629,7 @@ BEGIN ATOMIC
      -- those that this conversion has made itself
      AND NOT EXISTS (SELECT FROM pg_index AS o JOIN pg_class AS oc ON oc.oid = o.indexrelid
                       WHERE o.indrelid = source AND o.indisunique
+                        AND NOT a.attnum = ANY ((o.indkey::smallint[])[0:o.indnkeyatts - 1])
                         AND c.relname IN (sagaz_ha._conversion_name(oc.relname, '_with_key'),
                                           sagaz_ha._conversion_name(oc.relname, '_alone')))
    ORDER BY k.contype = 'p' DESC NULLS LAST, c.relname;
@@ -1892,9 +1893,19 @@ BEGIN
         JOIN pg_class AS i ON i.oid = x.indexrelid
         JOIN pg_inherits AS h ON h.inhparent = x.indexrelid
         JOIN pg_index AS y ON y.indexrelid = h.inhrelid AND y.indrelid = target
+        JOIN pg_class AS yc ON yc.oid = y.indexrelid
+        -- a primary key that was kept, by the index that its columns have alone
+        LEFT JOIN LATERAL (
+          SELECT ac.relname
+            FROM pg_index AS a JOIN pg_class AS ac ON ac.oid = a.indexrelid
+           WHERE a.indrelid = target AND ac.relname = sagaz_ha._conversion_name(i.relname, '_alone')
+             AND a.indisunique AND a.indisvalid AND x.indisprimary AND NOT x.indisreplident
+             AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.confrelid = source AND k.contype = 'f')) AS alone ON true
         CROSS JOIN LATERAL (VALUES
           (1, format('ALTER INDEX %s RENAME TO %I', i.oid::regclass, sagaz_ha._conversion_name(i.relname, '_parent'))),
-          (2, format('ALTER INDEX %s RENAME TO %I', y.indexrelid::regclass, i.relname))) AS s (n, statement)
+          (2, CASE WHEN alone.relname IS NULL THEN format('ALTER INDEX %s RENAME TO %I', y.indexrelid::regclass, i.relname)
+                ELSE format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I PRIMARY KEY USING INDEX %I',
+                            target, yc.relname, i.relname, alone.relname) END)) AS s (n, statement)
        WHERE x.indrelid = source
       UNION ALL
       SELECT 6, x.oid::bigint * 10 + s.n, t.relowner, s.statement

@@ -85,34 +85,38 @@ my $plan = $node->safe_psql('postgres', q{SELECT step, statement, meaning FROM s
 unlike($plan, qr/obstacle/, 'nothing is in the way');
 is(join("\n", grep { /_keep_unique/ } split /\n/, $plan), join("\n",
 	q{renaming|SELECT sagaz_ha._keep_unique('app.events', '{id}')|keeps events_pkey unique, across partitions; a statement with ON CONFLICT on its columns would fail},
-	q{renaming|SELECT sagaz_ha._keep_unique('app.events', '{b,a}')|keeps pair unique, across partitions; a statement with ON CONFLICT on its columns would fail},
-	q{renaming|SELECT sagaz_ha._keep_unique('app.events', '{event_id}')|keeps the event unique, across partitions; a statement with ON CONFLICT on its columns would fail})
-	, 'the plan names each key') or diag($plan);
+	q{renaming|SELECT sagaz_ha._keep_unique('app.events', '{event_id}')|keeps the event unique, across partitions; a statement with ON CONFLICT on its columns would fail},
+	q{renaming|SELECT sagaz_ha._keep_unique('app.events', '{b,a}')|keeps pair unique, across partitions; a statement with ON CONFLICT on its columns would fail}),
+	'the plan names each key') or diag($plan);
 
 # taken back before the swap, everything is as it was
-my $look = q{SELECT string_agg(format('%s: %s', indexrelid::regclass, pg_get_indexdef(indexrelid)), E'\n' ORDER BY indexrelid)
+my $look = q{SELECT string_agg(format('%s: %s', indexrelid::regclass, pg_get_indexdef(indexrelid)), E'\n' ORDER BY indexrelid::regclass::text)
 	FROM pg_index WHERE indrelid = 'app.events'::regclass};
 my $before = $node->safe_psql('postgres', $look);
 stop_at($node, 'convert_renaming:before_commit');
 $node->safe_psql('postgres', q{SELECT sagaz_ha.partition_table('app.events', 'at', '1 day')});
-my $pid = stopped_at($node, 'convert_renaming:before_commit');
+stopped_at($node, 'convert_renaming:before_commit');
+$node->safe_psql('postgres', "SELECT sagaz_ha.cancel_partition_table('app.events')");
 let_go($node);
-$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000); SELECT sagaz_ha.cancel_partition_table('app.events')");
 is_clean($node, 'cancelled at the last step: nothing is left');
 is($node->safe_psql('postgres', $look), $before, 'and the indexes are those that it had');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sagaz_ha.unique_key'), '0', 'and there is no key of ours');
 
-# killed in the swap, with clients that try duplicates all the while
+# killed between its two indexes, and in the swap, where clients try duplicates
+my $files = $node->safe_psql('postgres', q{SELECT pg_relation_filenode('app."the event"'), pg_relation_filenode('app.pair')});
+stop_at($node, 'convert_indexing:one_made');
+$node->safe_psql('postgres', q{SELECT sagaz_ha.partition_table('app.events', 'at', '1 day')});
+kill 'KILL', stopped_at($node, 'convert_indexing:one_made');
+$node->poll_query_until('postgres', "SELECT to_regclass('app.events_pkey_alone') IS NOT NULL") or die 'no index';
 my @running = map {
 	IPC::Run::start([ 'pgbench', '-n', '-c', 3, '-T', 100000, '-f', "$dir/$_.sql", '-h', $node->host, '-p', $node->port, 'postgres' ],
 		'>', '/dev/null', '2>', "$dir/errors_$_")
 } qw(twice same);
-my $files = $node->safe_psql('postgres', q{SELECT pg_relation_filenode('app."the event"'), pg_relation_filenode('app.pair')});
 stop_at($node, 'convert_renaming:before_commit');
-$node->safe_psql('postgres', q{SELECT sagaz_ha.partition_table('app.events', 'at', '1 day')});
-$pid = stopped_at($node, 'convert_renaming:before_commit');
-let_go($node);
+my $pid = stopped_at($node, 'convert_renaming:before_commit');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000)");
+stopped_at($node, 'convert_renaming:before_commit');
+let_go($node);
 converted($node, 'app.events', 'it is partitioned all the same');
 is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', columns, phase), ', ' ORDER BY columns) FROM sagaz_ha.unique_key}),
 	'{b,a} in_force, {event_id} in_force, {id} in_force', 'its keys are in force');
@@ -139,6 +143,7 @@ is($node->safe_psql('postgres', q{SELECT check_name, details FROM sagaz_ha.parti
 $node->safe_psql('postgres', q{DELETE FROM app.events WHERE tableoid <> 'app.events_before'::regclass; SELECT sagaz_ha.unpartition_table('app.events')});
 is($node->safe_psql('postgres', q{SELECT relkind, (SELECT count(*) FROM pg_trigger WHERE tgrelid = 'app.events'::regclass AND NOT tgisinternal),
 	(SELECT count(*) FROM sagaz_ha.unique_key) FROM pg_class WHERE oid = 'app.events'::regclass}), 'r|0|0', 'a plain table again, without triggers');
+is($node->safe_psql('postgres', $look), $before, 'with the indexes that it had');
 refuses_duplicates('plain again');
 is_clean($node, 'and nothing is left');
 
