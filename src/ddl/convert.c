@@ -329,8 +329,9 @@ convert_next_index(const Conversion *conversion, ConvertStatement *statement)
 
 	sql_arg(&args, REGCLASSOID, ObjectIdGetDatum(conversion->relation));
 	sql_arg_name(&args, conversion->key);
+	sql_arg(&args, BOOLOID, BoolGetDatum(conversion->weaken_unique));
 	list = statements_of("SELECT 'indexing', run_as, NULL, statement, NULL"
-						 "  FROM sagaz_ha._conversion_next_index($1, $2)", &args);
+						 "  FROM sagaz_ha._conversion_next_index($1, $2, $3)", &args);
 	if (list == NIL)
 		return false;
 	*statement = *(ConvertStatement *) linitial(list);

@@ -137,8 +137,31 @@ owner_of(Oid table)
 }
 
 /*
+ * Whether at most one partition has a page. New rows are
+ * checked already, or kept out, so a partition without a page has no other rows.
+ */
+bool
+unique_look_is_needless(Oid table)
+{
+	int			found = 0;
+	ListCell   *cell;
+
+	foreach(cell, unique_index_partitions(table, NULL))
+	{
+		Relation	rel = try_relation_open(((UniquePartition *) lfirst(cell))->relid, AccessShareLock);
+
+		if (rel == NULL)
+			continue;
+		found += RelationGetNumberOfBlocks(rel) > 0;
+		relation_close(rel, NoLock);
+	}
+	return found <= 1;
+}
+
+/*
  * Fails, and lists some, if rows that exist have equal columns, which are called
- * so now. By a snapshot of right now.
+ * so now. By a snapshot of right now. If they are all in one partition, its index
+ * has seen to that: so nothing is read in a table that has just been converted.
  */
 void
 unique_look(const UniqueKeyRow *row, List *columns, TimestampTz now)
@@ -147,6 +170,8 @@ unique_look(const UniqueKeyRow *row, List *columns, TimestampTz now)
 	SqlSession	session;
 	uint64		n;
 
+	if (unique_missing(row->parent, columns) == NIL && unique_look_is_needless(row->parent))
+		return;
 	sql_begin(&session, owner_of(row->parent));
 	n = sql_execute_latest(NULL, duplicates_query(row->parent, columns, condition), NULL);
 	if (n > 0)

@@ -161,6 +161,43 @@ unique_add(UniqueKeyRow *row, TimestampTz now)
 }
 
 static void
+refuse_to_keep(Oid table)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("keeping columns of table %s unique would take long under a lock",
+					names_display(table)),
+			 errhint("The table was changed meanwhile: cancel its conversion, and begin again.")));
+}
+
+/*
+ * Adds a key that is in force when this returns, for a table that has just been
+ * converted: all its rows are in one partition, which has the index, and the caller
+ * has locked both.
+ */
+char *
+unique_keep(UniqueKeyRow *row, TimestampTz now)
+{
+	char	   *known;
+
+	/* ALTER TABLE refuses a table that this session has open */
+	table_close(locks_open_parent(row->parent, ShareUpdateExclusiveLock), NoLock);
+	unique_require(row->parent, row->columns, false);
+	known = unique_find(row->parent, row->columns);
+	if (known != NULL)
+		return known;
+	if (unique_missing(row->parent, row->columns) != NIL)
+		refuse_to_keep(row->parent);
+	row->name = unique_choose_name(row->parent, row->columns);
+	row->phase = UNIQUE_IN_FORCE;
+	unique_key_add(row, now);
+	unique_enforce(row);
+	if (!unique_look_is_needless(row->parent))
+		refuse_to_keep(row->parent);
+	return row->name;
+}
+
+static void
 end_step(void *arg)
 {
 	const UniqueKeyRow *row = (const UniqueKeyRow *) arg;

@@ -9,6 +9,7 @@
 #include "pass/pass.h"
 
 extern char *unique_add(UniqueKeyRow *row, TimestampTz now);
+extern char *unique_keep(UniqueKeyRow *row, TimestampTz now);
 extern bool unique_drop(Oid table, List *columns);
 extern void unique_go_on(Pass *pass);
 

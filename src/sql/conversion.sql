@@ -131,7 +131,8 @@ COMMENT ON FUNCTION sagaz_ha._role_name(oid) IS 'internal: a role in a statement
 CREATE FUNCTION sagaz_ha._conversion_indexes(
   source regclass, key name,
   OUT index oid, OUT name name, OUT constraint_oid oid, OUT contype "char", OUT is_unique boolean,
-  OUT has_key boolean, OUT definition text, OUT tablespace text
+  OUT has_key boolean, OUT definition text, OUT tablespace text,
+  OUT columns name[], OUT not_kept text
 ) RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -143,17 +144,32 @@ BEGIN ATOMIC
                   format('CREATE %sINDEX %I ON %s%s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END,
                          c.relname, CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END, source)) END,
          CASE WHEN c.reltablespace <> 0 THEN
-           (SELECT quote_ident(spcname) FROM pg_tablespace WHERE oid = c.reltablespace) END
+           (SELECT quote_ident(spcname) FROM pg_tablespace WHERE oid = c.reltablespace) END,
+         p.columns,
+         -- why add_unique() can't keep it
+         CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL THEN 'it has an expression or a condition'
+           WHEN i.indnullsnotdistinct THEN 'it takes nulls for equal'
+           WHEN k.condeferrable THEN 'it is deferrable'
+           WHEN i.indisreplident AND NOT i.indisprimary THEN 'it is the replica identity'
+           WHEN NOT p.are_usual THEN 'its operator class or collation isn''t its column''s own' END
     FROM pg_index AS i
     JOIN pg_class AS c ON c.oid = i.indexrelid
     JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = key
     LEFT JOIN pg_constraint AS k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid
                                 AND k.contype IN ('p', 'u', 'x')
+    CROSS JOIN LATERAL (
+      SELECT array_agg(b.attname ORDER BY n.i),
+             bool_and(o.opcdefault AND o.opcmethod = 403 AND (i.indcollation::oid[])[n.i] = b.attcollation)
+        FROM generate_series(0, i.indnkeyatts - 1) AS n (i)
+        JOIN pg_attribute AS b ON b.attrelid = i.indrelid AND b.attnum = (i.indkey::smallint[])[n.i]
+        JOIN pg_opclass AS o ON o.oid = (i.indclass::oid[])[n.i]) AS p (columns, are_usual)
    WHERE i.indrelid = source AND i.indisvalid
      -- those that this conversion has made itself
      AND NOT EXISTS (SELECT FROM pg_index AS o JOIN pg_class AS oc ON oc.oid = o.indexrelid
                       WHERE o.indrelid = source AND o.indisunique
-                        AND c.relname = sagaz_ha._conversion_name(oc.relname, '_with_key'))
+                        AND NOT a.attnum = ANY ((o.indkey::smallint[])[0:o.indnkeyatts - 1])
+                        AND c.relname IN (sagaz_ha._conversion_name(oc.relname, '_with_key'),
+                                          sagaz_ha._conversion_name(oc.relname, '_alone')))
    ORDER BY k.contype = 'p' DESC NULLS LAST, c.relname;
 END;
 COMMENT ON FUNCTION sagaz_ha._conversion_indexes(regclass, name) IS
@@ -348,12 +364,12 @@ BEGIN
          format('REINDEX INDEX CONCURRENTLY %s, or drop it.', i.indexrelid::regclass)
     FROM pg_index AS i WHERE i.indrelid = source AND NOT i.indisvalid
   UNION ALL
-  SELECT format('%s %I of table %s doesn''t contain %I, and has to get it, which is weaker%s',
+  SELECT format('%s %I of table %s doesn''t contain %I, and can''t be kept across partitions, because %s%s',
                 CASE x.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint' ELSE 'unique index' END,
-                x.name, source, key, sagaz_ha._conflicting_statements(source, key)),
+                x.name, source, key, x.not_kept, sagaz_ha._conflicting_statements(source, key)),
          'Call it with weaken_unique => true if two rows that differ in this column only may be there.'
     FROM sagaz_ha._conversion_indexes(source, key) AS x
-   WHERE x.is_unique AND NOT x.has_key AND NOT weaken_unique
+   WHERE x.is_unique AND NOT x.has_key AND NOT weaken_unique AND x.not_kept IS NOT NULL
   UNION ALL
   SELECT DISTINCT format('%s groups by %s %I of table %s, which has to get %I', pg_describe_object(d.classid, d.objid, 0),
                 CASE x.contype WHEN 'p' THEN 'primary key' ELSE 'unique constraint' END, x.name, source, key),
@@ -781,6 +797,32 @@ $$;
 COMMENT ON FUNCTION sagaz_ha._conversion_named(regclass, text, boolean) IS
   'internal: the statements that give what is found by a table''s name to the table that has it now';
 
+-- The indexes that the first partition needs besides. A primary key gets the key
+-- in any case, because a partition can have but one; its columns alone stay unique
+-- by another index, since its own goes with its constraint.
+CREATE FUNCTION sagaz_ha._conversion_builds(
+  source regclass, key name, weaken_unique boolean, OUT name name, OUT statement text, OUT meaning text
+) RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT b.name, format('CREATE UNIQUE INDEX CONCURRENTLY %I ON %s%s', b.name, source,
+                        sagaz_ha._with_tablespace(b.definition, x.tablespace)), b.meaning
+    FROM sagaz_ha._conversion_indexes(source, key) AS x
+    CROSS JOIN LATERAL (
+      SELECT sagaz_ha._without_prefix(pg_get_indexdef(x.index), format('CREATE UNIQUE INDEX %I ON %s', x.name, source))) AS d (definition)
+    CROSS JOIN LATERAL (
+      SELECT sagaz_ha._conversion_name(x.name, '_with_key'), sagaz_ha._with_key(d.definition, key),
+             format('takes the place of %I in the end', x.name)
+       WHERE weaken_unique OR x.contype = 'p'
+      UNION ALL
+      SELECT sagaz_ha._conversion_name(x.name, '_alone'), d.definition, format('keeps the columns of %I unique', x.name)
+       WHERE NOT weaken_unique AND x.contype = 'p') AS b (name, definition, meaning)
+   WHERE x.is_unique AND NOT x.has_key;
+END;
+COMMENT ON FUNCTION sagaz_ha._conversion_builds(regclass, name, boolean) IS
+  'internal: the statements that make indexes for a conversion, without a lock that is noticed';
+
 -- Everything after the partitioned table was made, step by step.
 CREATE FUNCTION sagaz_ha._conversion_steps(
   source regclass, target text, key name, upper_bound text, weaken_unique boolean, publish_via_partition_root boolean
@@ -805,13 +847,8 @@ BEGIN
   RETURN QUERY SELECT * FROM sagaz_ha._conversion_check(source, ARRAY[source::text], key, 'MINVALUE', upper_bound);
 
   RETURN QUERY
-  SELECT 'indexing', t.relowner, 'SHARE UPDATE EXCLUSIVE on ' || source,
-         format('CREATE UNIQUE INDEX CONCURRENTLY %I ON %s%s', sagaz_ha._conversion_name(x.name, '_with_key'), source,
-                sagaz_ha._with_tablespace(sagaz_ha._with_key(sagaz_ha._without_prefix(pg_get_indexdef(x.index),
-                  format('CREATE UNIQUE INDEX %I ON %s', x.name, source)), key), x.tablespace)),
-         format('takes the place of %I in the end', x.name)
-    FROM sagaz_ha._conversion_indexes(source, key) AS x
-   WHERE x.is_unique AND NOT x.has_key AND weaken_unique;
+  SELECT 'indexing', t.relowner, 'SHARE UPDATE EXCLUSIVE on ' || source, b.statement, b.meaning
+    FROM sagaz_ha._conversion_builds(source, key, weaken_unique) AS b;
 
   RETURN QUERY
   SELECT 'linking', s.run_as, s.lock, s.statement, s.meaning
@@ -909,7 +946,7 @@ BEGIN
         CROSS JOIN LATERAL (
           SELECT 1, format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s USING INDEX %I%s', source, x.name,
                            sagaz_ha._conversion_name(x.name, '_before'), p.kind, sagaz_ha._conversion_name(x.name, '_with_key'), p.deferrable),
-                 format('rows that differ in %I only may now have the same key', key)
+                 CASE WHEN weaken_unique THEN format('rows that differ in %I only may now have the same key', key) END
            WHERE k.oid IS NOT NULL
           UNION ALL
           SELECT 2, format('ALTER TABLE %s ADD CONSTRAINT %I %s%s', target, x.name, sagaz_ha._with_key(x.definition, key),
@@ -937,7 +974,7 @@ BEGIN
             FROM pg_index AS i
             CROSS JOIN (VALUES (source::text, sagaz_ha._conversion_name(x.name, '_before')), (target, x.name)) AS o (relation, index)
            WHERE i.indexrelid = x.index AND i.indisreplident AND t.relreplident = 'i') AS s (n, statement, meaning)
-       WHERE x.is_unique AND NOT x.has_key AND weaken_unique
+       WHERE x.is_unique AND NOT x.has_key AND (weaken_unique OR x.contype = 'p')
       UNION ALL
       SELECT 3, x.index::bigint * 10 + s.n, t.relowner, 'SHARE UPDATE EXCLUSIVE on the index', s.statement, NULL
         FROM sagaz_ha._conversion_indexes(source, key) AS x
@@ -958,6 +995,12 @@ BEGIN
              'it is the first partition from now on'
       UNION ALL
       SELECT 5, 2, t.relowner, NULL, format('ALTER TABLE %s RENAME TO %I', target, t.relname), 'prepared statements and pooled sessions go on'
+      UNION ALL
+      -- by the name that the partitioned table has by now
+      SELECT 5, 2 + x.index::bigint, t.relowner, NULL, format('SELECT sagaz_ha._keep_unique(%L, %L)', source, x.columns),
+             format('keeps %s unique, across partitions%s', x.name, sagaz_ha._conflicting_statements(source, key))
+        FROM sagaz_ha._conversion_indexes(source, key) AS x
+       WHERE x.is_unique AND NOT x.has_key AND NOT weaken_unique
       UNION ALL
       SELECT 6, c.n, c.run_as, c.lock, c.statement, c.meaning
         FROM sagaz_ha._conversion_named(source, old_name, publish_via_partition_root) WITH ORDINALITY
@@ -1025,26 +1068,23 @@ COMMENT ON FUNCTION sagaz_ha._rebound_steps(regclass, regclass, name, text, text
   'internal: the statements that give a default or catch-all partition bounds';
 
 -- What has still to be indexed. An index that is invalid was left by a killed worker.
-CREATE FUNCTION sagaz_ha._conversion_next_index(source regclass, key name, OUT run_as oid, OUT statement text)
-RETURNS SETOF record
+CREATE FUNCTION sagaz_ha._conversion_next_index(
+  source regclass, key name, weaken_unique boolean, OUT run_as oid, OUT statement text
+) RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   SELECT t.relowner,
          CASE WHEN i.indexrelid IS NOT NULL THEN format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass)
-           ELSE s.statement END
-    FROM sagaz_ha._conversion_indexes(source, key) AS x
+           ELSE b.statement END
+    FROM sagaz_ha._conversion_builds(source, key, weaken_unique) AS b
     JOIN pg_class AS t ON t.oid = source
-    LEFT JOIN pg_class AS c ON c.relnamespace = t.relnamespace AND c.relname = sagaz_ha._conversion_name(x.name, '_with_key')
+    LEFT JOIN pg_class AS c ON c.relnamespace = t.relnamespace AND c.relname = b.name
     LEFT JOIN pg_index AS i ON i.indexrelid = c.oid AND i.indrelid = source
-    CROSS JOIN LATERAL (
-      SELECT format('CREATE UNIQUE INDEX CONCURRENTLY %I ON %s%s', sagaz_ha._conversion_name(x.name, '_with_key'), source,
-                    sagaz_ha._with_tablespace(sagaz_ha._with_key(sagaz_ha._without_prefix(pg_get_indexdef(x.index),
-                      format('CREATE UNIQUE INDEX %I ON %s', x.name, source)), key), x.tablespace))) AS s (statement)
-   WHERE x.is_unique AND NOT x.has_key AND NOT coalesce(i.indisvalid, false)
+   WHERE NOT coalesce(i.indisvalid, false)
    LIMIT 1;
 END;
-COMMENT ON FUNCTION sagaz_ha._conversion_next_index(regclass, name) IS
+COMMENT ON FUNCTION sagaz_ha._conversion_next_index(regclass, name, boolean) IS
   'internal: the next statement that makes an index for a conversion';
 
 -- What takes a conversion back. The table may be a partition already.
@@ -1104,7 +1144,8 @@ BEGIN
       UNION ALL
       SELECT 7, c.oid::bigint, format('DROP INDEX %s', c.oid::regclass)
         FROM sagaz_ha._conversion_indexes(source, key) AS x
-        JOIN pg_class AS c ON c.relname = sagaz_ha._conversion_name(x.name, '_with_key')
+        JOIN pg_class AS c ON c.relname IN (sagaz_ha._conversion_name(x.name, '_with_key'),
+                                            sagaz_ha._conversion_name(x.name, '_alone'))
         JOIN pg_index AS i ON i.indexrelid = c.oid AND i.indrelid = source) AS s
    ORDER BY s.part, s.n;
 END
@@ -1296,6 +1337,11 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'sagaz_clone_index';
 COMMENT ON FUNCTION sagaz_ha._clone_index(regclass, regclass, name) IS
   'internal: make a table''s index, and its constraint, on another table with the same columns';
 
+CREATE FUNCTION sagaz_ha._keep_unique(parent regclass, columns name[]) RETURNS name
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_keep_unique_columns';
+COMMENT ON FUNCTION sagaz_ha._keep_unique(regclass, name[]) IS
+  'internal: add_unique() for a table that has just been converted; fails if it isn''t in force at once';
+
 CREATE FUNCTION sagaz_ha._replace_query(view regclass, query text) RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'sagaz_replace_query';
 COMMENT ON FUNCTION sagaz_ha._replace_query(regclass, text) IS
@@ -1477,6 +1523,8 @@ BEGIN
       SELECT 4, g.oid::bigint * 10 + c.n, t.relowner, c.statement
         FROM pg_trigger AS g CROSS JOIN sagaz_ha._trigger_copy(g.oid, target::text) WITH ORDINALITY AS c (statement, n)
        WHERE g.tgrelid = source AND NOT g.tgisinternal
+         -- a plain table's own indexes see to that
+         AND g.tgfoid NOT IN ('sagaz_ha.check_unique'::regproc, 'sagaz_ha.skip_duplicate'::regproc)
          AND (g.tgtype & 1 = 1 OR NOT EXISTS (SELECT FROM pg_trigger AS o WHERE o.tgrelid = target AND o.tgname = g.tgname))
       UNION ALL
       SELECT 5, i.oid::bigint * 10 + s.n, t.relowner, s.statement
@@ -1484,9 +1532,19 @@ BEGIN
         JOIN pg_class AS i ON i.oid = x.indexrelid
         JOIN pg_inherits AS h ON h.inhparent = x.indexrelid
         JOIN pg_index AS y ON y.indexrelid = h.inhrelid AND y.indrelid = target
+        JOIN pg_class AS yc ON yc.oid = y.indexrelid
+        -- a primary key that was kept, by the index that its columns have alone
+        LEFT JOIN LATERAL (
+          SELECT ac.relname
+            FROM pg_index AS a JOIN pg_class AS ac ON ac.oid = a.indexrelid
+           WHERE a.indrelid = target AND ac.relname = sagaz_ha._conversion_name(i.relname, '_alone')
+             AND a.indisunique AND a.indisvalid AND x.indisprimary AND NOT x.indisreplident
+             AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.confrelid = source AND k.contype = 'f')) AS alone ON true
         CROSS JOIN LATERAL (VALUES
           (1, format('ALTER INDEX %s RENAME TO %I', i.oid::regclass, sagaz_ha._conversion_name(i.relname, '_parent'))),
-          (2, format('ALTER INDEX %s RENAME TO %I', y.indexrelid::regclass, i.relname))) AS s (n, statement)
+          (2, CASE WHEN alone.relname IS NULL THEN format('ALTER INDEX %s RENAME TO %I', y.indexrelid::regclass, i.relname)
+                ELSE format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I PRIMARY KEY USING INDEX %I',
+                            target, yc.relname, i.relname, alone.relname) END)) AS s (n, statement)
        WHERE x.indrelid = source
       UNION ALL
       SELECT 6, x.oid::bigint * 10 + s.n, s.run_as, s.statement

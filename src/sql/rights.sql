@@ -33,6 +33,7 @@ GRANT EXECUTE ON ROUTINE
   sagaz_ha._require_attached(regclass, regclass),
   sagaz_ha._require_quick_attach(regclass, regclass),
   sagaz_ha._clone_index(regclass, regclass, name),
+  sagaz_ha._keep_unique(regclass, name[]),
   sagaz_ha._replace_query(regclass, text),
   -- no more than pg_get_expr(); the owner of a table copies its policies with it
   sagaz_ha._expression(pg_node_tree, oid, name),

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 SAGAZ_FUNCTION(sagaz_add_unique);
+SAGAZ_FUNCTION(sagaz_keep_unique_columns);
 SAGAZ_FUNCTION(sagaz_drop_unique);
 SAGAZ_FUNCTION(sagaz_check_unique);
 SAGAZ_FUNCTION(sagaz_skip_duplicate);
@@ -94,6 +95,17 @@ sagaz_add_unique(PG_FUNCTION_ARGS)
 	row.skips = on_duplicate_argument(fcinfo, 3);
 	name = unique_add(&row, settings_now());
 	PG_RETURN_DATUM(DirectFunctionCall1(namein, CStringGetDatum(name)));
+}
+
+/* _keep_unique(parent, columns): the constraint's name. */
+Datum
+sagaz_keep_unique_columns(PG_FUNCTION_ARGS)
+{
+	UniqueKeyRow row = {argument_table(fcinfo, "_keep_unique")};
+
+	row.columns = columns_argument(fcinfo, 1);
+	PG_RETURN_DATUM(DirectFunctionCall1(namein,
+										CStringGetDatum(unique_keep(&row, settings_now()))));
 }
 
 /* drop_unique(parent, columns): false if there is none. */

@@ -177,7 +177,7 @@ sub is_clean
 	my ($node, $name) = @_;
 
 	is($node->safe_psql('postgres', q{
-		SELECT relname FROM pg_class WHERE relname ~ '(_sagaz_ha|_parent|_with_key|_before)$' AND relkind <> 'v' AND relnamespace <> 'sagaz_ha'::regnamespace
+		SELECT relname FROM pg_class WHERE relname ~ '(_sagaz_ha|_parent|_with_key|_alone|_before)$' AND relkind <> 'v' AND relnamespace <> 'sagaz_ha'::regnamespace
 		UNION ALL SELECT conname FROM pg_constraint WHERE conname = 'sagaz_ha_bounds'
 		UNION ALL SELECT relation::regclass::text FROM sagaz_ha.conversion
 		UNION ALL SELECT parent::regclass::text FROM sagaz_ha.partition_policy}), '', $name);
