@@ -743,7 +743,7 @@ BEGIN
     FROM pg_inherits AS i WHERE i.inhrelid = source AND NOT t.relispartition
   UNION ALL
   SELECT format('table %s is a partition of table %s', source, i.inhparent::regclass),
-         'Convert the partitioned table, or detach this one first.'
+         format('Convert table %s, or detach table %s first.', i.inhparent::regclass, source)
     FROM pg_inherits AS i WHERE i.inhrelid = source AND t.relispartition AND i.inhparent IS DISTINCT FROM target
   UNION ALL
   SELECT format('table %s inherits from table %s', i.inhrelid::regclass, source),
@@ -758,7 +758,7 @@ BEGIN
    WHERE t.relpersistence = 'u' AND version >= 180000
   UNION ALL
   SELECT format('column %I of table %s is generated, which a partition key can''t be', key, source),
-         'Name another column.'
+         'Name another column as the key.'
    WHERE a.attgenerated <> ''
   UNION ALL
   SELECT format('role %I may not create tables in schema %I', pg_get_userbyid(t.relowner), n.nspname),
@@ -782,14 +782,14 @@ BEGIN
                 CASE WHEN k.conrelid = source THEN 'itself'
                   WHEN NOT a.attnum = ANY (k.confkey) THEN 'without column ' || quote_ident(key)
                   ELSE 'from a partitioned table, which needs PostgreSQL 18' END),
-         format('Drop it; a foreign key to a partitioned table has to contain %I.', key)
+         format('Drop foreign key %I: one to a partitioned table has to contain column %I.', k.conname, key)
     FROM pg_constraint AS k
    WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0
      AND (k.conrelid = source OR NOT a.attnum = ANY (k.confkey)
           OR (version < 180000 AND (SELECT c.relkind FROM pg_class AS c WHERE c.oid = k.conrelid) = 'p'))
   UNION ALL
   SELECT format('foreign key %I of table %s to table %s is not validated', k.conname, k.conrelid::regclass, source),
-         format('ALTER TABLE %s VALIDATE CONSTRAINT %I; or drop it.', k.conrelid::regclass, k.conname)
+         format('ALTER TABLE %s VALIDATE CONSTRAINT %I; or drop the foreign key.', k.conrelid::regclass, k.conname)
     FROM pg_constraint AS k
    WHERE k.confrelid = source AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> source AND NOT k.convalidated
   UNION ALL
@@ -818,24 +818,24 @@ BEGIN
                          WHERE e.attnum = a.attnum))
   UNION ALL
   SELECT format('constraint %I of table %s is NO INHERIT', k.conname, source),
-         'Make it again without NO INHERIT: it has to hold for every partition.'
+         format('Make constraint %I again without NO INHERIT: it has to hold for every partition.', k.conname)
     FROM pg_constraint AS k
    WHERE k.conrelid = source AND k.contype IN ('c', 'n') AND k.connoinherit
   UNION ALL
   SELECT format('index %s of table %s is not valid', i.indexrelid::regclass, source),
-         format('REINDEX INDEX CONCURRENTLY %s, or drop it.', i.indexrelid::regclass)
+         format('REINDEX INDEX CONCURRENTLY %s; or drop the index.', i.indexrelid::regclass)
     FROM pg_index AS i WHERE i.indrelid = source AND NOT i.indisvalid
   UNION ALL
   SELECT format('%s %I of table %s doesn''t contain %I, and can''t be kept across partitions, because %s%s',
                 CASE x.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint' ELSE 'unique index' END,
                 x.name, source, key, x.not_kept, sagaz_ha._conflicting_statements(source, key)),
-         'Call it with weaken_unique => true if two rows that differ in this column only may be there.'
+         format('Call the function with weaken_unique => true if two rows may differ in column %I alone.', key)
     FROM sagaz_ha._conversion_indexes(source, key) AS x
    WHERE x.is_unique AND NOT x.has_key AND NOT weaken_unique AND x.not_kept IS NOT NULL
   UNION ALL
   SELECT DISTINCT format('%s groups by %s %I of table %s, which has to get %I', pg_describe_object(d.classid, d.objid, 0),
                 CASE x.contype WHEN 'p' THEN 'primary key' ELSE 'unique constraint' END, x.name, source, key),
-         'Drop it, or write it with all its columns in GROUP BY.'
+         'Drop this view or function, or write all its columns in its GROUP BY.'
     FROM sagaz_ha._conversion_indexes(source, key) AS x
     JOIN pg_depend AS d ON d.refclassid = 'pg_constraint'::regclass AND d.refobjid = x.constraint_oid AND d.deptype = 'n'
    WHERE x.is_unique AND NOT x.has_key AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
@@ -843,12 +843,12 @@ BEGIN
   -- triggers, types
   UNION ALL
   SELECT format('trigger %I of table %s has transition tables', g.tgname, source),
-         'Drop it, or write it without REFERENCING: on a partition such a trigger is not allowed.'
+         format('Drop trigger %I, or make it again without REFERENCING: a partition can''t have such a trigger.', g.tgname)
     FROM pg_trigger AS g
    WHERE g.tgrelid = source AND NOT g.tgisinternal AND coalesce(g.tgoldtable, g.tgnewtable) IS NOT NULL
   UNION ALL
   SELECT format('%s uses the row type of table %s', pg_describe_object(d.classid, d.objid, d.objsubid), source),
-         'Drop it, and make it again afterwards.'
+         format('Drop %s, and make it again afterwards.', pg_describe_object(d.classid, d.objid, d.objsubid))
     FROM pg_depend AS d
    WHERE d.refclassid = 'pg_type'::regclass
      AND d.refobjid IN (t.reltype, (SELECT y.typarray FROM pg_type AS y WHERE y.oid = t.reltype))
@@ -862,7 +862,7 @@ BEGIN
    WHERE NOT has_schema_privilege(o.owner, n.oid, 'CREATE')
   UNION ALL
   SELECT format('publication %I publishes whole schemas or all tables by the name of their partitioned table', p.pubname),
-         format('ALTER PUBLICATION %I SET (publish_via_partition_root = false); and call it with publish_via_partition_root => true.', p.pubname)
+         format('ALTER PUBLICATION %I SET (publish_via_partition_root = false); and call the function with publish_via_partition_root => true.', p.pubname)
     FROM pg_publication AS p
    WHERE p.pubviaroot
      AND (p.puballtables OR EXISTS (SELECT FROM pg_publication_namespace AS n

@@ -402,7 +402,7 @@ convert_has_rows(Oid relation)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("partition %s is no plain table", names_display(relation)),
-				 errhint("Detach it first.")));
+				 errhint("Detach the partition first.")));
 	slot = table_slot_create(rel, NULL);
 	scan = table_beginscan(rel, snapshot, 0, NULL);
 	found = table_scan_getnextslot(scan, ForwardScanDirection, slot);

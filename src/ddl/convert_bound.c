@@ -205,14 +205,14 @@ convert_bound(const Policy *policy, Oid relation, const char *key,
 	if (rows.nulls > 0)
 		add_obstacle(bound, psprintf("table %s has %lld %s without %s, such as %s", names_display(relation),
 									 (long long) rows.nulls, rows.nulls == 1 ? "row" : "rows", column, rows.null_row),
-					 psprintf("Give them a time, or delete them: UPDATE %s SET %s = ... WHERE %s IS NULL;",
+					 psprintf("Give these rows a time, or delete them: UPDATE %s SET %s = ... WHERE %s IS NULL;",
 							  names_display(relation), column, column));
 	if (rows.beyond > 0)
 		add_obstacle(bound, psprintf("table %s has %lld %s whose %s is more than a year ahead, such as %s",
 									 names_display(relation), (long long) rows.beyond,
 									 rows.beyond == 1 ? "row" : "rows", column, rows.beyond_row),
-					 key_proper_name(kind) == NULL ? "Correct or delete them." :
-					 psprintf("Correct or delete them: of what is no %s, the time is random.", key_proper_name(kind)));
+					 key_proper_name(kind) == NULL ? "Correct or delete these rows." :
+					 psprintf("Correct or delete these rows: a value that is no %s has a random time.", key_proper_name(kind)));
 	lead = rows.greatest > now_key ? rows.greatest - now_key : 0;
 	bound->upper = first_bound_after(&plan, now_key + lead + days * USECS_PER_DAY);
 	bound->finish_by = now + (bound->upper - lead - now_key) - MARGIN;

@@ -194,7 +194,8 @@ failed(Pass *pass, Conversion *conversion, const ErrorData *error)
 		long		nap = back_off(LOCK_NAP, conversion->tries, MAX_LOCK_NAP);
 
 		require(attempt_in_transaction(holders_step, &step));
-		note_try(pass, conversion, step.blocker ? step.blocker : pstrdup(error->message), NULL, nap);
+		/* a transaction that is too short to be named */
+		note_try(pass, conversion, step.blocker ? step.blocker : "a lock that another session has", NULL, nap);
 		return nap;
 	}
 	step.nap = back_off(ERROR_NAP, conversion->tries, MAX_ERROR_NAP);

@@ -115,11 +115,11 @@ look_at_partitions(ConvertWish *wish)
 	conversion->kind = CONVERSION_PARTITION;
 	if (parent_referencing_tables(parent) != NIL)
 		return list_make1(obstacle(psprintf("foreign keys of other tables reference table %s", names_display(parent)),
-								   "Drop them, and add them again afterwards: a partition with rows that are referenced can't be detached."));
+								   "Drop these foreign keys, and add them again afterwards: a partition with rows that are referenced can't be detached."));
 	if (strcmp(parent_key_name(&info), conversion->key) != 0)
 		return list_make1(obstacle(psprintf("table %s is partitioned by \"%s\"", names_display(parent),
 											parent_key_name(&info)),
-								   "Name this column as the key."));
+								   psprintf("Name column \"%s\" as the key.", parent_key_name(&info))));
 	if (OidIsValid(info.default_relid))
 	{
 		conversion->relation = info.default_relid;
@@ -144,7 +144,7 @@ look_at_partitions(ConvertWish *wish)
 	else
 		return list_make1(obstacle(psprintf("table %s is partitioned, and has neither a default nor a catch-all partition",
 											names_display(parent)),
-								   "Register it with sagaz_ha.manage_partitions()."));
+								   "Register the table with sagaz_ha.manage_partitions()."));
 	if (get_rel_relkind(conversion->relation) != RELKIND_RELATION)
 		return list_make1(obstacle(psprintf("partition %s is no plain table", names_display(conversion->relation)),
 								   "Only a plain table can get other bounds."));
@@ -152,7 +152,7 @@ look_at_partitions(ConvertWish *wish)
 	if (last >= 0 && bound.upper <= info.bounds[last].lower)
 		return lappend(obstacles, obstacle(psprintf("partition %s begins after every row that is to be expected",
 													names_display(conversion->relation)),
-										   "Drop it if it is empty."));
+										   "Drop the partition if it is empty."));
 	conversion->upper = key_literal(info.kind, bound.upper);
 	conversion->finish_by = bound.finish_by;
 	return bound.obstacles;
@@ -311,7 +311,8 @@ manage_statement(const ConvertWish *wish)
 static void
 emit_notes(const ConvertWish *wish, ConvertEmit emit, void *arg)
 {
-	if (wish->conversion.kind != CONVERSION_TABLE)
+	/* with a key that can't be one, there is no bound to tell of */
+	if (wish->conversion.kind != CONVERSION_TABLE || wish->conversion.upper == NULL)
 		return;
 	emit_one(emit, arg, "meaning", NULL, "COPY table TO: use COPY (SELECT ...) TO before PostgreSQL 19");
 	emit_one(emit, arg, "meaning", NULL, "logical decoding: an output plugin that knows no partitioned tables sees the partition's name");

@@ -32,6 +32,7 @@ SELECT substring(statement FROM 'TO \(.*') FROM sagaz_ha.plan_partition_table('t
 INSERT INTO t VALUES (3, '2999-01-01'), (4, 'infinity');
 SELECT * FROM obstacles('t', 'at');
 SELECT sagaz_ha.partition_table('t', 'at', '1 day', weaken_unique => true);
+SELECT sagaz_ha.partition_table('t', 'at', '1 day');
 DELETE FROM t WHERE id > 1;
 ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER at DROP NOT NULL;
 INSERT INTO t VALUES (5, NULL), (6, NULL);
@@ -40,6 +41,7 @@ SELECT * FROM obstacles('t', 'at');
 -- the key
 SELECT * FROM obstacles('t', 'nothing');
 SELECT * FROM obstacles('t', 'id');
+SELECT count(*) FROM sagaz_ha.plan_partition_table('t', 'id', '1 day');
 DELETE FROM t;
 
 -- unique constraints

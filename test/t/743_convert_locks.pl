@@ -69,6 +69,8 @@ $old->query_safe('LOCK TABLE events IN ROW EXCLUSIVE MODE');
 }
 let_go($node);
 ok($node->poll_query_until('postgres', 'SELECT tries > 1 FROM sagaz_ha.conversions'), 'a lock that is not to be had is let go, and tried again');
+is($node->safe_psql('postgres', q{SELECT waiting_for ~ '^(a lock that another session has|process \d+, in a transaction for .*)$', error IS NULL FROM sagaz_ha.conversions}),
+	't|t', 'which is said, and is no error');
 is_within(elapsed(sub { $node->safe_psql('postgres', 'INSERT INTO events SELECT max(id) + 1 FROM events') }), 2, 'nobody waits for long');
 $old->query_safe('COMMIT');
 converted($node, 'events', 'then it goes on');
