@@ -8,6 +8,7 @@
 
 #include "base/compat.h"
 #include "base/rows.h"
+#include "base/settings.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "shmem/calls.h"
@@ -168,7 +169,7 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 				 errhint("Add sagaz_ha to shared_preload_libraries and restart the server.")));
 	InitMaterializedSRF(fcinfo, 0);
 	add_launcher(fcinfo);
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 	{
 		DatabaseState database;
 		WorkState	both;
