@@ -131,7 +131,7 @@ enter_database(const Database *database)
 		memset(jobs[state - shared_state->databases], 0, sizeof(jobs[0]));
 		state->database = database->oid;
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
-			state->work[kind].due = kind == WORKER_RETIREMENT ? DT_NOEND : GetCurrentTimestamp();
+			state->work[kind].due = DT_NOEND;
 		shared_want_all(state);
 	}
 	namestrcpy(&state->name, NameStr(database->name));
@@ -251,7 +251,7 @@ note_next(DatabaseState *database, WorkerKind kind, Job *job)
 	}
 	job->failures = 0;
 	work->not_before = 0;
-	work->due = kind == WORKER_RETIREMENT && work->soon == 0 ? DT_NOEND :
+	work->due = work->wanted ? now : kind == WORKER_RETIREMENT && work->soon == 0 ? DT_NOEND :
 		TimestampTzPlusMilliseconds(now, work->soon > 0 ? work->soon : SHARED_NET_NAP);
 }
 

@@ -21,8 +21,8 @@
 #define WAKE_FOR_EXTENSION	4
 #define WAKE_FOR_DATABASE	8
 
-/* Work is late when it is due by this and naptime, in s. */
-#define LATE	60
+/* Work is late when it has been due for this and naptime, in ms. */
+#define LATE	60000
 
 /* The postmaster restarts a launcher within a second; not later than this, in s. */
 #define RESTART_TIME	60
@@ -194,6 +194,14 @@ shared_wake_launcher(void)
 		SetLatch(shared_state->launcher_latch);
 }
 
+/* Work is to be done now. */
+static void
+want(WorkState *work)
+{
+	work->wanted = true;
+	work->due = Min(work->due, GetCurrentTimestamp());
+}
+
 /* Has all work done in a database. Retirement follows a pass. Under the lock. */
 void
 shared_want_all(DatabaseState *database)
@@ -201,7 +209,7 @@ shared_want_all(DatabaseState *database)
 	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
 	for (int kind = 0; kind < WORKER_KINDS; kind++)
 		if (kind != WORKER_RETIREMENT)
-			database->work[kind].wanted = true;
+			want(&database->work[kind]);
 }
 
 /* Has expired partitions looked at in a database. Under the lock. */
@@ -211,7 +219,7 @@ shared_want_retirement(Oid database)
 	DatabaseState *state = shared_find_database(database);
 
 	if (state != NULL)
-		state->work[WORKER_RETIREMENT].wanted = true;
+		want(&state->work[WORKER_RETIREMENT]);
 	shared_wake_launcher();
 }
 
@@ -224,22 +232,20 @@ shared_want_pass(void)
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	state = shared_find_database(MyDatabaseId);
 	if (state != NULL)
-		state->work[WORKER_PASS].wanted = true;
+		want(&state->work[WORKER_PASS]);
 	shared_wake_launcher();
 	LWLockRelease(shared_state->lock);
 }
 
 /*
- * Since when work that should have been done waits for a process; 0: it doesn't. One
- * that begins within naptime and a minute isn't late.
+ * Whether work that is due waits for a process. One that begins within naptime and a
+ * minute isn't late.
  */
-TimestampTz
-shared_overdue_since(const WorkState *work, TimestampTz now)
+bool
+shared_is_overdue(const WorkState *work, TimestampTz now)
 {
-	if (work->pid != 0 ||
-		work->due + (sagaz_naptime + LATE) * USECS_PER_SEC > now)
-		return 0;
-	return work->due;
+	return work->pid == 0 &&
+		TimestampDifferenceExceeds(work->due, now, settings_naptime_ms() + LATE);
 }
 
 /* Asks for work in a database; the launcher looks for one that it doesn't know. */
@@ -256,7 +262,7 @@ wake_database(Oid database, int reasons)
 		shared_want_all(state);
 	}
 	else if (state != NULL && (state->has_extension || reasons & WAKE_FOR_EXTENSION))
-		state->work[WORKER_PASS].wanted = true;
+		want(&state->work[WORKER_PASS]);
 	if (reasons & WAKE_FOR_DATABASE || (state == NULL && reasons & ~WAKE_FOR_DDL))
 		shared_state->rescan = true;
 	shared_wake_launcher();

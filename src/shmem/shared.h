@@ -144,7 +144,7 @@ extern void shared_wake_database_at_commit(void);
 extern void shared_wake_for_ddl_at_commit(void);
 extern void shared_wake_for_extension_at_commit(void);
 extern void shared_rescan_at_commit(void);
-extern TimestampTz shared_overdue_since(const WorkState *work, TimestampTz now);
+extern bool shared_is_overdue(const WorkState *work, TimestampTz now);
 extern bool shared_was_compared(int64 changes, TimestampTz since);
 extern void shared_note_comparison(int64 changes);
 extern bool shared_copy_database(int index, DatabaseState *copy);
