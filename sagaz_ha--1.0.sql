@@ -3006,13 +3006,21 @@ BEGIN
            WHERE s.slot_type = 'physical' AND NOT s.active AND s.xmin IS NOT NULL) AS f
   UNION ALL
   SELECT NULL, 'worker',
-         CASE WHEN w.pid IS NOT NULL OR pg_is_in_recovery() THEN 'ok' ELSE 'warning' END,
+         CASE WHEN NOT s.has_room THEN 'critical'
+              WHEN s.overdue IS NULL AND (w.pid IS NOT NULL OR pg_is_in_recovery()) THEN 'ok' ELSE 'warning' END,
          w.pid::text,
-         CASE WHEN w.pid IS NOT NULL THEN 'the launcher is running'
+         CASE WHEN NOT s.has_room
+                THEN format('the launcher is running, but has no room for this database: raise sagaz_ha.max_databases (%s) and restart the server',
+                            current_setting('sagaz_ha.max_databases', true))
+              WHEN s.overdue IS NOT NULL
+                THEN format('the launcher is running, but a pass has been due for %s: see the log, and sagaz_ha.maintenance_status()',
+                            date_trunc('second', s.overdue))
+              WHEN w.pid IS NOT NULL THEN 'the launcher is running'
               WHEN pg_is_in_recovery() THEN 'this is a standby: its primary does maintenance'
               ELSE 'no worker is running: add sagaz_ha to shared_preload_libraries, or call maintain_all_partitions() regularly' END
     FROM (SELECT min(a.pid) AS pid FROM pg_stat_activity AS a
-           WHERE a.backend_type = 'sagaz_ha launcher') AS w;
+           WHERE a.backend_type = 'sagaz_ha launcher') AS w
+   CROSS JOIN sagaz_ha._maintained() AS s;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.partition_health() IS
@@ -3023,11 +3031,16 @@ CREATE FUNCTION sagaz_ha.maintenance_status(
   OUT since timestamptz, OUT partitions_done integer, OUT partitions_total integer,
   OUT waiting_for text, OUT last_pass timestamptz, OUT next_pass timestamptz,
   OUT passes bigint, OUT actions bigint, OUT last_error text,
-  OUT last_duration interval, OUT errors bigint
+  OUT last_duration interval, OUT errors bigint, OUT overdue interval
 ) RETURNS SETOF record
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintenance_status';
 COMMENT ON FUNCTION sagaz_ha.maintenance_status() IS
   'launcher and workers of all databases: what each is doing, since when, and what it waits for';
+
+CREATE FUNCTION sagaz_ha._maintained(OUT has_room boolean, OUT overdue interval) RETURNS record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sagaz_maintained';
+COMMENT ON FUNCTION sagaz_ha._maintained() IS
+  'internal: whether the launcher has room for this database, and by how much its next pass is late';
 
 --
 -- Moving in from pg_partman
@@ -4523,8 +4536,8 @@ BEGIN
     FROM sagaz_ha.maintenance_status() AS w CROSS JOIN LATERAL (VALUES
       ('sagaz_partition_maintenance_duration_seconds', 'gauge', 'Duration of the last finished pass.',
        extract(epoch FROM w.last_duration)::float8),
-      ('sagaz_ha_maintenance_last_pass_age_seconds', 'gauge', 'Time since the last pass finished.',
-       extract(epoch FROM clock_timestamp() - w.last_pass)),
+      ('sagaz_ha_maintenance_overdue_seconds', 'gauge', 'Time since work was due that isn''t done; 0: there is none.',
+       extract(epoch FROM w.overdue)),
       ('sagaz_partition_maintenance_errors_total', 'counter', 'Errors in passes since the server started.',
        w.errors)) AS v (name, type, help, value)
     WHERE w.database = current_database() AND v.value IS NOT NULL;
@@ -4665,6 +4678,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._restored_at(),
   sagaz_ha._plain_saga_tables(),
   sagaz_ha.maintenance_status(),
+  sagaz_ha._maintained(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),
   sagaz_ha._expired_state(regclass),

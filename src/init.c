@@ -11,6 +11,7 @@
 #include "base/settings.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "process/changes.h"
 #include "process/guard.h"
 #include "process/launcher.h"
 #include "process/own_database.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 		shared_init();
 		launcher_register();
 		own_database_register();
+		changes_register();
 		guard_register();
 		replication_state_register();
 		sampler_register();

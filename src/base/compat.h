@@ -21,6 +21,7 @@
 #include "common/relpath.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "replication/walreceiver.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
@@ -250,6 +251,24 @@ sagaz_index_beginscan_bitmap(Relation index, Snapshot snapshot, int nkeys)
 #else
 	return index_beginscan_bitmap(index, snapshot, nkeys);
 #endif
+}
+
+/* How many rows were written in a database, as reported so far. */
+static inline int64
+sagaz_writes_in(Oid database)
+{
+	PgStat_StatDBEntry *entry = pgstat_fetch_stat_dbentry(database);
+	int64		writes = 0;
+
+	if (entry == NULL)
+		return 0;
+#if PG_VERSION_NUM >= 160000
+	writes = entry->tuples_inserted + entry->tuples_updated + entry->tuples_deleted;
+#else
+	writes = entry->n_tuples_inserted + entry->n_tuples_updated + entry->n_tuples_deleted;
+#endif
+	pfree(entry);
+	return writes;
 }
 
 static inline bool

@@ -16,6 +16,7 @@
 bool		sagaz_enabled = true;
 bool		sagaz_retire = true;
 int			sagaz_naptime = 60;
+int			sagaz_max_databases = 1024;
 int			sagaz_lock_timeout = 1000;
 int			sagaz_conversion_lock_timeout = 100;
 int			sagaz_standby_drain_timeout = 3600;
@@ -68,10 +69,17 @@ settings_define(void)
 							 &sagaz_retire, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("sagaz_ha.naptime",
-							"Time between two background passes over a database.",
+							"Longest time until what had to be put off, or was written meanwhile, is looked at.",
 							NULL,
 							&sagaz_naptime, 60, 1, 86400,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	/* it sizes shared memory, which is there only if the library is preloaded */
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("sagaz_ha.max_databases",
+								"Databases that there is room for in shared memory.",
+								"One beyond them is not maintained, and says so.",
+								&sagaz_max_databases, 1024, 1, 100000,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("sagaz_ha.databases",
 							   "Databases that background maintenance is limited to.",
 							   "A comma-separated list; empty means every database that has the extension.",
@@ -127,6 +135,13 @@ settings_now(void)
 	if (clock_setting == NULL || clock_setting[0] == '\0')
 		return GetCurrentTransactionStartTimestamp();
 	return parse_time(clock_setting);
+}
+
+/* sagaz_ha.naptime, in ms */
+int
+settings_naptime_ms(void)
+{
+	return sagaz_naptime * 1000;
 }
 
 /* Whether sagaz_ha.databases has this one, or has none at all. */

@@ -18,6 +18,7 @@
 extern bool sagaz_enabled;
 extern bool sagaz_retire;
 extern int	sagaz_naptime;
+extern int	sagaz_max_databases;
 extern int	sagaz_lock_timeout;
 extern int	sagaz_conversion_lock_timeout;
 extern int	sagaz_standby_drain_timeout;
@@ -28,6 +29,7 @@ extern char *sagaz_stop_at;
 
 extern void settings_define(void);
 extern TimestampTz settings_now(void);
+extern int	settings_naptime_ms(void);
 extern bool settings_want_database(const char *name);
 
 #endif							/* SAGAZ_BASE_SETTINGS_H */

@@ -341,20 +341,25 @@ plan_covered_quarters(const PlanPolicy *policy, CalTime now,
 }
 
 /*
- * When coverage that ends then has to be made longer: when three quarters of
- * premake are left, so that it never falls below the half, which health warns of.
- * False: never, or beyond the last timestamp.
+ * Whether there is more to do at a later time than now, once all that is wanted now
+ * is done: a creation, as coverage reaches until covered, or an expiry.
  */
 bool
-plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered, CalTime *due)
+plan_has_more(const PlanPolicy *policy, CalTime now, CalTime then, CalTime covered,
+			  const PlanBound *parts, int nparts)
 {
-	CalTime		target;
+	Planner		planner;
+	Planner		later;
 
-	if (!cal_is_finite(covered) ||
-		!cal_add(&policy->cal, now, &policy->interval, policy->premake, &target))
+	if (planner_init(&planner, policy, now) != PLAN_OK ||
+		planner_init(&later, policy, then) != PLAN_OK)
 		return false;
-	*due = covered - (target - now) / 4 * 3;
-	return cal_is_finite(*due);
+	if (cal_is_finite(covered) && covered > now && covered <= later.target)
+		return true;
+	for (int i = 0; i < nparts && parts[i].upper <= later.cutoff; i++)
+		if (parts[i].upper > planner.cutoff)
+			return true;
+	return false;
 }
 
 /* Whether what would be made is a crack between two partitions, from end to end. */

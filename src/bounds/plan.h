@@ -70,8 +70,8 @@ extern bool plan_is_expired(const PlanPolicy *policy, CalTime now,
 							const PlanBound *bound);
 extern bool plan_has_partition(CalTime now, const PlanBound *parts, int nparts);
 extern int	plan_catch_all(const PlanBound *parts, int nparts);
-extern bool plan_creation_due(const PlanPolicy *policy, CalTime now, CalTime covered,
-							  CalTime *due);
+extern bool plan_has_more(const PlanPolicy *policy, CalTime now, CalTime then, CalTime covered,
+						  const PlanBound *parts, int nparts);
 extern bool plan_covered_until(CalTime now, const PlanBound *parts, int nparts,
 							   CalTime *until);
 extern int	plan_covered_quarters(const PlanPolicy *policy, CalTime now,

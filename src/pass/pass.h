@@ -41,8 +41,8 @@ typedef struct Pass
 	List	   *taken;			/* of Oid, unused tables that this transaction
 								 * has locked */
 	TimestampTz next_try;		/* the earliest of errors' next tries; 0: none */
-	int			creation_due;	/* in ms, when coverage has to be made longer;
-								 * 0: in a day or more */
+	int			due;			/* in so many ms the next pass is, if nothing
+								 * happens before */
 } Pass;
 
 #endif							/* SAGAZ_PASS_PASS_H */

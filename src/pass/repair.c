@@ -572,8 +572,8 @@ repair_look_if_changed(TimestampTz now)
 		look_at_all(&pass, &load);
 }
 
-/* The worker's way: over all tables that are whole. */
-void
+/* The worker's way: over all tables that are whole; false: nothing has changed. */
+bool
 repair_in_background(TimestampTz now, long defer_nap)
 {
 	Pass		pass;
@@ -585,7 +585,7 @@ repair_in_background(TimestampTz now, long defer_nap)
 	run_load_problems(&pass);
 	attempt_or_fail(&pass, load_step, &load);
 	if (load.known)
-		return;
+		return false;
 	progress_phase("repairing", NULL);
 	foreach(cell, load.policies)
 	{
@@ -595,4 +595,5 @@ repair_in_background(TimestampTz now, long defer_nap)
 			mend_indexes(&pass, policy->parent);
 	}
 	look_at_all(&pass, &load);
+	return true;
 }

@@ -10,7 +10,7 @@
 extern void repair_look_by_hand(TimestampTz now, Oid parent);
 extern void repair_look_if_changed(TimestampTz now);
 extern void repair_by_hand(Policy *policy, TimestampTz now, PassEmit emit, void *arg);
-extern void repair_in_background(TimestampTz now, long defer_nap);
+extern bool repair_in_background(TimestampTz now, long defer_nap);
 extern bool repair_way_back(const Policy *policy, ParentInfo *info, PlanBound *odd);
 
 #endif							/* SAGAZ_PASS_REPAIR_H */

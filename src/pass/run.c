@@ -11,6 +11,7 @@
 #include "pass/run.h"
 
 #include "base/identity.h"
+#include "base/settings.h"
 #include "catalog/asleep.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
@@ -50,6 +51,7 @@ run_init_background(Pass *pass, TimestampTz now, WorkerKind kind, long defer_nap
 	pass->background = true;
 	pass->finder = kind == WORKER_UPKEEP ? PROBLEM_OF_UPKEEP : PROBLEM_OF_PASS;
 	pass->defer_nap = defer_nap;
+	pass->due = SHARED_NET_NAP;
 }
 
 typedef struct LoadStep
@@ -224,25 +226,14 @@ stays(Pass *pass, const TablePlan *table, const ExpiredPartition *expired)
 	return result;
 }
 
-/* Notes when the first of the tables has to be looked at, however long naptime is. */
+/* Notes when the first of the tables has more to be done. */
 static void
-note_creation_due(Pass *pass, List *tables)
+note_due(Pass *pass, List *tables)
 {
 	ListCell   *cell;
 
 	foreach(cell, tables)
-	{
-		const TablePlan *table = (const TablePlan *) lfirst(cell);
-		CalTime		now = policy_key_time(table->policy, table->info.kind, pass->now);
-		CalTime		due;
-
-		if (!plan_creation_due(&table->plan, now, table_plan_covered_until(table, now), &due) ||
-			due - now >= CAL_DAY)
-			continue;
-		due = Max((due - now) / 1000, 1000);
-		if (pass->creation_due == 0 || due < pass->creation_due)
-			pass->creation_due = (int) due;
-	}
+		pass->due = table_plan_due((const TablePlan *) lfirst(cell), pass->now, pass->due);
 }
 
 /*
@@ -438,7 +429,7 @@ run_pass(Pass *pass, Oid parent)
 	sweep.all = !OidIsValid(parent);
 	if (pass->creates)
 	{
-		note_creation_due(pass, sweep.tables);
+		note_due(pass, sweep.tables);
 		create_everywhere(pass, sweep.tables);
 		protect_everywhere(pass, sweep.tables);
 	}
@@ -446,6 +437,9 @@ run_pass(Pass *pass, Oid parent)
 		retire_everywhere(pass, sweep.tables);
 	else
 		find_expired(pass, sweep.tables);
+	/* what is kept, deferred, or to be retired, may change without a sign */
+	if (pass->problems != NIL || pass->found_expired)
+		pass->due = Min(pass->due, settings_naptime_ms());
 	if (pass->problems == NIL)
 		return;
 	error = pass->attempt(sweep_step, &sweep);

@@ -9,6 +9,7 @@
 #include "access/table.h"
 #include "base/settings.h"
 #include "catalog/names.h"
+#include "utils/timestamp.h"
 
 static void
 add_action(const PlanAction *action, void *arg)
@@ -121,8 +122,8 @@ extend(const TablePlan *table, CalTime until)
 }
 
 /* Until when inserts succeed once all that the plan wants is there. */
-CalTime
-table_plan_covered_until(const TablePlan *table, CalTime now)
+static CalTime
+covered_until(const TablePlan *table, CalTime now)
 {
 	CalTime		until = extend(table, now);
 
@@ -132,6 +133,33 @@ table_plan_covered_until(const TablePlan *table, CalTime now)
 		until = extend(table, until);
 	}
 	return until;
+}
+
+/*
+ * In how many ms the next creation or expiry is due; so many at most. Looked for by
+ * halves, since no calendar can be run backwards.
+ */
+int
+table_plan_due(const TablePlan *table, TimestampTz now, int within)
+{
+	const Policy *policy = table->policy;
+	const KeyKind *kind = table->info.kind;
+	CalTime		key_now = policy_key_time(policy, kind, now);
+	CalTime		covered = covered_until(table, key_now);
+	int			before = 0;
+	int			after = within;
+
+	while (after - before > 1)
+	{
+		int			middle = before + (after - before) / 2;
+		CalTime		then = policy_key_time(policy, kind, TimestampTzPlusMilliseconds(now, middle));
+
+		if (plan_has_more(&table->plan, key_now, then, covered, table->info.bounds, table->info.nparts))
+			after = middle;
+		else
+			before = middle;
+	}
+	return after;
 }
 
 /* Whether a partition is among those that are expired. */

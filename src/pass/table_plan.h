@@ -35,7 +35,7 @@ typedef struct TablePlan
 
 extern TablePlan *table_plan_make(Policy *policy, TimestampTz now);
 extern int	table_plan_patience(const PlanPolicy *plan, CalTime now, const ParentInfo *info);
-extern CalTime table_plan_covered_until(const TablePlan *table, CalTime now);
+extern int	table_plan_due(const TablePlan *table, TimestampTz now, int within);
 extern bool table_plan_expires(const TablePlan *table, Oid partition);
 extern char *table_plan_new_name(const TablePlan *table, const PlanBound *bound);
 extern char *table_plan_bound_details(const TablePlan *table, const PlanBound *bound);

@@ -31,6 +31,7 @@
 #include "pass/unique.h"
 #include "postmaster/autovacuum.h"
 #include "shmem/progress.h"
+#include "shmem/shared.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -57,6 +58,7 @@ typedef struct ChoreList
 {
 	Pass	   *pass;
 	List	   *chores;			/* of Chore * */
+	TimestampTz over_at;		/* when the next period is over; 0: none */
 } ChoreList;
 
 /*
@@ -77,12 +79,18 @@ static const char *const analyze_query =
 "   AND (pg_stat_get_last_analyze_time(p.parent) IS NULL"
 "        OR parts.analyzed > pg_stat_get_last_analyze_time(p.parent) + interval '1 hour')";
 
-/* Partitions whose period is over and that have not been frozen since. */
+/*
+ * Partitions whose period is over and that have not been frozen since; and, without
+ * a partition, when the first of those periods ends that are not over yet.
+ */
 static const char *const freeze_query =
-"SELECT m.parent, m.partition"
-"  FROM sagaz_ha.partitions(false) AS m"
-"  JOIN sagaz_ha.partition_policy AS p ON p.parent = m.parent AND p.auto_freeze"
-"  JOIN pg_class AS c ON c.oid = m.partition AND c.relkind = 'r'"
+"WITH m AS MATERIALIZED ("
+" SELECT m.* FROM sagaz_ha.partitions(false) AS m"
+"   JOIN sagaz_ha.partition_policy AS p ON p.parent = m.parent AND p.auto_freeze"
+"  WHERE m.state IN ('past', 'current')"
+")"
+"(SELECT m.parent, m.partition, NULL::timestamptz"
+"  FROM m JOIN pg_class AS c ON c.oid = m.partition AND c.relkind = 'r'"
 " WHERE m.state = 'past'"
  /* the size is looked up under a lock, which isn't waited for */
 "   AND CASE WHEN EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'relation'"
@@ -92,7 +100,9 @@ static const char *const freeze_query =
 "   AND NOT EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = m.parent)"
 "   AND NOT EXISTS (SELECT FROM sagaz_ha.partition_times AS t"
 "                    WHERE t.partition = m.partition AND t.frozen_at IS NOT NULL)"
-" ORDER BY m.partition_start LIMIT $1";
+" ORDER BY m.partition_start LIMIT $1)"
+" UNION ALL"
+" SELECT NULL, NULL, min(m.partition_end) FROM m WHERE m.state = 'current' AND isfinite(m.partition_end)";
 
 static void
 add_chore(uint64 row, void *arg)
@@ -100,8 +110,14 @@ add_chore(uint64 row, void *arg)
 	ChoreList  *list = (ChoreList *) arg;
 	Chore	   *chore = (Chore *) palloc0(sizeof(Chore));
 	Subject    *subject = &chore->subject;
+	bool		isnull;
 
 	subject->parent = sql_oid(row, 1);
+	if (!OidIsValid(subject->parent))
+	{
+		list->over_at = DatumGetTimestampTz(sql_value(row, 3, &isnull));
+		return;
+	}
 	subject->partition = sql_oid(row, 2);
 	subject->table_name = names_display(subject->parent);
 	if (OidIsValid(subject->partition))
@@ -267,47 +283,28 @@ set_limits(void)
 					PGC_USERSET, PGC_S_SESSION);
 }
 
-/* How soon, in ms, a unique key wants another try; 0: at the next run. */
+/* How soon, in ms, a unique key wants another try; 0: it doesn't. */
 static int
 unique_due(const Pass *pass)
 {
 	long		until;
 
 	if (pass->deferred)
-		return pass->defer_nap;
+		return Min(pass->defer_nap, settings_naptime_ms());
 	if (pass->next_try == 0)
 		return 0;
 	until = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pass->next_try);
-	return (int) Max(until, 1);
+	return Min(Max(until, 1), settings_naptime_ms());
 }
 
-/*
- * Brings unique keys into force; analyzes and freezes what needs it, one after the
- * other. How soon, in ms, the next run is due; 0: after naptime.
- */
-int
-upkeep_run(Pass *pass)
+/* Does one after the other. */
+static void
+do_chores(Pass *pass, List *chores)
 {
-	ChoreList	list = {pass, NIL};
-	ErrorData  *error;
 	int			done = 0;
-	int			soon;
 	ListCell   *cell;
 
-	repair_in_background(pass->now, pass->defer_nap);
-	run_load_problems(pass);
-	set_limits();
-	unique_go_on(pass);
-	soon = unique_due(pass);
-	error = pass->attempt(prune_step, &list);
-	if (error == NULL)
-		error = pass->attempt(find_chores_step, &list);
-	/* another session has locked a table: nothing here is so urgent */
-	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		return soon;
-	if (error != NULL)
-		ReThrowError(error);
-	foreach(cell, list.chores)
+	foreach(cell, chores)
 	{
 		Chore	   *chore = (Chore *) lfirst(cell);
 		const Subject *subject = &chore->subject;
@@ -315,10 +312,58 @@ upkeep_run(Pass *pass)
 		CHECK_FOR_INTERRUPTS();
 		progress_phase(OidIsValid(subject->partition) ? "freezing" : "analyzing",
 					   subject->partition_name ? subject->partition_name : subject->table_name);
-		progress_count(done++, list_length(list.chores));
+		progress_count(done++, list_length(chores));
 		do_chore(pass, chore);
 	}
+}
+
+/*
+ * In how many ms there is more to do. What was done, has changed or hinders may be
+ * followed by more; else there is a period's end, and what is written (launcher.c).
+ */
+static int
+next_upkeep(const ChoreList *list, bool changed)
+{
+	const Pass *pass = list->pass;
+	int			next = SHARED_NET_NAP;
+
+	if (changed || list->chores != NIL || pass->problems != NIL)
+		next = settings_naptime_ms();
+	if (list->over_at > pass->now)
+		next = Min(next, TimestampDifferenceMilliseconds(pass->now, list->over_at) + 1);
+	return next;
+}
+
+/*
+ * Brings unique keys into force; analyzes and freezes what needs it. In how many ms
+ * the next run is due. Sets whether that is for a unique key.
+ */
+int
+upkeep_run(Pass *pass, bool *waits)
+{
+	ChoreList	list = {pass};
+	ErrorData  *error;
+	int			soon;
+	bool		changed = repair_in_background(pass->now, pass->defer_nap);
+
+	/* most changes wake a pass themselves; of the others the catalogs' counters tell */
+	if (changed)
+		shared_want_pass();
+	run_load_problems(pass);
+	set_limits();
+	unique_go_on(pass);
+	soon = unique_due(pass);
+	*waits = soon > 0;
+	error = pass->attempt(prune_step, &list);
+	if (error == NULL)
+		error = pass->attempt(find_chores_step, &list);
+	/* another session has locked a table: nothing here is so urgent */
+	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return soon > 0 ? soon : settings_naptime_ms();
+	if (error != NULL)
+		ReThrowError(error);
+	do_chores(pass, list.chores);
 	if (pass->problems != NIL && (error = pass->attempt(sweep_step, &list)) != NULL)
 		ReThrowError(error);
-	return soon;
+	return soon > 0 ? soon : next_upkeep(&list, changed);
 }

@@ -7,6 +7,6 @@
 
 #include "pass/pass.h"
 
-extern int	upkeep_run(Pass *pass);
+extern int	upkeep_run(Pass *pass, bool *waits);
 
 #endif							/* SAGAZ_PASS_UPKEEP_H */

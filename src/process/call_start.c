@@ -10,6 +10,7 @@
 #include "process/call_start.h"
 
 #include "base/process.h"
+#include "base/settings.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "shmem/calls.h"
@@ -75,7 +76,7 @@ leaves_last(Oid database)
 {
 	if (!call_start_is_in(database))
 		return false;
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 	{
 		const DatabaseState *other = &shared_state->databases[i];
 

@@ -17,8 +17,10 @@
 #include "base/compat.h"
 #include "base/process.h"
 #include "base/settings.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "process/call_start.h"
@@ -45,14 +47,17 @@
 /* So many of the others may call before_drop functions, each for as long as it likes. */
 #define CALL_SLOTS			Max(SHARED_SLOTS / 2, 1)
 
-/* A database without the extension, or without conversions, is looked at again after this, in s. */
-#define NO_EXTENSION_NAP	3600
-
 /* What is shown and logged when the postmaster has no room for a worker. */
 #define NO_SLOT				"no free background worker slot; raise max_worker_processes"
 
-/* Longest time until due work is looked for again, in ms. */
-#define MAX_NAP				60000
+/* Longest time until the clock and the counters of writes are looked at again, in ms. */
+#define MAX_NAP				10000
+
+/* A clock that differs from the monotonic one by more than this was set, in us. */
+#define CLOCK_JUMP			USECS_PER_SEC
+
+/* Between two passes over a database, however often one is wanted, in ms. */
+#define LEAST_NAP			200
 
 /* The same, while work waits for a background worker slot. */
 #define NO_SLOT_NAP			1000
@@ -67,10 +72,11 @@ typedef struct Job
 {
 	BackgroundWorkerHandle *handle; /* NULL: none runs */
 	int			failures;		/* consecutive */
+	int64		writes;			/* in the database, when it began */
 } Job;
 
 /* By a database's entry in shared memory. */
-static Job	jobs[SHARED_MAX_DATABASES][WORKER_KINDS];
+static Job	(*jobs)[WORKER_KINDS];
 
 /* Registers the launcher; while shared_preload_libraries is processed. */
 void
@@ -109,8 +115,8 @@ enter_shared_memory(void)
 	before_shmem_exit(leave_shared_memory, (Datum) 0);
 }
 
-/* Enters a database that is new, if there is room. Under the lock. */
-static void
+/* Enters a database that is new; false: there is no room. Under the lock. */
+static bool
 enter_database(const Database *database)
 {
 	DatabaseState *state = shared_find_database(database->oid);
@@ -120,14 +126,16 @@ enter_database(const Database *database)
 	{
 		state = shared_find_database(InvalidOid);
 		if (state == NULL)
-			return;
+			return false;
 		memset(state, 0, sizeof(*state));
 		memset(jobs[state - shared_state->databases], 0, sizeof(jobs[0]));
 		state->database = database->oid;
-		state->work[WORKER_RETIREMENT].due = DT_NOEND;
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			state->work[kind].due = DT_NOEND;
 		shared_want_all(state);
 	}
 	namestrcpy(&state->name, NameStr(database->name));
+	return true;
 }
 
 /*
@@ -167,6 +175,30 @@ is_among(List *databases, Oid oid)
 	return false;
 }
 
+/* Names the databases that have found no room, when they have become others. */
+static void
+tell_left_out(List *left_out)
+{
+	static char said[1024] = "";
+	StringInfoData names;
+	ListCell   *cell;
+
+	initStringInfo(&names);
+	foreach(cell, left_out)
+		appendStringInfo(&names, "%s%s", foreach_current_index(cell) > 0 ? ", " : "",
+						 quote_identifier(NameStr(((const Database *) lfirst(cell))->name)));
+	if (names.len >= sizeof(said))
+		strcpy(names.data + sizeof(said) - 5, " ...");
+	if (strcmp(names.data, said) == 0)
+		return;
+	strlcpy(said, names.data, sizeof(said));
+	if (left_out != NIL)
+		ereport(LOG,
+				(errmsg("sagaz_ha: databases that are not maintained, because there is room for %d only: %s",
+						sagaz_max_databases, said),
+				 errhint("Raise sagaz_ha.max_databases and restart the server, or list the others in sagaz_ha.databases.")));
+}
+
 /* Makes the entries those of the databases that exist and are wanted. */
 static void
 scan_databases(void)
@@ -182,35 +214,45 @@ scan_databases(void)
 	databases = databases_wanted();
 
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	foreach(cell, databases)
-		enter_database((const Database *) lfirst(cell));
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	/* first, since that makes room */
+	for (int i = 0; i < sagaz_max_databases; i++)
 	{
 		Oid			oid = shared_state->databases[i].database;
 
 		if (OidIsValid(oid) && !is_among(databases, oid))
 			forget_database(i);
 	}
+	/* what is left in the list has found no room */
+	foreach(cell, databases)
+	{
+		if (enter_database((const Database *) lfirst(cell)))
+			databases = foreach_delete_current(databases, cell);
+	}
+	shared_state->is_full = databases != NIL;
 	LWLockRelease(shared_state->lock);
+	tell_left_out(databases);
 }
 
-/* When the next worker of a kind is due after one has ended. */
-static TimestampTz
-next_due(const DatabaseState *database, WorkerKind kind, const Job *job)
+/* Notes when the next worker of a kind is due after one has ended. Under the lock. */
+static void
+note_next(DatabaseState *database, WorkerKind kind, Job *job)
 {
-	const WorkState *work = &database->work[kind];
-	int64		delay = sagaz_naptime * INT64CONST(1000);
+	WorkState  *work = &database->work[kind];
+	TimestampTz now = GetCurrentTimestamp();
 
-	if (kind == WORKER_RETIREMENT && job->failures == 0 && work->soon == 0)
-		return DT_NOEND;
-	if (job->failures > 0)
-		delay = Min(MAX_BACK_OFF, 1 << Min(job->failures - 1, 16)) * INT64CONST(1000);
-	else if (!database->has_extension ||
-			 (kind == WORKER_CONVERSION && work->soon == 0))
-		delay = NO_EXTENSION_NAP * INT64CONST(1000);
-	else if (work->soon > 0)
-		delay = kind == WORKER_CONVERSION ? work->soon : Min(delay, work->soon);
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+	if (!work->finished)
+	{
+		int			delay = Min(MAX_BACK_OFF, 1 << Min(job->failures++, 16));
+
+		work->not_before = TimestampTzPlusMilliseconds(now, delay * INT64CONST(1000));
+		/* a wish that came while it ran doesn't end the back-off */
+		work->wanted = false;
+		return;
+	}
+	job->failures = 0;
+	work->not_before = 0;
+	work->due = work->wanted ? now : kind == WORKER_RETIREMENT && work->soon == 0 ? DT_NOEND :
+		TimestampTzPlusMilliseconds(now, work->soon > 0 ? work->soon : SHARED_NET_NAP);
 }
 
 /* Takes note of a worker that has ended; whether one still runs. */
@@ -218,7 +260,6 @@ static bool
 reap(int index, WorkerKind kind)
 {
 	DatabaseState *database = &shared_state->databases[index];
-	WorkState  *work = &database->work[kind];
 	Job		   *job = &jobs[index][kind];
 	pid_t		pid;
 
@@ -231,11 +272,7 @@ reap(int index, WorkerKind kind)
 
 	/* it cleared its pid itself; one there now is a killed launcher's worker */
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	job->failures = work->finished ? 0 : job->failures + 1;
-	work->due = next_due(database, kind, job);
-	/* a wish that came while it ran stays, but doesn't end the back-off */
-	if (!work->finished)
-		work->wanted = false;
+	note_next(database, kind, job);
 	LWLockRelease(shared_state->lock);
 	return false;
 }
@@ -245,7 +282,7 @@ static void
 reap_all(int *running)
 {
 	memset(running, 0, sizeof(int) * WORKER_KINDS);
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
 			if (reap(i, kind))
 				running[kind]++;
@@ -294,6 +331,18 @@ has_room(const int *running, int calls, WorkerKind kind)
 		SHARED_SLOTS;
 }
 
+/* When work may begin: now, if it is wanted, but for two passes at once. */
+static TimestampTz
+begin_of(const WorkState *work, WorkerKind kind)
+{
+	if (!work->wanted)
+		return Max(work->due, work->not_before);
+	/* a clock that was set back delays nothing */
+	if (kind != WORKER_PASS || work->last > GetCurrentTimestamp())
+		return 0;
+	return TimestampTzPlusMilliseconds(work->last, LEAST_NAP);
+}
+
 /*
  * Chooses work that is due, and marks it as begun: from here on a wish means one
  * more run. False: there is none. *wake becomes the earliest of what is due later.
@@ -304,7 +353,7 @@ take_due(const int *running, int calls, TimestampTz now, TimestampTz *wake, int 
 	bool		found = false;
 
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < SHARED_MAX_DATABASES && !found; i++)
+	for (int i = 0; i < sagaz_max_databases && !found; i++)
 	{
 		DatabaseState *database = &shared_state->databases[i];
 
@@ -316,14 +365,14 @@ take_due(const int *running, int calls, TimestampTz now, TimestampTz *wake, int 
 
 			if (!is_startable(database, i, k))
 				continue;
-			if (!work->wanted && work->due > now)
-				*wake = Min(*wake, work->due);
+			if (begin_of(work, k) > now)
+				*wake = Min(*wake, begin_of(work, k));
 			else if (has_room(running, calls, k))
 			{
 				work->finished = false;
 				work->soon = 0;
 				work->wanted = false;
-				work->due = now;
+				work->due = Min(work->due, now);
 				*index = i;
 				*kind = k;
 				found = true;
@@ -368,6 +417,8 @@ start_workers(int *running, int calls)
 
 	while (sagaz_enabled && take_due(running, calls, now, &wake, &index, &kind))
 	{
+		if (kind == WORKER_UPKEEP)
+			jobs[index][kind].writes = sagaz_writes_in(shared_state->databases[index].database);
 		if (!worker_start(shared_state->databases[index].database, kind,
 						  &jobs[index][kind].handle))
 		{
@@ -384,12 +435,54 @@ start_workers(int *running, int calls)
 	return wake;
 }
 
+/*
+ * Upkeep is due in databases in which rows were written since it began the last time:
+ * partitions that were filled or analyzed, and what the catalogs tell of (repair.c
+ * wants a pass then). Without statistics, each is taken for written.
+ */
+static void
+look_for_writes(TimestampTz now)
+{
+	for (int i = 0; i < sagaz_max_databases; i++)
+	{
+		DatabaseState *database = &shared_state->databases[i];
+		Job		   *job = &jobs[i][WORKER_UPKEEP];
+		WorkState  *work = &database->work[WORKER_UPKEEP];
+		int64		writes;
+
+		if (!OidIsValid(database->database) || !database->has_extension || job->handle != NULL)
+			continue;
+		writes = sagaz_writes_in(database->database);
+		if (writes == job->writes && pgstat_track_counts)
+			continue;
+		LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+		work->due = Min(work->due, Max(now, TimestampTzPlusMilliseconds(work->last, settings_naptime_ms())));
+		LWLockRelease(shared_state->lock);
+	}
+}
+
+/* Whether the clock was set since the last time, by comparing it with one that can't be. */
+static bool
+clock_was_set(TimestampTz now)
+{
+	static int64 previous = 0;
+	instr_time	monotonic;
+	int64		difference;
+	bool		was_set;
+
+	INSTR_TIME_SET_CURRENT(monotonic);
+	difference = now - (int64) INSTR_TIME_GET_MICROSEC(monotonic);
+	was_set = previous != 0 && Abs(difference - previous) > CLOCK_JUMP;
+	previous = difference;
+	return was_set;
+}
+
 static void
 want_all(void)
 {
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	shared_state->rescan = true;
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 		shared_want_all(&shared_state->databases[i]);
 	LWLockRelease(shared_state->lock);
 }
@@ -398,13 +491,13 @@ want_all(void)
 static void
 end_workers(WorkerKind kind)
 {
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 		if (jobs[i][kind].handle != NULL)
 			TerminateBackgroundWorker(jobs[i][kind].handle);
 
 	/* under the lock, a pid is that of a worker that hasn't exited */
 	LWLockAcquire(shared_state->lock, LW_SHARED);
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 		if (jobs[i][kind].handle == NULL && shared_state->databases[i].work[kind].pid != 0)
 			(void) kill(shared_state->databases[i].work[kind].pid, SIGTERM);
 	LWLockRelease(shared_state->lock);
@@ -438,26 +531,36 @@ take_over_settings(void)
 static TimestampTz
 run_once(void)
 {
-	static TimestampTz previous = 0;
 	static TimestampTz next_scan = 0;
+	static TimestampTz next_look = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	int			running[WORKER_KINDS];
 	int			calls;
 
-	/* the clock was set back: what is due would wait for the old time */
-	if (now < previous)
+	/* times that were noted before mean others now */
+	if (clock_was_set(now))
+	{
 		want_all();
-	previous = now;
+		next_scan = next_look = 0;
+	}
 	if (ConfigReloadPending)
+	{
 		take_over_settings();
+		next_look = 0;
+	}
 	reap_all(running);
 	calls = call_start_reap();
 	if (!proxy_lock_serve() && sagaz_enabled && (shared_state->rescan || now >= next_scan))
 	{
 		scan_databases();
-		next_scan = TimestampTzPlusMilliseconds(now, sagaz_naptime * INT64CONST(1000));
+		next_scan = TimestampTzPlusMilliseconds(now, settings_naptime_ms());
 	}
-	return Min(start_workers(running, calls), Max(next_scan, now + USECS_PER_SEC));
+	if (sagaz_enabled && now >= next_look)
+	{
+		look_for_writes(now);
+		next_look = TimestampTzPlusMilliseconds(now, Min(settings_naptime_ms(), MAX_NAP));
+	}
+	return Min(Min(start_workers(running, calls), next_look), Max(next_scan, now + USECS_PER_SEC));
 }
 
 /* The launcher's entry point. */
@@ -470,7 +573,9 @@ sagaz_launcher_main(Datum arg)
 	process_begin();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("application_name", "sagaz_ha launcher", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("stats_fetch_consistency", "none", PGC_USERSET, PGC_S_SESSION);
 	sagaz_no_transaction_timeout();
+	jobs = MemoryContextAllocZero(TopMemoryContext, sagaz_max_databases * sizeof(jobs[0]));
 	enter_shared_memory();
 	ereport(LOG, (errmsg("sagaz_ha launcher started")));
 

@@ -100,23 +100,23 @@ clock_step(void *arg)
 
 /* How soon, in ms, what couldn't be done is tried again; 0: there is nothing. */
 static int
-next_pass(const Pass *pass)
+next_try(const Pass *pass)
 {
 	int			soon = 0;
 
 	my_work->deferrals = pass->deferred ? my_work->deferrals + 1 : 0;
 	if (pass->waiting)
-		return WAITING_NAP;
-	if (pass->deferred)
+		soon = WAITING_NAP;
+	else if (pass->deferred)
 		soon = pass->defer_nap;
-	if (pass->next_try != 0)
+	if (!pass->waiting && pass->next_try != 0)
 	{
 		long		until = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pass->next_try);
 
 		until = Max(until, 1);
 		soon = soon == 0 ? until : Min(soon, until);
 	}
-	return soon;
+	return Min(soon, settings_naptime_ms());
 }
 
 /* A pass that found something to retire has that begin. */
@@ -129,29 +129,35 @@ want_retirement(void)
 }
 
 /*
- * The work of a kind; how soon, in ms, the next is due because something couldn't
- * be done, and, in *creation_due, for new partitions. 0: after naptime.
+ * The work of a kind; in how many ms the next is due, 0: when it is wanted. Sets
+ * whether that is because something couldn't be done.
  */
 static int
-run(WorkerKind kind, int *creation_due)
+run(WorkerKind kind, bool *waits)
 {
 	Pass		pass;
 	TimestampTz now;
 	ErrorData  *error = attempt_in_transaction(clock_step, &now);
+	int			soon;
 
 	if (error != NULL)
 		ReThrowError(error);
 	run_init_background(&pass, now, kind, WAITING_NAP << Min(my_work->deferrals, 10));
-	if (kind == WORKER_UPKEEP)
-		return upkeep_run(&pass);
-	if (kind == WORKER_CONVERSION)
-		return conversion_run(&pass);
+	if (kind == WORKER_UPKEEP || kind == WORKER_CONVERSION)
+	{
+		soon = kind == WORKER_UPKEEP ? upkeep_run(&pass, waits) : conversion_run(&pass);
+		*waits = *waits || (kind == WORKER_CONVERSION && soon > 0);
+		return soon;
+	}
 	unfinished_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
-	*creation_due = pass.creation_due;
 	if (pass.found_expired)
 		want_retirement();
-	return next_pass(&pass);
+	soon = next_try(&pass);
+	*waits = soon > 0;
+	if (kind == WORKER_RETIREMENT)
+		return soon;
+	return soon > 0 ? Min(soon, pass.due) : pass.due;
 }
 
 /* Set before the pass, since the status shows only databases that have it. */
@@ -164,15 +170,15 @@ note_extension(bool has_extension)
 }
 
 static void
-note_end(int soon, int creation_due)
+note_end(int soon, bool waits)
 {
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	my_work->finished = true;
-	my_work->soon = soon == 0 || (creation_due != 0 && creation_due < soon) ? creation_due : soon;
+	my_work->soon = soon;
 	my_work->last = GetCurrentTimestamp();
 	my_work->last_duration = Max(my_work->last - my_work->started, 0);
 	my_work->passes++;
-	if (soon == 0)
+	if (!waits)
 		my_work->waiting_for[0] = '\0';
 	LWLockRelease(shared_state->lock);
 }
@@ -185,7 +191,7 @@ sagaz_worker_main(Datum arg)
 	Oid			database;
 	bool		has_extension = false;
 	int			soon = 0;
-	int			creation_due = 0;
+	bool		waits = false;
 	ErrorData  *error;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
@@ -203,8 +209,8 @@ sagaz_worker_main(Datum arg)
 		ReThrowError(error);
 	note_extension(has_extension);
 	if (has_extension)
-		soon = run(kind, &creation_due);
-	note_end(soon, creation_due);
+		soon = run(kind, &waits);
+	note_end(soon, waits);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
 	proc_exit(0);

@@ -2,7 +2,7 @@
  * shared.c
  *		Shared memory of launcher, workers and SQL functions.
  *
- * Invariant: a change of policies asks for a pass after its commit,
+ * Invariant: a change of policies or partitions asks for a pass after its commit,
  * so that the pass sees it.
  */
 #include "shmem/shared.h"
@@ -15,6 +15,15 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+/* Reasons to wake the launcher at commit. */
+#define WAKE_FOR_POLICY		1
+#define WAKE_FOR_DDL		2
+#define WAKE_FOR_EXTENSION	4
+#define WAKE_FOR_DATABASE	8
+
+/* Work is late when it has been due for this and naptime, in ms. */
+#define LATE	60000
+
 /* The postmaster restarts a launcher within a second; not later than this, in s. */
 #define RESTART_TIME	60
 
@@ -22,15 +31,21 @@ SharedState *shared_state = NULL;
 
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
-static bool wake_at_commit = false;
+static int	wake_at_commit = 0;
 static bool callback_registered = false;
+
+static Size
+memory_size(void)
+{
+	return offsetof(SharedState, databases) + sagaz_max_databases * sizeof(DatabaseState);
+}
 
 static void
 request_memory(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
+	RequestAddinShmemSpace(MAXALIGN(memory_size()));
 	RequestNamedLWLockTranche("sagaz_ha", 1);
 }
 
@@ -44,10 +59,10 @@ attach_memory(void)
 	if (!IsUnderPostmaster)
 		restored_note();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared_state = ShmemInitStruct("sagaz_ha", sizeof(SharedState), &found);
+	shared_state = ShmemInitStruct("sagaz_ha", memory_size(), &found);
 	if (!found)
 	{
-		memset(shared_state, 0, sizeof(SharedState));
+		memset(shared_state, 0, memory_size());
 		shared_state->launcher_since = GetCurrentTimestamp();
 		shared_state->lock = &GetNamedLWLockTranche("sagaz_ha")[0].lock;
 	}
@@ -69,7 +84,7 @@ DatabaseState *
 shared_find_database(Oid database)
 {
 	Assert(LWLockHeldByMe(shared_state->lock));
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 		if (shared_state->databases[i].database == database)
 			return &shared_state->databases[i];
 	return NULL;
@@ -179,6 +194,14 @@ shared_wake_launcher(void)
 		SetLatch(shared_state->launcher_latch);
 }
 
+/* Work is to be done now. */
+static void
+want(WorkState *work)
+{
+	work->wanted = true;
+	work->due = Min(work->due, GetCurrentTimestamp());
+}
+
 /* Has all work done in a database. Retirement follows a pass. Under the lock. */
 void
 shared_want_all(DatabaseState *database)
@@ -186,7 +209,7 @@ shared_want_all(DatabaseState *database)
 	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
 	for (int kind = 0; kind < WORKER_KINDS; kind++)
 		if (kind != WORKER_RETIREMENT)
-			database->work[kind].wanted = true;
+			want(&database->work[kind]);
 }
 
 /* Has expired partitions looked at in a database. Under the lock. */
@@ -196,45 +219,71 @@ shared_want_retirement(Oid database)
 	DatabaseState *state = shared_find_database(database);
 
 	if (state != NULL)
-		state->work[WORKER_RETIREMENT].wanted = true;
+		want(&state->work[WORKER_RETIREMENT]);
 	shared_wake_launcher();
 }
 
-/* Asks for all work in a database; the launcher looks for one it doesn't know. */
+/* Has a pass done in this database. */
+void
+shared_want_pass(void)
+{
+	DatabaseState *state;
+
+	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
+	state = shared_find_database(MyDatabaseId);
+	if (state != NULL)
+		want(&state->work[WORKER_PASS]);
+	shared_wake_launcher();
+	LWLockRelease(shared_state->lock);
+}
+
+/*
+ * Whether work that is due waits for a process. One that begins within naptime and a
+ * minute isn't late.
+ */
+bool
+shared_is_overdue(const WorkState *work, TimestampTz now)
+{
+	return work->pid == 0 &&
+		TimestampDifferenceExceeds(work->due, now, settings_naptime_ms() + LATE);
+}
+
+/* Asks for work in a database; the launcher looks for one that it doesn't know. */
 static void
-wake_database(Oid database)
+wake_database(Oid database, int reasons)
 {
 	DatabaseState *state;
 
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	state = shared_find_database(database);
-	if (state != NULL)
+	if (reasons & WAKE_FOR_POLICY && state != NULL)
 	{
 		state->has_extension = true;
 		shared_want_all(state);
 	}
-	else
+	else if (state != NULL && (state->has_extension || reasons & WAKE_FOR_EXTENSION))
+		want(&state->work[WORKER_PASS]);
+	if (reasons & WAKE_FOR_DATABASE || (state == NULL && reasons & ~WAKE_FOR_DDL))
 		shared_state->rescan = true;
 	shared_wake_launcher();
 	LWLockRelease(shared_state->lock);
 }
 
+/* What is prepared is seen later, by what its commit has written. */
 static void
 wake_callback(XactEvent event, void *arg)
 {
-	if (!wake_at_commit)
+	int			reasons = wake_at_commit;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-	{
-		wake_at_commit = false;
-		if (event == XACT_EVENT_COMMIT)
-			wake_database(MyDatabaseId);
-	}
+	wake_at_commit = 0;
+	if (reasons != 0 && event == XACT_EVENT_COMMIT)
+		wake_database(MyDatabaseId, reasons);
 }
 
-/* A policy has changed: work in this database is wanted once that is visible. */
-void
-shared_wake_database_at_commit(void)
+static void
+wake_at_commit_for(int reason)
 {
 	if (shared_state == NULL)
 		return;
@@ -243,5 +292,33 @@ shared_wake_database_at_commit(void)
 		RegisterXactCallback(wake_callback, NULL);
 		callback_registered = true;
 	}
-	wake_at_commit = true;
+	wake_at_commit |= reason;
+}
+
+/* A policy has changed: work in this database is wanted once that is visible. */
+void
+shared_wake_database_at_commit(void)
+{
+	wake_at_commit_for(WAKE_FOR_POLICY);
+}
+
+/* The same of partitions: a pass is wanted, where the extension is. */
+void
+shared_wake_for_ddl_at_commit(void)
+{
+	wake_at_commit_for(WAKE_FOR_DDL);
+}
+
+/* The same of an extension that comes or goes: whether it is ours is seen there. */
+void
+shared_wake_for_extension_at_commit(void)
+{
+	wake_at_commit_for(WAKE_FOR_EXTENSION);
+}
+
+/* A database comes, goes or changes: the launcher looks which there are. */
+void
+shared_rescan_at_commit(void)
+{
+	wake_at_commit_for(WAKE_FOR_DATABASE);
 }

@@ -17,10 +17,12 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
-#define SHARED_MAX_DATABASES	1024
 #define SHARED_MAX_PROXY_LOCKS	16
 #define SHARED_MAX_CALLS		16
 #define SHARED_TEXT				192
+
+/* Work in a database is due after this at the latest, in ms, should a cause have been missed. */
+#define SHARED_NET_NAP			3600000
 
 typedef enum WorkerKind
 {
@@ -40,9 +42,11 @@ typedef struct WorkState
 	bool		finished;		/* the last worker completed its work */
 	bool		wanted;			/* run as soon as possible; once more, if one
 								 * runs */
-	TimestampTz due;			/* when the next is due, or the running one
-								 * was */
-	int			soon;			/* ms until work is due again; 0: naptime */
+	TimestampTz due;			/* when the next is due, or the running or
+								 * failing one was */
+	TimestampTz not_before;		/* a failing one is tried again then */
+	int			soon;			/* ms until work is due again; 0: when it is
+								 * wanted */
 	int			deferrals;		/* consecutive passes that missed a lock */
 	TimestampTz last;			/* end of the last finished pass */
 	int64		passes;
@@ -120,9 +124,10 @@ typedef struct SharedState
 	bool		enabled;		/* the launcher's sagaz_ha.enabled */
 	TimestampTz retire_off_since;	/* by sagaz_ha.retire; 0: it is on */
 	bool		rescan;			/* look for databases now */
+	bool		is_full;		/* a database has found no room */
 	ProxyLock	proxy_locks[SHARED_MAX_PROXY_LOCKS];
 	Call		calls[SHARED_MAX_CALLS];
-	DatabaseState databases[SHARED_MAX_DATABASES];
+	DatabaseState databases[FLEXIBLE_ARRAY_MEMBER]; /* sagaz_max_databases */
 } SharedState;
 
 extern SharedState *shared_state;	/* NULL: the library isn't preloaded */
@@ -134,7 +139,12 @@ extern bool shared_launcher_is_younger_than(int seconds);
 extern void shared_wake_launcher(void);
 extern void shared_want_retirement(Oid database);
 extern void shared_want_all(DatabaseState *database);
+extern void shared_want_pass(void);
 extern void shared_wake_database_at_commit(void);
+extern void shared_wake_for_ddl_at_commit(void);
+extern void shared_wake_for_extension_at_commit(void);
+extern void shared_rescan_at_commit(void);
+extern bool shared_is_overdue(const WorkState *work, TimestampTz now);
 extern bool shared_was_compared(int64 changes, TimestampTz since);
 extern void shared_note_comparison(int64 changes);
 extern bool shared_copy_database(int index, DatabaseState *copy);

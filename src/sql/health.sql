@@ -329,13 +329,21 @@ BEGIN
            WHERE s.slot_type = 'physical' AND NOT s.active AND s.xmin IS NOT NULL) AS f
   UNION ALL
   SELECT NULL, 'worker',
-         CASE WHEN w.pid IS NOT NULL OR pg_is_in_recovery() THEN 'ok' ELSE 'warning' END,
+         CASE WHEN NOT s.has_room THEN 'critical'
+              WHEN s.overdue IS NULL AND (w.pid IS NOT NULL OR pg_is_in_recovery()) THEN 'ok' ELSE 'warning' END,
          w.pid::text,
-         CASE WHEN w.pid IS NOT NULL THEN 'the launcher is running'
+         CASE WHEN NOT s.has_room
+                THEN format('the launcher is running, but has no room for this database: raise sagaz_ha.max_databases (%s) and restart the server',
+                            current_setting('sagaz_ha.max_databases', true))
+              WHEN s.overdue IS NOT NULL
+                THEN format('the launcher is running, but a pass has been due for %s: see the log, and sagaz_ha.maintenance_status()',
+                            date_trunc('second', s.overdue))
+              WHEN w.pid IS NOT NULL THEN 'the launcher is running'
               WHEN pg_is_in_recovery() THEN 'this is a standby: its primary does maintenance'
               ELSE 'no worker is running: add sagaz_ha to shared_preload_libraries, or call maintain_all_partitions() regularly' END
     FROM (SELECT min(a.pid) AS pid FROM pg_stat_activity AS a
-           WHERE a.backend_type = 'sagaz_ha launcher') AS w;
+           WHERE a.backend_type = 'sagaz_ha launcher') AS w
+   CROSS JOIN sagaz_ha._maintained() AS s;
 END
 $$;
 COMMENT ON FUNCTION sagaz_ha.partition_health() IS

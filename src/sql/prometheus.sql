@@ -160,8 +160,8 @@ BEGIN
     FROM sagaz_ha.maintenance_status() AS w CROSS JOIN LATERAL (VALUES
       ('sagaz_partition_maintenance_duration_seconds', 'gauge', 'Duration of the last finished pass.',
        extract(epoch FROM w.last_duration)::float8),
-      ('sagaz_ha_maintenance_last_pass_age_seconds', 'gauge', 'Time since the last pass finished.',
-       extract(epoch FROM clock_timestamp() - w.last_pass)),
+      ('sagaz_ha_maintenance_overdue_seconds', 'gauge', 'Time since work was due that isn''t done; 0: there is none.',
+       extract(epoch FROM w.overdue)),
       ('sagaz_partition_maintenance_errors_total', 'counter', 'Errors in passes since the server started.',
        w.errors)) AS v (name, type, help, value)
     WHERE w.database = current_database() AND v.value IS NOT NULL;

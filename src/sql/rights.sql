@@ -60,6 +60,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._restored_at(),
   sagaz_ha._plain_saga_tables(),
   sagaz_ha.maintenance_status(),
+  sagaz_ha._maintained(),
   sagaz_ha.plan_partition_maintenance(timestamptz),
   sagaz_ha.partitions(boolean),
   sagaz_ha._expired_state(regclass),

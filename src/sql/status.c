@@ -8,6 +8,7 @@
 
 #include "base/compat.h"
 #include "base/rows.h"
+#include "base/settings.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "shmem/calls.h"
@@ -15,9 +16,11 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+SAGAZ_FUNCTION(sagaz_maintained);
 SAGAZ_FUNCTION(sagaz_maintenance_status);
 
-#define MAINTENANCE_STATUS_COLS	16
+#define MAINTENANCE_STATUS_COLS	17
+#define MAINTAINED_COLS	2
 
 /*
  * A text that a worker wrote, maybe in a database of another encoding: what
@@ -102,6 +105,7 @@ both_halves(const DatabaseState *database)
 		strlcpy(both.last_error, retiring->last_error, SHARED_TEXT);
 	both.wanted = creating->wanted || retiring->wanted;
 	both.due = Min(creating->due, retiring->due);
+	both.not_before = creating->due <= retiring->due ? creating->not_before : retiring->not_before;
 	both.last = Max(creating->last, retiring->last);
 	both.last_duration = creating->last_duration;
 	both.passes = creating->passes + retiring->passes;
@@ -116,12 +120,14 @@ add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
 {
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
 	bool		nulls[MAINTENANCE_STATUS_COLS] = {0};
+	TimestampTz now = GetCurrentTimestamp();
 
 	values[0] = CStringGetTextDatum(process);
 	values[1] = Int32GetDatum(work->pid);
 	nulls[1] = work->pid == 0;
 	values[2] = nonempty_or_null(NameStr(*database), &nulls[2]);
-	values[3] = CStringGetTextDatum(work->pid == 0 ? "idle" :
+	values[3] = CStringGetTextDatum(shared_is_overdue(work, now) ? "overdue" :
+									work->pid == 0 ? "idle" :
 									work->phase[0] == '\0' ? "starting" : work->phase);
 	values[4] = nonempty_or_null(work->table, &nulls[4]);
 	values[5] = rows_time(work->since, &nulls[5]);
@@ -130,13 +136,14 @@ add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
 	nulls[6] = nulls[7] = work->pid == 0 || work->total == 0;
 	values[8] = nonempty_or_null(work->waiting_for, &nulls[8]);
 	values[9] = rows_time(work->last, &nulls[9]);
-	values[10] = rows_time(work->wanted ? 0 : work->due, &nulls[10]);
+	values[10] = rows_time(work->wanted ? 0 : Max(work->due, work->not_before), &nulls[10]);
 	values[11] = Int64GetDatum(work->passes);
 	values[12] = Int64GetDatum(work->actions);
 	values[13] = nonempty_or_null(work->last_error, &nulls[13]);
 	values[14] = rows_interval(work->last_duration);
 	nulls[14] = work->last == 0;
 	values[15] = Int64GetDatum(work->errors);
+	values[16] = rows_interval(Max(now - work->due, 0));
 	rows_add(fcinfo, values, nulls);
 }
 
@@ -151,6 +158,8 @@ add_calls(FunctionCallInfo fcinfo)
 
 		if (!calls_copy(i, &call, &database))
 			continue;
+		/* it is only done when a pass asks for it */
+		call.work.due = DT_NOEND;
 		if (call.work.pid == 0)
 			strlcpy(call.work.waiting_for, "a free background worker slot", SHARED_TEXT);
 		add_work(fcinfo, &database, "before_drop", &call.work);
@@ -168,7 +177,7 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 				 errhint("Add sagaz_ha to shared_preload_libraries and restart the server.")));
 	InitMaterializedSRF(fcinfo, 0);
 	add_launcher(fcinfo);
-	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	for (int i = 0; i < sagaz_max_databases; i++)
 	{
 		DatabaseState database;
 		WorkState	both;
@@ -183,4 +192,32 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 	}
 	add_calls(fcinfo);
 	return (Datum) 0;
+}
+
+/*
+ * _maintained(): whether there is room for this database in shared memory, and by how
+ * much its next pass is late; both null where no launcher runs.
+ */
+Datum
+sagaz_maintained(PG_FUNCTION_ARGS)
+{
+	Datum		values[MAINTAINED_COLS] = {0};
+	bool		nulls[MAINTAINED_COLS] = {true, true};
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (shared_state != NULL)
+	{
+		const DatabaseState *database;
+
+		LWLockAcquire(shared_state->lock, LW_SHARED);
+		database = shared_find_database(MyDatabaseId);
+		nulls[0] = shared_state->launcher_pid == 0;
+		values[0] = BoolGetDatum(database != NULL || !shared_state->is_full);
+		nulls[1] = nulls[0] || database == NULL ||
+			!shared_is_overdue(&database->work[WORKER_PASS], now);
+		if (!nulls[1])
+			values[1] = rows_interval(now - database->work[WORKER_PASS].due);
+		LWLockRelease(shared_state->lock);
+	}
+	return rows_one(fcinfo, values, nulls);
 }
