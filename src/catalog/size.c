@@ -506,8 +506,8 @@ size_has_no_page(Oid relid)
 	char		path[MAXPGPATH];
 	Storage		storage;
 
-	if (!read_storage(relid, &storage) || !storage.has_storage || storage.odd)
+	if (!read_storage_now(relid, &storage) || !storage.has_storage || storage.odd)
 		return false;
 	sagaz_relation_path(path, sizeof(path), storage.tablespace, storage.node);
-	return fork_bytes(AT_FDCWD, path, "") == 0;
+	return fork_bytes(AT_FDCWD, path, strlen(path), "") == 0;
 }
