@@ -11,7 +11,7 @@ bin=$("$pg_config" --bindir)
 sharedir=$("$pg_config" --sharedir)
 dir=$(mktemp -d "${TMPDIR:-/tmp}/sagaz_ha-bench.XXXXXX")
 clusters=()
-command_line="${0##*/} $*"
+command_line="${BENCH_SETTINGS:+$BENCH_SETTINGS }bench/${0##*/} $*"
 
 # initdb and the server refuse to be root
 server_user=()
@@ -153,6 +153,18 @@ partman_major() {
   echo "${version%%.*}"
 }
 
+# --- tables of noop.sql
+# shellcheck disable=SC2034  # for those that source this
+BARE_COLUMNS='at timestamptz NOT NULL DEFAULT now(), n int'
+
+# What a new session needs to know a table's bounds at all: the server reads them
+# for the first query of each table, here for one that needs a single partition.
+# shellcheck disable=SC2034
+ONLY_BOUNDS="DO \$\$DECLARE t regclass; BEGIN
+  FOR t IN SELECT parent FROM sagaz_ha.partition_policy LOOP
+    EXECUTE format('EXPLAIN SELECT FROM %s WHERE at = %L', t, now());
+  END LOOP; END\$\$"
+
 # --- saga_outbox with daily partitions from OUTBOX_PAST days ago to 4 days ahead.
 # What a pass then has to do: 3 new ones, to 7 days ahead, and 10 to drop, those
 # that are older than 30 days.
@@ -238,17 +250,9 @@ measure() {
   echo "$(times "$1" "$2" $((${calls:?} + 1)) | tail -n +2 | median) $cold"
 }
 
-# table < lines of fields separated by |; the first line is the heading
+# table < lines of fields separated by |; the first line is the heading. With aims.
 table() {
-  awk -F'|' '
-    { for (i = 1; i <= NF; i++) { cell[NR, i] = $i; if (length($i) > width[i]) width[i] = length($i) } }
-    END {
-      for (row = 1; row <= NR; row++) {
-        line = sprintf("%-" width[1] "s", cell[row, 1])
-        for (i = 2; i <= NF; i++) line = line sprintf("  %" width[i] "s", cell[row, i])
-        print line
-      }
-    }'
+  awk -F'|' -v script="$(basename "$0" .sh)" -v aims="$here/aims.tsv" -f "$here/table.awk"
 }
 
 version_of() {
@@ -260,7 +264,7 @@ say_conditions() {
   local peer commit
   commit=$(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)
   echo
-  echo "command   bench/${command_line% }"
+  echo "command   ${command_line% }"
   echo "machine   $(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
     "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo), $(uname -sr | sed "s/-.*//")"
   echo "load      $(cut -d' ' -f1-3 /proc/loadavg) (1, 5 and 15 minutes, at the end)"

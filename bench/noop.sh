@@ -41,18 +41,11 @@ sees_work() {
   expect_partitions "$1" "$before"
 }
 
-# What a new session needs to know a table's bounds at all: the server reads them
-# for the first query of each table, here for one that needs a single partition.
-only_bounds="DO \$\$DECLARE t regclass; BEGIN
-  FOR t IN SELECT parent FROM sagaz_ha.partition_policy LOOP
-    EXECUTE format('EXPLAIN SELECT FROM %s WHERE at = %L', t, now());
-  END LOOP; END\$\$"
-
 # compare SHAPE: lines of the table
 compare() {
   local database=d$1 tables=${1%x*} each=${1#*x} count ours theirs=- ours_cold theirs_cold limit limit_cold
   database_create "$database"
-  sql "$database" --set=tables="$tables" --set=past="$((each - 8))" --set=partman="$partman" \
+  sql "$database" --set=columns="$BARE_COLUMNS" --set=tables="$tables" --set=past="$((each - 8))" --set=partman="$partman" \
     --set=name_format="$name_format" --set=partman_5="$(($(partman_major) >= 5))" --file="$here/noop.sql" >/dev/null
   count=$(partition_count "$database")
   note "calls, $1"
@@ -64,7 +57,7 @@ compare() {
     echo "$1: pg_partman run_maintenance()|$theirs|$theirs_cold||"
   fi
   echo "$1: maintain_all_partitions()|$ours|$ours_cold|$(ratio "$theirs" "$ours")|$(ratio "${theirs_cold:--}" "$ours_cold")"
-  read -r limit limit_cold < <(measure "$database" "$only_bounds")
+  read -r limit limit_cold < <(measure "$database" "$ONLY_BOUNDS")
   echo "$1: the server, a query of each table|$limit|$limit_cold||"
   # in this order: the partition that sagaz_ha makes has another name
   if ((partman)); then

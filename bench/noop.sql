@@ -1,8 +1,8 @@
 -- Databases for bench/noop.sh: daily partitions that are all there already,
 -- known to sagaz_ha and, if it is installed, to pg_partman.
--- Variables: tables, past (days back), partman, partman_5 (0 or 1), name_format
+-- Variables: columns (what the tables have), tables, past (days back), partman, partman_5 (0 or 1), name_format
 CREATE EXTENSION sagaz_ha;
-SELECT format('CREATE TABLE t%s (at timestamptz NOT NULL DEFAULT now(), n int) PARTITION BY RANGE (at)', t)
+SELECT format('CREATE TABLE t%s (%s) PARTITION BY RANGE (at)', t, :'columns')
   FROM generate_series(1, :tables) AS t
 \gexec
 -- named as pg_partman wants it; sagaz_ha takes any name

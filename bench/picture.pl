@@ -31,22 +31,23 @@ while (<$results>)
 {
 	@lines = () if /^## /;
 	push @lines, $_;
-	$tables{$1} = [@lines] if m{^command\s+bench/(\w+)\.sh};
+	$tables{$1} = [@lines] if m{^command\s.*\bbench/(\w+)\.sh};
 }
 close $results;
 
-# The last whole number or decimal of a row's column, counted from the row's end.
+# What a script's table has in a row's column; of several such rows, in the first.
 sub cell
 {
-	my ($script, $row, $from_end) = @_;
+	my ($script, $row, $column) = @_;
+	my $index;
 
 	foreach my $line (@{ $tables{$script} // die "no table of $script.sh" })
 	{
-		next unless $line =~ /^\Q$row\E\s{2,}(.*\S)\s*$/;
-		my @cells = split ' ', $1;
-		return $cells[-$from_end];
+		my @cells = split /\s{2,}/, $line =~ s/\s+$//r;
+		($index) = grep { $cells[$_] eq $column } 0 .. $#cells unless defined $index;
+		return $cells[$index] if defined $index && @cells && $cells[0] eq $row;
 	}
-	die "no row \"$row\" of $script.sh";
+	die "no row \"$row\" with a column \"$column\" of $script.sh";
 }
 
 sub spoken
@@ -83,8 +84,8 @@ sub panel
 	return $svg;
 }
 
-my @writers = map { [ $_->[0], cell('stall', $_->[1], 6) ] } @contenders;
-my @readers = map { [ $_->[0], cell('standby', "$_->[2]", 4) ] } @contenders;
+my @writers = map { [ $_->[0], cell('stall', $_->[1], 'max') ] } @contenders;
+my @readers = map { [ $_->[0], cell('standby', $_->[2], 'max') ] } @contenders;
 
 foreach my $file (sort keys %themes)
 {

@@ -1,9 +1,9 @@
 #!/bin/bash
 # Runs every benchmark, one after the other, and writes RESULTS.md and the
-# pictures: all numbers from one run on one machine. Takes about half an hour;
+# pictures: all numbers from one run on one machine. Takes about 35 minutes;
 # nothing else should run meanwhile.
 #
-# usage: bench/run.sh [SCRIPT]...   (stall patience convert standby noop create retire stats replication idle unique)
+# usage: bench/run.sh [SCRIPT]...   (all but those that lack a program)
 # PG_CONFIG chooses one of several PostgreSQL installations. The pictures need
 # gnuplot. The peers are Debian's packages of that PostgreSQL's version:
 # postgresql-NN-partman, postgresql-NN-cron, postgresql-NN-timescaledb.
@@ -11,8 +11,18 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 scripts=("$@")
-[[ $# -gt 0 ]] || scripts=(stall patience convert standby noop create retire stats replication idle unique)
-declare -A arguments=([idle]='1 10 100 200')
+if [[ $# -eq 0 ]]; then
+  scripts=(stall patience convert standby noop create retire stats replication idle unique)
+  if command -v redis-server >/dev/null && PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null; then
+    scripts+=(relay)
+  fi
+fi
+declare -A arguments=([stats]=37 [idle]='1 10 200')
+# what is measured often enough with less
+declare -A settings=([noop]='CALLS=5 SESSIONS=3' [unique]='SECONDS_EACH=5')
+# about how long each takes
+declare -A minutes=([stall]=3 [patience]=1 [convert]=3 [standby]=2 [noop]=7 [create]=4 [retire]=1 [stats]=2
+  [replication]=1 [idle]=4 [unique]=5 [relay]=3)
 declare -A questions=(
   [stall]='Do writers wait while partitions are made and dropped, beside an 8 s reader?'
   [patience]='Do writers of a referenced table wait while partitions are made, beside a transaction of 4 s?'
@@ -24,6 +34,7 @@ declare -A questions=(
   [stats]='What do statistics cost with thousands of partitions?'
   [replication]='What does replication health cost with many receivers?'
   [unique]='What does uniqueness across partitions cost an insert?'
+  [relay]='How many events per second does the outbox relay publish?'
   [idle]='What does the worker cost in a day without work?'
 )
 command -v gnuplot >/dev/null || { echo "run: gnuplot is not installed; on Debian: gnuplot-nox" >&2; exit 1; }
@@ -66,19 +77,48 @@ PLOT
     { print }' "$RESULTS/latency.svg" >"$here/latency.svg"
 }
 
+# measure SCRIPT: its output is kept beside
+measure() {
+  local begun=$SECONDS
+  echo "$(date +%T) $1, about ${minutes[$1]} min" >&2
+  # shellcheck disable=SC2086  # none, or several
+  env BENCH_SETTINGS="${settings[$1]:-}" ${settings[$1]:-} "$here/$1.sh" ${arguments[$1]:-} >"$RESULTS/$1.output" ||
+    failed+=("$1")
+  cat "$RESULTS/$1.output" >&2
+  echo "$(date +%T) $1 took $((SECONDS - begun)) s" >&2
+}
+
+# Rows that miss an aim, as a list.
+list_missed() {
+  local script
+  for script in "${scripts[@]}"; do
+    awk -v script="$script" '/: missed/ {
+      n = split($0, cell, /  +/)
+      count = split(cell[n - 1], aim, ", ")
+      for (i = 1; i <= count; i++)
+        if (sub(/: missed$/, "", aim[i])) print "- " script ", " cell[1] ": " aim[i]
+    }' "$RESULTS/$script.output"
+  done
+}
+
 failed=()
+for script in "${scripts[@]}"; do
+  measure "$script"
+done
 {
   echo "# Results"
   echo
   echo "Written by \`bench/run.sh\`; what the columns mean is in [README.md](README.md). $(date --utc +%F)."
+  echo
+  echo "Aims that are missed:"
+  echo
+  list_missed | grep . || echo "- none"
   for script in "${scripts[@]}"; do
     echo
     echo "## ${questions[$script]}"
     echo
     echo '```'
-    # shellcheck disable=SC2086  # none, or several
-    "$here/$script.sh" ${arguments[$script]:-} | tee "$RESULTS/output" || failed+=("$script")
-    cat "$RESULTS/output" >&2
+    cat "$RESULTS/$script.output"
     echo '```'
     if [[ $script == stall ]]; then
       draw_latency
