@@ -113,7 +113,8 @@ make_tables(Pass *pass, TableStep *step, int patience)
 		NewPartition *new = (NewPartition *) palloc(sizeof(NewPartition));
 
 		CHECK_FOR_INTERRUPTS();
-		step->wanted = unused_is_wanted(pass->taken);
+		/* the worker gives its lock back, so each time it makes one */
+		step->wanted = (step->done > 0 || !pass->background) && unused_is_wanted(pass->taken);
 		if (step->wanted)
 			return;
 		left--;
@@ -346,41 +347,62 @@ leave_to_next_pass(Pass *pass, const TablePlan *table, int left)
 }
 
 /*
- * Makes many partitions of a table that nobody uses, until somebody waits for it;
- * what is left for the other way, which others don't notice.
+ * Makes partitions of a table that nobody uses, until somebody waits for it. False
+ * if somebody uses it, or one fails, which the other way finds again, and reports.
+ */
+static bool
+make_in_bulk(Pass *pass, TableStep *step)
+{
+	List	   *taken = list_copy(pass->taken);
+	ErrorData  *error = create_together(pass, list_make1(step), 0);
+
+	if (pass->background || error != NULL)
+		pass->taken = taken;
+	step->ended = error != NULL || step->backs_off;
+	return error == NULL && step->place != NULL;
+}
+
+/*
+ * Makes many partitions of a table, as long as nobody uses it; a few in the other
+ * way where the worker finds somebody there. Returns those that are left for the
+ * other way.
  */
 static List *
 create_in_bulk(Pass *pass, TablePlan *table)
 {
 	List	   *rest = table->creates;
+	int			total = list_length(rest);
 
-	progress_phase("creating", table->table_name);
-	while (rest != NIL)
+	while (list_length(rest) > 0)
 	{
-		List	   *taken = list_copy(pass->taken);
 		TableStep	step = {table, list_copy(rest),.in_bulk = true};
-		ErrorData  *error;
+		List	   *few;
 
 		CHECK_FOR_INTERRUPTS();
 		if (pass->background)
 			step.creates = list_truncate(step.creates, BULK);
-		progress_count(list_length(table->creates) - list_length(rest), list_length(table->creates));
-		error = create_together(pass, list_make1(&step), 0);
-		if (pass->background || error != NULL)
-			pass->taken = taken;
-		/* what fails is found again, and reported, by the other way */
-		if (error != NULL || step.place == NULL)
-			break;
-		rest = list_copy_tail(rest, step.done);
+		progress_phase("creating", table->table_name);
+		progress_count(total - list_length(rest), total);
+		if (make_in_bulk(pass, &step))
+			rest = list_copy_tail(rest, step.done);
+		else if (step.ended || !pass->background)
+			return rest;
+		else
+		{
+			few = list_truncate(list_copy(rest), BATCH);
+			rest = list_copy_tail(rest, BATCH);
+			if (create_each(pass, table, few, false, list_length(rest)))
+				return NIL;
+		}
+		if (step.ended)
+			return rest;
 		if (step.wanted && !pass->background)
 		{
 			leave_to_next_pass(pass, table, list_length(rest));
 			return NIL;
 		}
-		if (step.wanted || step.backs_off)
-			break;
 	}
-	return rest;
+	return NIL;
 }
 
 static void
