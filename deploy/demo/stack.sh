@@ -17,7 +17,7 @@
 #   REPLICAS           how many there are from this `up` on; the second one has the
 #                      ports of the first, at 127.0.0.2, and so on
 #   TLS                anything: certificates are made, and from this `up` on every
-#                      server and pool wants them and every client checks names
+#                      server, pool and exporter wants them and every client checks names
 # As root, the servers run as user postgres.
 set -euo pipefail
 deploy=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -134,7 +134,8 @@ healthy() {
   postgres-replica*) check=(replica) ;;
   postgres-*) check=("${1#postgres-}") ;;
   pgbouncer-*) check=(pool) ;;
-  exporter-* | alert-log) check=(http "http://$(address "$1"):${port[$1]}/healthz") ;;
+  exporter-*) check=(http "http${TLS_DIR:+s}://$(address "$1"):${port[$1]}/healthz") ;;
+  alert-log) check=(http "http://127.0.0.1:${port[$1]}/healthz") ;;
   prometheus | alertmanager) check=(http "http://127.0.0.1:${port[$1]}/-/ready") ;;
   esac
   SOCKET_DIR=$(socket_of "$1") PGPORT=${port[$1]} POOL_PORT=${port[$1]} REDIS_PORT=${port[$1]} \

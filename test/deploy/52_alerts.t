@@ -52,6 +52,29 @@ check() {
   ok "$status" "$1"
 }
 
+# fails COMMAND...
+fails() {
+  ! "$@" 2>/dev/null
+}
+
+# prometheus_has COUNT PATTERN: in the answer about its targets, once a line
+prometheus_has() {
+  [[ $(page "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/targets" | grep -oE "$2" | wc -l) == "$1" ]]
+}
+
+# page URL
+page() {
+  python3 -c 'import ssl, sys, urllib.request as r
+print(r.urlopen(sys.argv[1], context=ssl.create_default_context(cafile=sys.argv[2])).read().decode())' \
+    "$1" "$SAGAZ_STATE_DIR/tls/ca.crt"
+}
+
+# refused_by_exporter PORT: it says that its server is down, and why
+refused_by_exporter() {
+  page "https://127.0.0.1:$1/metrics" | grep -qx 'pg_up 0' &&
+    grep -q 'does not match host name "0.0.0.0"' "$dir/exporter.log"
+}
+
 # told_of ALERT [LABEL]: by the webhook
 told_of() {
   "$stack" logs alert-log | grep -E "^firing $1 .*${2:-}"
@@ -82,6 +105,19 @@ is "$(PGSSLMODE=disable psql 127.0.0.1 "$PGBOUNCER_RW_PORT" 'SELECT 1' 2>&1 | gr
   'SSL required' "... nor does a pool"
 is "$(PGHOSTADDR=127.0.0.1 psql other "$POSTGRES_PRIMARY_PORT" 'SELECT 1' 2>&1 | grep -o 'does not match host name')" \
   'does not match host name' "a certificate of another name is refused"
+
+check "every exporter's page is asked by TLS" poll 60 prometheus_has 5 '"scrapeUrl":"https:[^"]*","globalUrl":"[^"]*","lastError":""'
+check "... and by nothing else" fails "$dir/deploy/scripts/healthcheck" http "http://127.0.0.1:$EXPORTER_PRIMARY_PORT/healthz"
+check "... which does it no harm" \
+  env TLS_DIR="$SAGAZ_STATE_DIR/tls" "$dir/deploy/scripts/healthcheck" http "https://127.0.0.1:$EXPORTER_PRIMARY_PORT/healthz"
+# 0.0.0.0 is this machine, and in no certificate
+echo "- targets: ['0.0.0.0:$EXPORTER_PRIMARY_PORT']" >>"$SAGAZ_STATE_DIR/prometheus/targets/postgresql.yml"
+check "Prometheus refuses an exporter of another name" poll 60 prometheus_has 1 'not 0\.0\.0\.0'
+asked_by=$("$dir/deploy/demo/stack.sh" free-offset)
+TLS_DIR=$SAGAZ_STATE_DIR/tls TARGET_HOST=0.0.0.0 TARGET_PORT=$POSTGRES_PRIMARY_PORT EXPORTER_PORT=$asked_by \
+  "$dir/deploy/scripts/exporter" postgresql >"$dir/exporter.log" 2>&1 &
+clients+=($!)
+check "an exporter refuses a server of another name" poll 60 refused_by_exporter "$asked_by"
 
 # -------- what is provoked, all at once
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The Kubernetes manifests, without a cluster: both kinds are built with kubectl,
+# The Kubernetes manifests, without a cluster: all kinds are built with kubectl,
 # each object is checked against its schema, and all together against each other
 # (selectors, ports, references, network, pool sizes). The rules are in k8s/.
 #
@@ -10,11 +10,11 @@ set -euo pipefail
 
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 kubectl=${KUBECTL:-kubectl}
-kinds=(cloudnative-pg patroni)
+kinds=(cloudnative-pg patroni patroni-tls)
 work=$(mktemp -d "${TMPDIR:-/tmp}/k8s.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-echo "1..$((${#kinds[@]} * 15))"
+echo "1..$((${#kinds[@]} * 16))"
 cp -r "$tree/test/deploy/k8s" "$work/check"
 npm_said=$(cd "$work/check" && HOME=$work npm ci --fetch-retries=5 --no-audit --no-fund --loglevel=error 2>&1) || {
   echo "Bail out! npm can't fetch the schemas: $npm_said"

@@ -42,10 +42,11 @@ const checks = {
   "readiness asks the server": rules.readiness,
   "pools fit into max_connections": rules.poolsFit,
   "the operator's values are those of deploy/config": rules.operatorValues,
+  "with Secret sagaz-tls, everything talks TLS": rules.encrypted,
 };
 report(`${objects.length} objects fit their schemas`, objects.length ? await schemaErrors(objects) : ["nothing was built"]);
 for (const [what, rule] of Object.entries(checks)) report(what, rule(m, context));
 
 // A folder that no kustomization uses would be checked by nobody.
 const kinds = readdirSync(`${tree}/deploy/k8s`, { withFileTypes: true }).filter((d) => d.isDirectory()).map((d) => d.name);
-report("its folder is known", ["cloudnative-pg", "common", "patroni"].join() === kinds.sort().join() ? [] : [`deploy/k8s has ${kinds}`]);
+report("its folder is known", ["cloudnative-pg", "common", "patroni", "patroni-tls"].join() === kinds.sort().join() ? [] : [`deploy/k8s has ${kinds}`]);

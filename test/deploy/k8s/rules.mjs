@@ -316,3 +316,38 @@ export function operatorValues(m, { postgresql, pools }) {
   }
   return wrong;
 }
+
+// The names in the README's command that makes the certificate.
+const certified = (readme) => readme.match(/scripts\/certificates \S+((?:[^\n]*\\\n)*[^\n]*)/)[1].split(/[\s\\]+/).filter(Boolean);
+
+// Whatever runs one of the scripts has TLS_DIR, and what it needs there; the relay has
+// libpq's variables. What is connected to is in the certificate, by its name.
+export function encrypted(m, { readme, targets }) {
+  const wrong = [];
+  const names = [...certified(readme), "localhost", "127.0.0.1"];
+  const named = (who, host) => names.includes(host) || wrong.push(`${who}: ${host} is not in the README's certificate`);
+  const ours = m.pods.filter((p) => p.ours);
+  if (!ours.some((p) => (p.spec.volumes ?? []).some((v) => v.secret?.secretName === "sagaz-tls"))) return [];
+  for (const pod of ours) {
+    for (const c of pod.spec.containers.filter((x) => program(x) !== "redis-server")) {
+      const env = envOf(c);
+      const say = (what) => wrong.push(`${pod.owner}: ${c.name} ${what}`);
+      const folder = env.TLS_DIR ?? env.PGSSLROOTCERT?.replace(/\/ca.crt$/, "");
+      const mount = (c.volumeMounts ?? []).find((x) => x.mountPath === folder);
+      if (!folder || (env.PGSSLROOTCERT && env.PGSSLMODE !== "verify-full")) say("checks no server");
+      else if (pod.spec.volumes.find((v) => v.name === mount?.name)?.secret?.secretName !== "sagaz-tls") say(`has no ${folder}`);
+      if (c.name === "exporter" && c.livenessProbe.httpGet.scheme !== "HTTPS") say("is probed without TLS");
+      for (const [name, host] of Object.entries(env)) {
+        if (/^(PRIMARY_|REPLICA_|TARGET_|PG)HOST$/.test(name)) named(pod.owner, host);
+        if (name === "NODE_ADDRESS") {
+          for (let i = 0; i < pod.replicas; i++) named(pod.owner, `${host}`.replace("$(NODE_NAME)", `${pod.owner.split(" ")[1]}-${i}`));
+        }
+      }
+    }
+  }
+  for (const t of targets.filter((x) => !x.startsWith("localhost:"))) named("Prometheus", t.split(":")[0]);
+  for (const file of ["pg_hba_tls.conf", "tls.ini"]) {
+    if (!m.of("ConfigMap").some((o) => file in o.data)) wrong.push(`no ConfigMap has ${file}`);
+  }
+  return wrong;
+}
