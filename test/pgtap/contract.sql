@@ -161,7 +161,7 @@ INSERT INTO contract VALUES
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'partition_health', 'OUT table_name text, OUT check_name text, OUT status text, OUT value text, OUT details text',
    'SETOF record', 'stable', 'pg_monitor'),
-  ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text, OUT last_duration interval, OUT errors bigint',
+  ('sagaz_ha', 'maintenance_status', 'OUT process text, OUT pid integer, OUT database text, OUT phase text, OUT table_name text, OUT since timestamp with time zone, OUT partitions_done integer, OUT partitions_total integer, OUT waiting_for text, OUT last_pass timestamp with time zone, OUT next_pass timestamp with time zone, OUT passes bigint, OUT actions bigint, OUT last_error text, OUT last_duration interval, OUT errors bigint, OUT overdue interval',
    'SETOF record', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_plain_saga_tables', 'OUT table_name text, OUT details text', 'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'import_pg_partman', 'parent regclass DEFAULT NULL::regclass, dry_run boolean DEFAULT true, OUT table_name text, OUT finding text, OUT item text, OUT details text',
@@ -228,6 +228,8 @@ INSERT INTO contract VALUES
   ('sagaz_ha', 'unix_milliseconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
   ('sagaz_ha', 'unix_microseconds_at', 'at timestamp with time zone', 'bigint', 'immutable', 'public'),
   ('sagaz_ha', 'snowflake_at', 'at timestamp with time zone, encoding text DEFAULT ''snowflake''::text', 'bigint', 'immutable', 'public'),
+  ('sagaz_ha', '_maintained', 'OUT has_room boolean, OUT overdue interval',
+   'record', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_key_samples', 'OUT table_name text, OUT partition_name text, OUT wanted text, OUT sampled integer, OUT others integer',
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', 'commit_token', '',
@@ -381,7 +383,7 @@ sagaz_ha_protect_partitions on ddl_command_start, {"DROP TABLE","ALTER TABLE","D
 -- Settings
 --
 SELECT is_empty(format($$SELECT name FROM pg_settings WHERE name LIKE 'sagaz\_ha.%%' EXCEPT SELECT unnest(%L::text[])$$,
-                       '{sagaz_ha.retire,sagaz_ha.condition_timeout,sagaz_ha.before_drop_timeout,sagaz_ha.conversion_lock_timeout,sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.protect,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at,sagaz_ha.replay_lag_warning,sagaz_ha.replay_lag_critical,sagaz_ha.replay_lag_bytes_warning,sagaz_ha.replay_lag_bytes_critical,sagaz_ha.slot_retained_warning,sagaz_ha.slot_time_to_loss_critical,sagaz_ha.expected_standbys,sagaz_ha.expected_standby_names,sagaz_ha.contact_grace,sagaz_ha.xmin_age_warning,sagaz_ha.wal_disk_free_critical}'),
+                       '{sagaz_ha.retire,sagaz_ha.condition_timeout,sagaz_ha.before_drop_timeout,sagaz_ha.conversion_lock_timeout,sagaz_ha.clock,sagaz_ha.databases,sagaz_ha.max_databases,sagaz_ha.enabled,sagaz_ha.lock_timeout,sagaz_ha.naptime,sagaz_ha.protect,sagaz_ha.standby_drain_timeout,sagaz_ha.sample_interval,sagaz_ha.stop_at,sagaz_ha.replay_lag_warning,sagaz_ha.replay_lag_critical,sagaz_ha.replay_lag_bytes_warning,sagaz_ha.replay_lag_bytes_critical,sagaz_ha.slot_retained_warning,sagaz_ha.slot_time_to_loss_critical,sagaz_ha.expected_standbys,sagaz_ha.expected_standby_names,sagaz_ha.contact_grace,sagaz_ha.xmin_age_warning,sagaz_ha.wal_disk_free_critical}'),
                 'no setting but those of the design, the clock, and the stop points of tests');
 SELECT is(s.context, e.context, format('%s: who may set it', e.name))
   FROM (VALUES ('sagaz_ha.clock', 'superuser'), ('sagaz_ha.databases', 'sighup'), ('sagaz_ha.enabled', 'sighup'),

@@ -137,9 +137,12 @@ is_within(is_partitions($node, 'one', 'events', -2, 10, 'when it is on again'), 
 my $passes = q{SELECT passes FROM sagaz_ha.maintenance_status()
 	WHERE process = 'worker' AND database = 'one'};
 $before = $node->safe_psql('postgres', $passes);
+take_table($node, 'one', 'kept', days => [ -5, 0 ], unfinished_when => 'NOT done',
+	before => q{UPDATE kept SET done = false});
 configure($node, 'sagaz_ha.naptime' => '1s');
-is_within(when($node, 'postgres', "($passes) > $before + 3"), 10, 'a shorter naptime takes a reload');
+is_within(when($node, 'postgres', "($passes) > $before + 6"), 10, 'what is kept is looked at after a shorter naptime, since a reload');
 configure($node, 'sagaz_ha.naptime' => undef);
+$node->safe_psql('one', 'DROP TABLE kept');
 
 # -------- the clock
 

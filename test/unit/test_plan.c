@@ -986,15 +986,32 @@ test_cracks(void)
 }
 
 static void
-test_creation_due(void)
+test_has_more(void)
 {
 	const CalTime now = utc(2025, 1, 1, 12, 0, 0);
+	const CalSpan retention = {0, 1, 0};
 	PlanPolicy	policy = make_policy(NULL, &one_hour, 4, NULL);
-	CalTime		due = UNTOUCHED;
+	PlanBound	parts[] = {
+		{now - 26 * CAL_HOUR, now - 25 * CAL_HOUR},
+		{now - 25 * CAL_HOUR, now - 23 * CAL_HOUR},
+		{now - 23 * CAL_HOUR, CAL_INFINITY}
+	};
 
-	ok(plan_creation_due(&policy, now, now + 5 * CAL_HOUR, &due), "new partitions are due");
-	is_time(due, now + 2 * CAL_HOUR, "when three quarters of premake are left");
-	ok(!plan_creation_due(&policy, now, CAL_INFINITY, &due), "but never after MAXVALUE");
+	ok(!plan_has_more(&policy, now, now + CAL_HOUR - 1, now + 5 * CAL_HOUR, NULL, 0),
+	   "nothing is due as long as premake is covered");
+	ok(plan_has_more(&policy, now, now + CAL_HOUR, now + 5 * CAL_HOUR, NULL, 0),
+	   "a creation is due from the moment at which the plan has it");
+	ok(!plan_has_more(&policy, now, now + CAL_DAY, CAL_INFINITY, NULL, 0), "but never after MAXVALUE");
+	ok(!plan_has_more(&policy, now, now + CAL_DAY, now, NULL, 0), "nor where now isn't covered");
+
+	policy.has_retention = true;
+	policy.retention = retention;
+	ok(!plan_has_more(&policy, now, now + CAL_HOUR - 1, CAL_INFINITY, parts, 3),
+	   "what is expired already makes nothing due");
+	ok(plan_has_more(&policy, now, now + CAL_HOUR, CAL_INFINITY, parts, 3),
+	   "an expiry is due from the moment at which the plan has it");
+	ok(!plan_has_more(&policy, now, now + 100 * CAL_DAY, CAL_INFINITY, parts + 2, 1),
+	   "a partition without an end never expires");
 }
 
 /*
@@ -1518,7 +1535,7 @@ main(void)
 	test_quarters();
 	test_holes();
 	test_cracks();
-	test_creation_due();
+	test_has_more();
 	test_random_rounds();
 	test_time();
 	return done_testing();
