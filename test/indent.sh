@@ -16,10 +16,11 @@ if [[ ${1-} == --check ]]; then
 fi
 
 # What our own source defines, without what is in braces: a name is the last word before the semicolon, or
-# the first one in parentheses, if it is a pointer to a function.
+# the first one in parentheses, if it is a pointer to a function; and those of hash tables by simplehash.h.
 typedefs() {
   cat src/*.c src/*/*.[ch] | perl -0777 -ne '
     s{/\*.*?\*/}{}gs;
+    print "$1_hash\n$1_iterator\n" while /^#define SH_PREFIX (\w+)/gm;
     s/^\{.*?^\}//gms;
     while (/^typedef\b[^;]*;/gm) {
       my $text = $&;
