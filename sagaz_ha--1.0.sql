@@ -2613,11 +2613,11 @@ COMMENT ON FUNCTION sagaz_ha.repair_partitions(regclass) IS
   'make the partitions of a table what the table is, as far as short locks allow; what was done';
 
 CREATE FUNCTION sagaz_ha._off_grid(
-  parent regclass, OUT partition_start timestamptz, OUT bounds text
+  parents regclass[], OUT parent regclass, OUT partition_start timestamptz, OUT bounds text
 ) RETURNS SETOF record
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'sagaz_off_grid';
-COMMENT ON FUNCTION sagaz_ha._off_grid(regclass) IS
-  'internal: the odd partition after which the bounds are the time zone''s again; no row if they are';
+COMMENT ON FUNCTION sagaz_ha._off_grid(regclass[]) IS
+  'internal: the odd partition of each table after which its bounds are the time zone''s again; no row if they are';
 
 --
 -- Restores
@@ -2966,7 +2966,8 @@ BEGIN
                        to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone, g.bounds) END
     FROM coverage AS c
     JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
-    LEFT JOIN LATERAL sagaz_ha._off_grid(c.parent) AS g ON true
+    LEFT JOIN sagaz_ha._off_grid(ARRAY(SELECT o.parent FROM coverage AS o
+                                        WHERE o.problem IS NULL OR o.premade_until IS NOT NULL)) AS g ON g.parent = c.parent
    WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
   SELECT c.table_name, 'restored',
@@ -4695,7 +4696,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._drift(regclass),
   sagaz_ha._drift_indexes(regclass),
   sagaz_ha._not_whole(regclass),
-  sagaz_ha._off_grid(regclass),
+  sagaz_ha._off_grid(regclass[]),
   sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),

@@ -255,31 +255,32 @@ add_index(known_hash *relations, HeapTuple tuple)
 }
 
 static void
-read_rows(known_hash *relations, Relation catalog, void (*add) (known_hash *, HeapTuple))
+read_rows(known_hash *relations, Oid catalog, void (*add) (known_hash *, HeapTuple))
 {
-	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	Relation	rel = table_open(catalog, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		add(relations, tuple);
 	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
 }
 
+/* pg_index is smaller than pg_class. */
 static void
 read_catalogs(SizeReader *reader, int ntables)
 {
 	Relation	classes = table_open(RelationRelationId, AccessShareLock);
-	Relation	indexes = table_open(IndexRelationId, AccessShareLock);
+	bool		worthwhile = RelationGetNumberOfBlocks(classes) <= ntables;
+	int			entries = Max(ntables, (int) classes->rd_rel->reltuples);
 
-	if (RelationGetNumberOfBlocks(classes) + RelationGetNumberOfBlocks(indexes) <= ntables)
-	{
-		reader->relations = known_create(CurrentMemoryContext,
-										 Max(ntables, classes->rd_rel->reltuples), NULL);
-		read_rows(reader->relations, classes, add_class);
-		read_rows(reader->relations, indexes, add_index);
-	}
-	table_close(indexes, AccessShareLock);
 	table_close(classes, AccessShareLock);
+	if (!worthwhile)
+		return;
+	reader->relations = known_create(CurrentMemoryContext, entries, NULL);
+	read_rows(reader->relations, RelationRelationId, add_class);
+	read_rows(reader->relations, IndexRelationId, add_index);
 }
 
 /* Makes ready for the sizes of so many tables. */

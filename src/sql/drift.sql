@@ -309,11 +309,11 @@ COMMENT ON FUNCTION sagaz_ha.repair_partitions(regclass) IS
   'make the partitions of a table what the table is, as far as short locks allow; what was done';
 
 CREATE FUNCTION sagaz_ha._off_grid(
-  parent regclass, OUT partition_start timestamptz, OUT bounds text
+  parents regclass[], OUT parent regclass, OUT partition_start timestamptz, OUT bounds text
 ) RETURNS SETOF record
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'sagaz_off_grid';
-COMMENT ON FUNCTION sagaz_ha._off_grid(regclass) IS
-  'internal: the odd partition after which the bounds are the time zone''s again; no row if they are';
+COMMENT ON FUNCTION sagaz_ha._off_grid(regclass[]) IS
+  'internal: the odd partition of each table after which its bounds are the time zone''s again; no row if they are';
 
 --
 -- Restores

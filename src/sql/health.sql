@@ -289,7 +289,8 @@ BEGIN
                        to_char(timezone(p.time_zone, g.partition_start), 'HH24:MI'), p.time_zone, g.bounds) END
     FROM coverage AS c
     JOIN sagaz_ha.partition_policy AS p ON p.parent = c.parent
-    LEFT JOIN LATERAL sagaz_ha._off_grid(c.parent) AS g ON true
+    LEFT JOIN sagaz_ha._off_grid(ARRAY(SELECT o.parent FROM coverage AS o
+                                        WHERE o.problem IS NULL OR o.premade_until IS NOT NULL)) AS g ON g.parent = c.parent
    WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
   UNION ALL
   SELECT c.table_name, 'restored',

@@ -26,6 +26,7 @@
 #include "pass/run.h"
 #include "pass/saga_tables.h"
 #include "sql/arguments.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/timestamp.h"
@@ -105,25 +106,49 @@ sagaz_expression(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(written));
 }
 
-/* _off_grid(parent): from when on partitions begin inside of a day, and the way back. */
-Datum
-sagaz_off_grid(PG_FUNCTION_ARGS)
+static void
+add_off_grid(FunctionCallInfo fcinfo, const Policy *policy)
 {
-	List	   *policies = policy_load(PG_GETARG_OID(0));
-	Policy	   *policy = policies != NIL ? (Policy *) linitial(policies) : NULL;
 	ParentInfo	info;
 	PlanBound	odd;
 	KeyRange	range;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (!repair_way_back(policy, &info, &odd))
+		return;
+	values[0] = ObjectIdGetDatum(policy->parent);
+	values[1] = TimestampTzGetDatum(policy_instant(policy, info.kind, odd.lower));
+	parent_range(&info, &odd, &range);
+	values[2] = CStringGetTextDatum(key_for_values_of_range(info.kind, &range));
+	rows_add(fcinfo, values, nulls);
+}
+
+/*
+ * _off_grid(parents): from when on partitions begin inside of a day, and the way back.
+ * Of several tables at once, since loading a policy takes longer than looking.
+ */
+Datum
+sagaz_off_grid(PG_FUNCTION_ARGS)
+{
+	ArrayType  *parents = PG_GETARG_ARRAYTYPE_P(0);
+	const Oid  *asked = (const Oid *) ARR_DATA_PTR(parents);
+	int			nasked = ArrayGetNItems(ARR_NDIM(parents), ARR_DIMS(parents));
+	List	   *wanted = NIL;
+	ListCell   *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (policy == NULL || !repair_way_back(policy, &info, &odd))
-		return (Datum) 0;
-	values[0] = TimestampTzGetDatum(policy_instant(policy, info.kind, odd.lower));
-	parent_range(&info, &odd, &range);
-	values[1] = CStringGetTextDatum(key_for_values_of_range(info.kind, &range));
-	rows_add(fcinfo, values, nulls);
+	if (ARR_HASNULL(parents))
+		nasked = 0;
+	for (int i = 0; i < nasked; i++)
+		wanted = lappend_oid(wanted, asked[i]);
+	foreach(cell, policy_load_used())
+	{
+		Policy	   *policy = (Policy *) lfirst(cell);
+
+		if (list_member_oid(wanted, policy->parent))
+			add_off_grid(fcinfo, policy);
+	}
 	return (Datum) 0;
 }
 

@@ -77,7 +77,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._drift(regclass),
   sagaz_ha._drift_indexes(regclass),
   sagaz_ha._not_whole(regclass),
-  sagaz_ha._off_grid(regclass),
+  sagaz_ha._off_grid(regclass[]),
   sagaz_ha._key_samples(),
   @extschema@.get_partition_statistics(),
   sagaz_ha.partition_health(),

@@ -137,7 +137,7 @@ INSERT INTO contract VALUES
   ('sagaz_ha', '_catalog_changes', '', 'bigint', 'volatile', 'pg_monitor'),
   ('sagaz_ha', '_drift_indexes', 'parent regclass, OUT partition oid, OUT relkind "char", OUT partition_owner oid, OUT bytes numeric, OUT tab oid, OUT tab_owner oid, OUT tab_index oid, OUT is_unique boolean, OUT tail text, OUT contype "char", OUT constraint_definition text, OUT deferral text, OUT attached oid, OUT found oid, OUT found_valid boolean, OUT found_constraint boolean',
    'SETOF record', 'stable', 'pg_monitor'),
-  ('sagaz_ha', '_off_grid', 'parent regclass, OUT partition_start timestamp with time zone, OUT bounds text',
+  ('sagaz_ha', '_off_grid', 'parents regclass[], OUT parent regclass, OUT partition_start timestamp with time zone, OUT bounds text',
    'SETOF record', 'stable', 'pg_monitor'),
   ('sagaz_ha', '_not_whole', 'parent regclass, OUT reason text, OUT version text', 'record', 'volatile', 'pg_monitor'),
   -- the owner of a table makes the trigger, and the function does nothing but refuse
