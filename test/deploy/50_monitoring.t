@@ -244,6 +244,10 @@ foreach my $file (sort glob("$deploy/config/grafana/dashboards/*.json"))
 }
 like(slurp("$deploy/config/grafana/provisioning/datasources/prometheus.yml"), qr/^    uid: sagaz-prometheus$/m,
 	'the data source is provisioned under the name that dashboards use');
+like(slurp("$deploy/config/grafana/provisioning/datasources/prometheus.yml"), qr/^      manageAlerts: true$/m,
+	'Grafana lists the alerts of that data source');
+ok((grep { $_->{type} eq 'alerting' && $_->{name} eq 'SagazReplicationLag' } map { @{ $_->{rules} } } @{ api('rules')->{groups} }),
+	'the one about lag is among them');
 
 # -------- every rule can be true
 

@@ -494,12 +494,22 @@ no_slot_warning() {
   done
 }
 
+# exporters_up COUNT: as the published Prometheus sees them
+exporters_up() {
+  [[ $(curl -fsS "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/targets" |
+    grep -oE '"scrapeUrl":"https:[^"]*","globalUrl":"[^"]*","lastError":""' | wc -l) == "$1" ]]
+}
+
 # The same with TLS, which so is tested with Patroni as well.
 test_failover_start() {
   ok "certificates" deploy/scripts/certificates "$work/tls" postgres-primary postgres-replica \
-    pgbouncer-rw pgbouncer-ro patroni-1 patroni-2 patroni-3
+    pgbouncer-rw pgbouncer-ro patroni-1 patroni-2 patroni-3 \
+    exporter-primary exporter-replica exporter-rw exporter-ro
   chown -R 999 "$work/tls"
-  export TLS_FILES=$work/tls COMPOSE_FILE=compose.yaml:compose.tls.yaml
+  # a volume of somebody else, as deploy/README.md has it
+  echo "volumes: {patroni_1_data: {external: true, name: ${project}_external}}" >"$work/volumes.yaml"
+  ok "a volume outside of compose" docker volume create "${project}_external"
+  export TLS_FILES=$work/tls COMPOSE_FILE=compose.yaml:compose.tls.yaml:$work/volumes.yaml
   ok "profile failover starts" compose --profile failover up -d
   list_services
   ok "... its ${#services[@]} services get healthy, and init ends" all_healthy_within 240
@@ -514,6 +524,7 @@ test_failover_start() {
     psql -w "host=127.0.0.1 port=$POSTGRES_PRIMARY_PORT user=postgres dbname=sagaz" -c 'SELECT 1'
   ok "... nor by the pool" fails_with 'SSL required' env PGSSLMODE=disable \
     psql -w "host=127.0.0.1 port=$PGBOUNCER_RW_PORT user=postgres dbname=sagaz" -c 'SELECT 1'
+  ok "Prometheus asks the four exporters by TLS, and knows their names" within 60 exporters_up 4
   ok "only Patroni reaches etcd" fails_with '' compose exec -T redis bash -c '</dev/tcp/etcd-1/2379'
   ok "what is written by its primary's port" through 5432 \
     "INSERT INTO saga_executions (saga_name, status) VALUES ('seen', 'SUCCESS')"
@@ -550,6 +561,8 @@ test_failover() {
   wait "$writer"
   ok "none is lost of all $(wc -l <"$work/acked")" no_row_lost "$leader"
   ok "down" compose --profile failover down --volumes
+  ok "... leaves the volume that isn't compose's" docker volume inspect "${project}_external"
+  ok "... which goes by hand" docker volume rm "${project}_external"
   nothing_left
 }
 
