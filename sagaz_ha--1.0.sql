@@ -3341,23 +3341,35 @@ $$;
 COMMENT ON FUNCTION sagaz_ha.import_pg_partman(regclass, boolean) IS
   'policies from the configuration of pg_partman, whose own maintenance is then off; a row for each set and finding';
 
--- pg_partman 4 reads a partition's time from its name; 5 from its bounds.
+CREATE FUNCTION sagaz_ha._policy_time_zone(parent regclass) RETURNS text
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'sagaz_policy_time_zone';
+COMMENT ON FUNCTION sagaz_ha._policy_time_zone(regclass) IS
+  'internal: the time zone of a table''s policy, for who owns the table';
+
+-- pg_partman 4 reads a partition's time from its name; 5 from its bounds. The owner of
+-- the table may neither read policies nor call partitions().
 CREATE FUNCTION sagaz_ha._rename_for_pg_partman(parent regclass, config jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO'
 AS $$
 DECLARE
+  time_zone text := sagaz_ha._policy_time_zone(parent);
   one record;
 BEGIN
   FOR one IN
-    SELECT m.partition, left(t.relname, 63 - length(n.suffix)) || n.suffix AS name
-      FROM sagaz_ha.partitions(false) AS m
-      JOIN sagaz_ha.partition_policy AS p ON p.parent = m.parent
-      JOIN pg_class AS c ON c.oid = m.partition
-      JOIN pg_class AS t ON t.oid = m.parent
-     CROSS JOIN LATERAL (VALUES ('_p' || to_char(m.partition_start AT TIME ZONE p.time_zone, config ->> 'datetime_string'))) AS n (suffix)
-     WHERE m.parent = $1 AND isfinite(m.partition_start) AND c.relname !~ '_p[0-9]'
-     ORDER BY m.partition_start LOOP
+    SELECT c.oid::regclass AS partition, left(t.relname, 63 - length(n.suffix)) || n.suffix AS name
+      FROM pg_partitioned_table AS p
+      JOIN pg_class AS t ON t.oid = p.partrelid
+      JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+      JOIN pg_inherits AS i ON i.inhparent = p.partrelid
+      JOIN pg_class AS c ON c.oid = i.inhrelid
+     CROSS JOIN LATERAL (VALUES ((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''(.*?)''\)'))[1])) AS b (lower)
+     CROSS JOIN LATERAL (VALUES (CASE a.atttypid WHEN 'timestamptz'::regtype THEN b.lower::timestamptz AT TIME ZONE time_zone
+                                   ELSE b.lower::timestamp END)) AS s (starts)
+     CROSS JOIN LATERAL (VALUES ('_p' || to_char(s.starts, config ->> 'datetime_string'))) AS n (suffix)
+     WHERE p.partrelid = parent AND isfinite(s.starts) AND c.relname !~ '_p[0-9]'
+     ORDER BY s.starts LOOP
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', one.partition);
     EXECUTE format('ALTER TABLE %s RENAME TO %I', one.partition, one.name);
   END LOOP;
@@ -4672,6 +4684,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._pg_partman_obstacles(regclass, jsonb, boolean),
   sagaz_ha._time_zone_of_bounds(regclass),
   sagaz_ha._drop_empty_default(regclass, boolean),
+  sagaz_ha._policy_time_zone(regclass),
   sagaz_ha._rename_for_pg_partman(regclass, jsonb)
 TO PUBLIC;
 

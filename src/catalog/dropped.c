@@ -31,6 +31,14 @@ typedef struct Forgetting
 	"DELETE FROM " table " WHERE ctid = ANY (ARRAY(" \
 	"  SELECT t.ctid FROM " table " AS t WHERE " condition " FOR UPDATE SKIP LOCKED))"
 
+/*
+ * Of a table that was dropped while it was becoming partitioned, the partitioned one
+ * is left, which nobody knows: the worker drops it, and then forgets the row.
+ */
+#define LEAVES_PARENT \
+	"(t.kind = 'table' AND t.phase NOT IN ('finishing', 'failed')" \
+	" AND EXISTS (SELECT FROM pg_catalog.pg_class AS p WHERE p.oid = t.parent))"
+
 /* Where a DELETE of nothing would fire the trigger that wakes the worker, it looks first. */
 static void
 forget(Forgetting *forgetting, SqlArgs *args)
@@ -57,7 +65,7 @@ dropped_forget_in_event_trigger(void)
 		{"SELECT FROM sagaz_ha.unique_key WHERE parent = ANY ($1)",
 		"DELETE FROM sagaz_ha.unique_key WHERE parent = ANY ($1)"},
 		{NULL, "DELETE FROM sagaz_ha.partition_times WHERE partition = ANY ($1)"},
-		{NULL, UNLOCKED("sagaz_ha.conversion", "t.relation = ANY ($1)")},
+		{NULL, UNLOCKED("sagaz_ha.conversion", "t.relation = ANY ($1) AND NOT " LEAVES_PARENT)},
 		{NULL, UNLOCKED("sagaz_ha.retirement", "t.partition = ANY ($1)")},
 		{NULL, UNLOCKED("sagaz_ha.problem", "t.partition = ANY ($1) OR t.parent = ANY ($1)")}
 	};
@@ -96,7 +104,8 @@ dropped_forget_orphans(void)
 		"DELETE FROM sagaz_ha.unique_key" IS_GONE("parent")},
 		/* one that was locked by a step when its table went, too */
 		{NULL, UNLOCKED("sagaz_ha.conversion",
-						"NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation)")}
+						"NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation)"
+						" AND NOT " LEAVES_PARENT)}
 	};
 	SqlSession	session;
 

@@ -269,7 +269,7 @@ load(const char *query, SPIPlanPtr *plan, Oid parent)
 
 /*
  * All policies that passes act on, or one table's. While it is converted, a table is
- * the conversion's.
+ * the conversion's; but once clients use it, what is still to be validated can last.
  */
 List *
 policy_load(Oid parent)
@@ -277,7 +277,7 @@ policy_load(Oid parent)
 	static SPIPlanPtr plan = NULL;
 
 	return load(POLICIES("CASE WHEN $1 <> 0 THEN p.parent = $1 ELSE "
-						 NOT_CONVERTED("v.phase <> 'failed'") " END"), &plan, parent);
+						 NOT_CONVERTED("v.phase NOT IN ('failed', 'finishing')") " END"), &plan, parent);
 }
 
 /*

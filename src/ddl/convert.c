@@ -388,6 +388,18 @@ convert_run(List *statements)
 	}
 }
 
+/* Drops an empty partitioned table that a conversion has made, as its owner. It is locked. */
+void
+convert_drop_left(Oid parent)
+{
+	SqlSession	session;
+
+	sql_begin(&session, identity_owner_of(parent));
+	protect_let_through();
+	sql_run(psprintf("DROP TABLE %s", names_qualified(parent)));
+	sql_end(&session);
+}
+
 /* Whether a table has any row now, whoever may see it. It is locked. */
 bool
 convert_has_rows(Oid relation)

@@ -40,6 +40,7 @@ extern List *convert_undoing(const Conversion *conversion);
 extern bool convert_next_index(const Conversion *conversion, ConvertStatement *statement);
 extern List *convert_storage_parameters(Oid relation);
 extern void convert_run(List *statements);
+extern void convert_drop_left(Oid parent);
 extern bool convert_has_rows(Oid relation);
 extern void convert_replace_query(Oid view, const char *query);
 

@@ -15,6 +15,7 @@
 #include "base/sql.h"
 #include "catalog/dropped.h"
 #include "catalog/names.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/policy.h"
 #include "ddl/convert.h"
 #include "ddl/convert_bound.h"
@@ -25,6 +26,7 @@
 #include "pass/convert_rows.h"
 #include "pass/report.h"
 #include "shmem/progress.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -693,6 +695,51 @@ go_on(Pass *pass, Conversion *conversion)
 	}
 }
 
+/* Drops the partitioned table whose plain one is gone, unless somebody gave it partitions. */
+static void
+drop_left_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+	Oid			parent = step->conversion->parent;
+
+	conversion_end(step->conversion->relation);
+	if (get_rel_name(parent) == NULL)
+		return;
+	identity_set_local("lock_timeout", psprintf("%d", sagaz_conversion_lock_timeout));
+	LockRelationOid(parent, AccessExclusiveLock);
+	if (get_rel_name(parent) == NULL || has_subclass(parent))
+		return;
+	convert_drop_left(parent);
+	stop_point("convert_left:before_commit");
+}
+
+/* Ends the conversion of a table that was dropped; how soon to look again, in ms. */
+static long
+drop_left(Pass *pass, Conversion *conversion)
+{
+	Step		step = {pass, conversion};
+	ErrorData  *error = attempt_in_transaction(drop_left_step, &step);
+
+	return error == NULL ? 0 : failed(pass, conversion, error);
+}
+
+static void
+find_left_step(void *arg)
+{
+	Step	   *step = (Step *) arg;
+
+	step->gone = get_rel_name(step->conversion->relation) == NULL;
+}
+
+static bool
+is_left(Pass *pass, Conversion *conversion)
+{
+	Step		step = {pass, conversion};
+
+	require(attempt_in_transaction(find_left_step, &step));
+	return step.gone;
+}
+
 static void
 load_step(void *arg)
 {
@@ -714,7 +761,7 @@ conversion_run(Pass *pass)
 		Conversion *conversion = (Conversion *) lfirst(cell);
 		long		nap;
 
-		nap = go_on(pass, conversion);
+		nap = is_left(pass, conversion) ? drop_left(pass, conversion) : go_on(pass, conversion);
 		if (nap > 0)
 			soon = soon == 0 ? nap : Min(soon, nap);
 	}

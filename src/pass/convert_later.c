@@ -10,6 +10,7 @@
 
 #include "ddl/convert_bound.h"
 #include "pass/create.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 typedef struct Planning
@@ -18,6 +19,7 @@ typedef struct Planning
 	Conversion *conversion;
 	TablePlan  *table;			/* NULL: nothing is to be made */
 	TimeOffset	ahead;			/* how much more than there is */
+	bool		beyond_now;		/* or than now */
 	int			premake;		/* what that takes; 0: what the policy says */
 } Planning;
 
@@ -33,9 +35,9 @@ convert_later_is_below(const Conversion *conversion)
 	return info.default_relid == conversion->relation && info.nparts > 0;
 }
 
-/* As many more partitions as it takes to get so far beyond those that are there. */
+/* As many partitions as it takes to get so far beyond those that are there, or beyond now. */
 static void
-look_ahead(Policy *policy, const ParentInfo *info, CalTime now, TimeOffset ahead)
+look_ahead(Policy *policy, const ParentInfo *info, CalTime now, TimeOffset ahead, bool beyond_now)
 {
 	PlanPolicy	plan;
 	CalTime		until;
@@ -43,7 +45,7 @@ look_ahead(Policy *policy, const ParentInfo *info, CalTime now, TimeOffset ahead
 	CalTime		upper;
 
 	policy_plan(policy, info->kind, &plan);
-	if (!plan_covered_until(now, info->bounds, info->nparts, &until))
+	if (beyond_now || !plan_covered_until(now, info->bounds, info->nparts, &until))
 		until = now;
 	if (until >= now + FAR_FUTURE)
 		return;
@@ -70,7 +72,8 @@ plan_step(void *arg)
 	else if (planning->ahead > 0)
 	{
 		parent_require_by_oid(conversion->parent, AccessShareLock, &info);
-		look_ahead(policy, &info, policy_key_time(policy, info.kind, planning->pass->now), planning->ahead);
+		look_ahead(policy, &info, policy_key_time(policy, info.kind, planning->pass->now),
+				   planning->ahead, planning->beyond_now);
 		planning->premake = policy->premake;
 	}
 	planning->table = table_plan_make(policy, planning->pass->now);
@@ -122,12 +125,35 @@ convert_later_make(Pass *pass, Conversion *conversion, bool *made)
 	return *made ? attempt_in_transaction(note_step, &planning) : NULL;
 }
 
-/* After the last step: what the policy says. */
+/*
+ * While a foreign key to the table is validated, its other table is locked so that no
+ * partition can be made: how long that may take.
+ */
+static void
+look_at_references_step(void *arg)
+{
+	Planning   *planning = (Planning *) arg;
+	ListCell   *cell;
+
+	planning->beyond_now = true;
+	foreach(cell, parent_referencing_tables(planning->conversion->parent))
+	{
+		Oid			relid = lfirst_oid(cell);
+		int64		days = get_rel_relkind(relid) == RELKIND_RELATION ? convert_bound_days(relid) : 1;
+
+		planning->ahead += days * USECS_PER_DAY;
+	}
+}
+
+/* After the last step: what the policy says, and what could come while foreign keys are validated. */
 ErrorData *
 convert_later_finish(Pass *pass, const Conversion *conversion)
 {
 	Planning	planning = {pass, (Conversion *) conversion};
-	ErrorData  *error = attempt_in_transaction(plan_step, &planning);
+	ErrorData  *error = attempt_in_transaction(look_at_references_step, &planning);
+
+	if (error == NULL)
+		error = attempt_in_transaction(plan_step, &planning);
 
 	if (error == NULL && planning.table != NULL)
 		create_missing(pass, list_make1(planning.table));

@@ -67,6 +67,49 @@ stored_columns(Oid relid)
 	return sql_text(0, 1);
 }
 
+/*
+ * The ALTER TABLE commands that keep what is ENABLE ALWAYS or REPLICA from firing
+ * for a DELETE, and those that let it again; NULL: there is nothing. Inside SPI.
+ */
+static void
+firing_commands(Oid relid, char **off, char **on)
+{
+	static const char *const query =
+		"SELECT string_agg('DISABLE ' || x.what, ', '),"
+		"       string_agg(CASE x.enabled WHEN 'A' THEN 'ENABLE ALWAYS ' ELSE 'ENABLE REPLICA ' END || x.what, ', ')"
+		"  FROM (SELECT format('TRIGGER %I', t.tgname), t.tgenabled FROM pg_trigger AS t"
+		"         WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgtype & 8 <> 0"
+		"        UNION ALL"
+		"        SELECT format('RULE %I', r.rulename), r.ev_enabled FROM pg_rewrite AS r"
+		"         WHERE r.ev_class = $1 AND r.ev_type = '4') AS x (what, enabled)"
+		" WHERE x.enabled IN ('A', 'R')";
+	SqlArgs		args = {0};
+
+	sql_arg(&args, OIDOID, ObjectIdGetDatum(relid));
+	(void) sql_execute(query, &args);
+	*off = sql_text(0, 1);
+	*on = sql_text(0, 2);
+}
+
+/*
+ * Deletes the rows that were moved. Triggers and rules that session_replication_role
+ * doesn't stop are disabled meanwhile: the strong lock keeps that from everybody.
+ */
+static void
+delete_moved(Oid relid, const char *condition)
+{
+	const char *table = names_qualified(relid);
+	char	   *off;
+	char	   *on;
+
+	firing_commands(relid, &off, &on);
+	if (off != NULL)
+		sql_run(psprintf("ALTER TABLE ONLY %s %s", table, off));
+	(void) sql_execute_latest(NULL, psprintf("DELETE FROM ONLY %s WHERE %s", table, condition), NULL);
+	if (on != NULL)
+		sql_run(psprintf("ALTER TABLE ONLY %s %s", table, on));
+}
+
 /* Moves the rows, as the table's owner, between a partition's making and its ATTACH. */
 static void
 fill(Oid partition, void *arg)
@@ -82,7 +125,7 @@ fill(Oid partition, void *arg)
 	(void) sql_execute_latest(NULL, psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s WHERE %s",
 											 names_qualified(partition), columns, columns, source,
 											 condition), NULL);
-	(void) sql_execute_latest(NULL, psprintf("DELETE FROM ONLY %s WHERE %s", source, condition), NULL);
+	delete_moved(range->info->default_relid, condition);
 	AtEOXact_GUC(false, level);
 }
 

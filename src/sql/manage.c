@@ -33,6 +33,7 @@
 SAGAZ_FUNCTION(sagaz_create_saga_tables);
 SAGAZ_FUNCTION(sagaz_manage_partitions);
 SAGAZ_FUNCTION(sagaz_stop_managing_partitions);
+SAGAZ_FUNCTION(sagaz_policy_time_zone);
 SAGAZ_FUNCTION(sagaz_resume_drops);
 SAGAZ_FUNCTION(sagaz_restored_at);
 SAGAZ_FUNCTION(sagaz_reattach_partition);
@@ -85,6 +86,15 @@ sagaz_stop_managing_partitions(PG_FUNCTION_ARGS)
 				 errhint("sagaz_ha.cancel_partition_table() takes the conversion back.")));
 	register_forget(relid);
 	PG_RETURN_VOID();
+}
+
+/* _policy_time_zone(parent): for the table's owner, who may not read policies. */
+Datum
+sagaz_policy_time_zone(PG_FUNCTION_ARGS)
+{
+	Oid			relid = argument_table(fcinfo, "return_to_pg_partman");
+
+	PG_RETURN_TEXT_P(cstring_to_text(argument_require_policy(relid)->time_zone));
 }
 
 /* resume_drops(parent): an operator agrees to the drops that were held back. */

@@ -53,6 +53,7 @@ GRANT EXECUTE ON FUNCTION
   sagaz_ha._pg_partman_obstacles(regclass, jsonb, boolean),
   sagaz_ha._time_zone_of_bounds(regclass),
   sagaz_ha._drop_empty_default(regclass, boolean),
+  sagaz_ha._policy_time_zone(regclass),
   sagaz_ha._rename_for_pg_partman(regclass, jsonb)
 TO PUBLIC;
 

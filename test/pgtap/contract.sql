@@ -172,6 +172,7 @@ INSERT INTO contract VALUES
   ('sagaz_ha', '_pg_partman_rest', 'parent regclass, config jsonb, OUT item text, OUT details text', 'SETOF record', 'stable', 'public'),
   ('sagaz_ha', '_pg_partman_obstacles', 'parent regclass, config jsonb, has_sub boolean, OUT item text, OUT details text', 'SETOF record', 'stable', 'public'),
   ('sagaz_ha', '_time_zone_of_bounds', 'parent regclass', 'text', 'stable', 'public'),
+  ('sagaz_ha', '_policy_time_zone', 'parent regclass', 'text', 'stable', 'public'),
   ('sagaz_ha', '_rename_for_pg_partman', 'parent regclass, config jsonb', 'void', 'volatile', 'public'),
   ('sagaz_ha', '_drop_empty_default', 'parent regclass, dry_run boolean, OUT finding text, OUT item text, OUT details text', 'record', 'volatile', 'public'),
   ('sagaz_ha', '_restored_at', '', 'timestamp with time zone', 'stable', 'pg_monitor'),

@@ -204,7 +204,15 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE fired (op text);
 	CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO fired VALUES (tg_op); RETURN NULL; END';
 	CREATE TRIGGER fire AFTER DELETE OR UPDATE ON d3 FOR EACH ROW EXECUTE FUNCTION fire();
+	-- replication fires these, as moving rows would
+	CREATE TRIGGER fire_always AFTER DELETE OR INSERT ON d3 FOR EACH ROW EXECUTE FUNCTION fire();
+	ALTER TABLE d3 ENABLE ALWAYS TRIGGER fire_always;
+	CREATE TRIGGER fire_replica AFTER DELETE ON d3_rest FOR EACH STATEMENT EXECUTE FUNCTION fire();
+	ALTER TABLE d3_rest ENABLE REPLICA TRIGGER fire_replica;
+	CREATE RULE fire AS ON DELETE TO d3_rest DO ALSO INSERT INTO fired VALUES ('rule');
+	ALTER TABLE d3_rest ENABLE ALWAYS RULE fire;
 	INSERT INTO d3 (at) SELECT now() + (50 - n) * interval '1 h' FROM generate_series(1, 100) AS n;
+	TRUNCATE fired;
 	CREATE TABLE d4 (id int, at date NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
 	CREATE TABLE d4_old PARTITION OF d4 FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
 	CREATE TABLE d4_rest PARTITION OF d4 FOR VALUES FROM ('2021-01-01') TO (MAXVALUE);
@@ -235,12 +243,16 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE d5 (id int, at timestamptz) PARTITION BY RANGE (at);
 	CREATE TABLE d5_rest PARTITION OF d5 DEFAULT;
 	CREATE TABLE d5_now PARTITION OF d5 FOR VALUES FROM (date_trunc('day', now())) TO (date_trunc('day', now() + interval '1 day'));
+	CREATE TRIGGER fire AFTER DELETE ON d5 FOR EACH ROW EXECUTE FUNCTION fire();
+	ALTER TABLE d5 ENABLE ALWAYS TRIGGER fire;
 	INSERT INTO d5 SELECT n, date_trunc('day', now()) + interval '5 days' FROM generate_series(1, 10001) AS n;
 	INSERT INTO d5 VALUES (1, date_trunc('day', now()) + interval '3 days'), (2, NULL)});
 ask('d5');
 ok($node->poll_query_until('postgres', q{SELECT error ~ '10001 rows from .*; rows without a key' FROM sagaz_ha.conversions WHERE step = 'failed'}),
 	'what cannot be moved in one short transaction is named');
 is($node->safe_psql('postgres', 'SELECT count(*), (SELECT count(*) FROM d5_rest) FROM d5'), '10003|10002', 'the rest is moved, and no row lost');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT tgenabled::text, ''), (SELECT count(*) FROM fired) FROM pg_trigger
+	WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('d5')) AND tgname = 'fire'}), 'A|0', 'and triggers that fire always do so again');
 
 # what is taken back leaves the policy that there was
 stop_at($node, 'convert_checking:after_commit');

@@ -159,6 +159,31 @@ foreach my $case (
 	is_cancelled("$point, $change");
 }
 
+# the table is dropped: so is what its conversion has made, whether the worker lives or not
+foreach my $point (qw(checking:after_commit attaching:after_commit analyzing:after_commit))
+{
+	begin($point);
+	$node->safe_psql('postgres', 'DROP TABLE events CASCADE');
+	is($node->safe_psql('postgres', q{SELECT to_regclass('events_sagaz_ha') IS NOT NULL}), 't', "$point: a table that is dropped leaves the empty one");
+	if ($point =~ /attaching/)
+	{
+		stop_at($node, 'convert_left:before_commit');
+		kill 'KILL', stopped_at($node, 'convert_left:before_commit');
+	}
+	let_go($node);
+	ok($node->poll_query_until('postgres', q{SELECT to_regclass('events_sagaz_ha') IS NULL AND NOT EXISTS (SELECT FROM sagaz_ha.conversion)}), "$point: the worker drops it");
+	is_clean($node, "$point, dropped: nothing is left");
+}
+begin('checking:after_commit');
+$node->safe_psql('postgres', q{
+	CREATE TABLE by_hand PARTITION OF events_sagaz_ha FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+	INSERT INTO by_hand OVERRIDING SYSTEM VALUE VALUES (1, 1, 1, 'c', 1, '2020-02-03');
+	DROP TABLE events});
+let_go($node);
+ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM sagaz_ha.conversion)'), 'if somebody has given it a partition');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM events_sagaz_ha}), '1', 'it stays, with its rows');
+$node->safe_psql('postgres', q{DROP TABLE events_sagaz_ha});
+
 # the owner and the schema
 foreach my $point (qw(checking:after_commit attaching:after_commit analyzing:after_commit))
 {

@@ -65,6 +65,17 @@ sql(q{CREATE ROLE tokyo; ALTER ROLE tokyo SET timezone = 'Asia/Tokyo'});
 }
 sql(q{CREATE INDEX ON keeper.template_public_tokyo (note)});
 
+# a table of somebody who may maintain it with either of the two, and no more
+taken('owned', 'created_at', 'timestamptz', $daily, 'premake = 4');
+sql(q{CREATE ROLE ann LOGIN;
+	GRANT USAGE, CREATE ON SCHEMA public, keeper TO ann;
+	GRANT SELECT, UPDATE, INSERT, DELETE ON ALL TABLES IN SCHEMA keeper TO ann;
+	GRANT EXECUTE ON FUNCTION sagaz_ha.return_to_pg_partman, sagaz_ha.stop_managing_partitions, sagaz_ha.maintain_partitions TO ann;
+	ALTER TABLE owned OWNER TO ann;
+	DO $$DECLARE p regclass; BEGIN
+		FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'owned'::regclass LOOP EXECUTE format('ALTER TABLE %s OWNER TO ann', p); END LOOP;
+	END$$});
+
 sub findings
 {
 	my ($call) = @_;
@@ -119,7 +130,7 @@ my $reader = $node->background_psql('postgres');
 $reader->query_safe('BEGIN; SELECT count(*) FROM kept');
 my $done = findings('sagaz_ha.import_pg_partman(dry_run => false)');
 note($done);
-like($done, qr/^$_ \| imported /m, "$_ is imported") foreach qw(events audit kept tokyo);
+like($done, qr/^$_ \| imported /m, "$_ is imported") foreach qw(events audit kept tokyo owned);
 like($done, qr/^tokyo \| imported .*, which sets it to on; it was off before$/m, 'who goes back is told what pg_partman did before');
 unlike($done, qr/^(audit|events|kept) \| imported .*before/m, 'where it was not on');
 unlike($done, qr/^(crowded|numbers) \| imported /m, 'what is in the way is not');
@@ -127,12 +138,13 @@ like($done, qr/^events \| default partition .* dropped$/m, 'an empty default par
 like($done, qr/^kept \| default partition .* stays/m, 'unless somebody uses the table');
 $reader->query_safe('COMMIT');
 $reader->quit;
-is(sql(q{SELECT string_agg(parent::text, ' ' ORDER BY parent::text) FROM sagaz_ha.partition_policy}), 'audit events kept tokyo', 'each has a policy');
+is(sql(q{SELECT string_agg(parent::text, ' ' ORDER BY parent::text) FROM sagaz_ha.partition_policy}), 'audit events kept owned tokyo', 'each has a policy');
 is(sql(q{SELECT string_agg(parent_table, ' ' ORDER BY parent_table) FROM keeper.part_config WHERE automatic_maintenance = 'on'}),
 	'public.crowded public.numbers', 'and pg_partman has the others');
 # what either of the two would make now tells who maintains
 sql(q{UPDATE keeper.part_config SET premake = 20, infinite_time_partitions = true;
-	UPDATE sagaz_ha.partition_policy SET premake = 9, retention = '2 days' WHERE parent = 'events'::regclass});
+	UPDATE sagaz_ha.partition_policy SET premake = 9, retention = '2 days' WHERE parent = 'events'::regclass;
+	UPDATE sagaz_ha.partition_policy SET premake = 9 WHERE parent = 'owned'::regclass});
 ok(defined when($node, 'postgres', q{count(*) >= 4 FROM sagaz_ha.partition_history WHERE table_name = 'events' AND action = 'CREATE'}), 'sagaz_ha makes partitions');
 ok(defined when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.partition_history WHERE table_name = 'events' AND action = 'DROP')}), 'and retires them');
 # pg_partman's worker has been there since
@@ -148,6 +160,18 @@ is(sql(q{SELECT count(*) FROM sagaz_ha.partition_policy WHERE parent = 'events':
 ok(defined when($node, 'postgres', q{count(*) > 20 FROM pg_inherits WHERE inhparent = 'events'::regclass}), 'pg_partman goes on where we were');
 my ($all, $distinct) = split /\|/, boundaries('events');
 is($distinct, $all, 'no two partitions have the same bounds');
+
+# as the owner of the table, who may not read policies
+ok(defined when($node, 'postgres', q{count(*) >= 4 FROM sagaz_ha.partition_history WHERE table_name = 'owned' AND action = 'CREATE'}), q{partitions of an owner's table are made});
+my ($code, $out, $err) = $node->psql('postgres', q{SELECT sagaz_ha.return_to_pg_partman('owned')}, extra_params => [ '-U', 'ann' ]);
+is($err, '', 'the owner of a table returns it');
+is(sql(q{SELECT count(*) FROM sagaz_ha.partition_policy WHERE parent = 'owned'::regclass}), '0', 'its policy is gone too');
+is(sql(q{SELECT automatic_maintenance FROM keeper.part_config WHERE parent_table = 'public.owned'}), 'on', 'and pg_partman has it');
+is(sql(q{SELECT count(*) FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid CROSS JOIN LATERAL pg_get_expr(relpartbound, c.oid) AS b
+	WHERE inhparent = 'owned'::regclass AND b <> 'DEFAULT' AND relname NOT IN ('owned_p' || replace(substr(b, 19, 10), '-', '_'), 'owned_p' || replace(substr(b, 19, 10), '-', ''))}),
+	'0', 'with names that it reads') if $major < 5;
+($code, $out, $err) = $node->psql('postgres', q{SELECT sagaz_ha._policy_time_zone('kept')}, extra_params => [ '-U', 'ann' ]);
+like($err, qr/must be owner of table kept/, 'of another table, the owner learns nothing');
 
 # -------- refused
 
