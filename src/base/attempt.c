@@ -155,6 +155,16 @@ attempt_at_top_level(AttemptStep step, void *arg)
 }
 
 /*
+ * Has this transaction's commit wait for no disk. A crash may undo it, but then also
+ * all that was committed later: so only for what the next pass would do again.
+ */
+void
+attempt_commit_lazily(void)
+{
+	identity_set_local("synchronous_commit", "off");
+}
+
+/*
  * Whether an error's detail can quote values of rows, which not everybody who
  * reads the history or the log may see.
  */

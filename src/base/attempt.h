@@ -20,6 +20,7 @@ extern ErrorData *attempt_in_subtransaction(AttemptStep step, void *arg);
 extern ErrorData *attempt_in_subtransaction_untimed(AttemptStep step, void *arg);
 extern ErrorData *attempt_in_transaction(AttemptStep step, void *arg);
 extern ErrorData *attempt_at_top_level(AttemptStep step, void *arg);
+extern void attempt_commit_lazily(void);
 extern char *attempt_error_text(const ErrorData *error);
 
 #endif							/* SAGAZ_BASE_ATTEMPT_H */

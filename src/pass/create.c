@@ -173,6 +173,8 @@ create_step(void *arg)
 	TimestampTz until;
 	ListCell   *cell;
 
+	if (step->pass->background)
+		attempt_commit_lazily();
 	foreach(cell, step->tables)
 		make_tables(step->pass, (TableStep *) lfirst(cell), step->patience);
 	/* all locks of all tables together are waited for so long */

@@ -241,6 +241,8 @@ announce_step(void *arg)
 	Retirement	retirement;
 	Subject		subject;
 
+	/* the detach's commit, which comes after it, waits for the disk */
+	attempt_commit_lazily();
 	refresh(step->table);
 	step->name = names_display(step->partition);
 	step->gone = parent_find(info, step->partition) < 0;
@@ -271,6 +273,7 @@ fence_step(void *arg)
 {
 	FenceStep  *step = (FenceStep *) arg;
 
+	attempt_commit_lazily();
 	fence_raise(step->owner, step->partition);
 	retirement_note_fence(step->partition);
 	stop_point("fence:before_commit");
