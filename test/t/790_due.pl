@@ -109,7 +109,7 @@ $sql->(q{
 my $count = q{(SELECT count(*) FROM pg_inherits WHERE inhparent = 't'::regclass)};
 when($node, 'postgres', "$count = 4") or die 'no partitions';
 my ($last) = $sql->('SELECT max(inhrelid::regclass::text) FROM pg_inherits');
-my $again = "to_regclass('$last') IS NOT NULL AND $count = 4";
+my $again = "to_regclass('$last') IS NOT NULL";
 
 wakes("DROP TABLE $last", $again, 'a partition that is dropped is made again within 2 s');
 wakes("DO \$\$BEGIN BEGIN DROP TABLE $last; EXCEPTION WHEN division_by_zero THEN NULL; END; END\$\$", $again,
@@ -209,8 +209,9 @@ SKIP:
 {
 	skip 'no C compiler', 4 unless $shifts;
 	is_at_rest('postgres');
+	my $now = $sql->("SELECT $count");
 	shift_clock(3 * 86400);
-	is_within(when($node, 'postgres', "$count >= 7"), 15, 'a clock that is set ahead is noticed');
+	is_within(when($node, 'postgres', "$count > $now"), 15, 'a clock that is set ahead is noticed');
 	is_at_rest('postgres');
 	$before = $sql->("SELECT $passes");
 	shift_clock(86400);
