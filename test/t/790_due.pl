@@ -151,7 +151,7 @@ $sql->(q{
 	SELECT format('CREATE TABLE soon_second PARTITION OF soon FOR VALUES FROM (%L) TO (%L)',
 		(SELECT split_part(pg_get_expr(relpartbound, oid), '''', 4) FROM pg_class WHERE relname = 'soon_first'),
 		clock_timestamp() + interval '30 days') \gexec
-	SELECT sagaz_ha.manage_partitions('soon', '1 day', 1, '1 hour')});
+	SELECT sagaz_ha.manage_partitions('soon', '1 hour', 1, '1 hour')});
 is_within(when($node, 'postgres', q{to_regclass('soon_first') IS NULL}), 9, 'a partition goes when it expires, in 5 s');
 $sql->(q{
 	DROP TABLE soon;
