@@ -346,7 +346,7 @@ upkeep_run(Pass *pass, bool *waits)
 	int			soon;
 	bool		changed = repair_in_background(pass->now, pass->defer_nap);
 
-	/* most changes wake a pass themselves; of the others the catalogs' counters tell */
+	/* of changes that wake no pass themselves, the catalogs' counters tell */
 	if (changed)
 		shared_want(WORKER_PASS);
 	run_load_problems(pass);
