@@ -34,6 +34,7 @@ typedef struct Pass
 	long		defer_nap;		/* ms after which an unavailable lock is tried
 								 * again */
 	bool		found_expired;	/* there is work for the other half */
+	bool		found_conversion;	/* the same for conversions */
 	int			left;			/* how many partitions of the table come yet */
 	bool		table_failed;	/* they would all meet an error that was met */
 	bool		waiting;		/* a partition is draining */

@@ -13,6 +13,7 @@
 #include "base/identity.h"
 #include "base/settings.h"
 #include "catalog/asleep.h"
+#include "catalog/conversion.h"
 #include "catalog/names.h"
 #include "catalog/retirement.h"
 #include "miscadmin.h"
@@ -364,7 +365,10 @@ typedef struct FindExpiredStep
 	List	   *tables;
 } FindExpiredStep;
 
-/* Whether the other half has anything to do: to retire, to end, or to find solved. */
+/*
+ * Whether the other half has anything to do: to retire, to end, or to find solved; and
+ * whether conversions have.
+ */
 static void
 find_expired_step(void *arg)
 {
@@ -373,6 +377,11 @@ find_expired_step(void *arg)
 	ListCell   *cell;
 
 	pass->found_expired = retirement_load() != NIL;
+	foreach(cell, conversion_load())
+	{
+		if (((Conversion *) lfirst(cell))->phase != CONVERSION_FAILED)
+			pass->found_conversion = true;
+	}
 	foreach(cell, step->tables)
 	{
 		const TablePlan *table = (const TablePlan *) lfirst(cell);

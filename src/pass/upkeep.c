@@ -325,7 +325,7 @@ static int
 next_upkeep(const ChoreList *list, bool changed)
 {
 	const Pass *pass = list->pass;
-	int			next = SHARED_NET_NAP;
+	int			next = SHARED_LONG_NAP;
 
 	if (changed || list->chores != NIL || pass->problems != NIL)
 		next = settings_naptime_ms();
@@ -346,9 +346,9 @@ upkeep_run(Pass *pass, bool *waits)
 	int			soon;
 	bool		changed = repair_in_background(pass->now, pass->defer_nap);
 
-	/* most changes wake a pass themselves; of the others the catalogs' counters tell */
+	/* of changes that wake no pass themselves, the catalogs' counters tell */
 	if (changed)
-		shared_want_pass();
+		shared_want(WORKER_PASS);
 	run_load_problems(pass);
 	set_limits();
 	unique_go_on(pass);

@@ -252,7 +252,8 @@ note_next(DatabaseState *database, WorkerKind kind, Job *job)
 	job->failures = 0;
 	work->not_before = 0;
 	work->due = work->wanted ? now : kind == WORKER_RETIREMENT && work->soon == 0 ? DT_NOEND :
-		TimestampTzPlusMilliseconds(now, work->soon > 0 ? work->soon : SHARED_NET_NAP);
+		TimestampTzPlusMilliseconds(now, work->soon > 0 ? work->soon :
+									kind == WORKER_PASS ? SHARED_NET_NAP : SHARED_LONG_NAP);
 }
 
 /* Takes note of a worker that has ended; whether one still runs. */

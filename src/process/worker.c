@@ -153,6 +153,9 @@ run(WorkerKind kind, bool *waits)
 	run_pass(&pass, InvalidOid);
 	if (pass.found_expired)
 		want_retirement();
+	/* it goes on by itself, unless one came with a prepared transaction */
+	if (pass.found_conversion)
+		shared_want(WORKER_CONVERSION);
 	soon = next_try(&pass);
 	*waits = soon > 0;
 	if (kind == WORKER_RETIREMENT)

@@ -223,16 +223,16 @@ shared_want_retirement(Oid database)
 	shared_wake_launcher();
 }
 
-/* Has a pass done in this database. */
+/* Has work of a kind done in this database. */
 void
-shared_want_pass(void)
+shared_want(WorkerKind kind)
 {
 	DatabaseState *state;
 
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	state = shared_find_database(MyDatabaseId);
 	if (state != NULL)
-		want(&state->work[WORKER_PASS]);
+		want(&state->work[kind]);
 	shared_wake_launcher();
 	LWLockRelease(shared_state->lock);
 }

@@ -21,8 +21,12 @@
 #define SHARED_MAX_CALLS		16
 #define SHARED_TEXT				192
 
-/* Work in a database is due after this at the latest, in ms, should a cause have been missed. */
+/*
+ * A pass over a database is due after the first at the latest, in ms, should a cause
+ * have been missed; what else there is, after the second.
+ */
 #define SHARED_NET_NAP			3600000
+#define SHARED_LONG_NAP			86400000
 
 typedef enum WorkerKind
 {
@@ -138,8 +142,8 @@ extern bool shared_is_served(Oid database);
 extern bool shared_launcher_is_younger_than(int seconds);
 extern void shared_wake_launcher(void);
 extern void shared_want_retirement(Oid database);
+extern void shared_want(WorkerKind kind);
 extern void shared_want_all(DatabaseState *database);
-extern void shared_want_pass(void);
 extern void shared_wake_database_at_commit(void);
 extern void shared_wake_for_ddl_at_commit(void);
 extern void shared_wake_for_extension_at_commit(void);

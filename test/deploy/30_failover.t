@@ -276,7 +276,7 @@ is_draining() {
 
 worker_runs() {
   holds "$leader" "bool_or(process = 'launcher' AND pid IS NOT NULL)
-    AND bool_or(database = '$POSTGRES_DB' AND last_pass > now() - interval '20 s')
+    AND bool_or(database = '$POSTGRES_DB' AND passes > 0 AND phase <> 'overdue')
     FROM sagaz_ha.maintenance_status()"
 }
 

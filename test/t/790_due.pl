@@ -109,7 +109,7 @@ $sql->(q{
 my $count = q{(SELECT count(*) FROM pg_inherits WHERE inhparent = 't'::regclass)};
 when($node, 'postgres', "$count = 4") or die 'no partitions';
 my ($last) = $sql->('SELECT max(inhrelid::regclass::text) FROM pg_inherits');
-my $again = "to_regclass('$last') IS NOT NULL AND $count = 4";
+my $again = "to_regclass('$last') IS NOT NULL";
 
 wakes("DROP TABLE $last", $again, 'a partition that is dropped is made again within 2 s');
 wakes("DO \$\$BEGIN BEGIN DROP TABLE $last; EXCEPTION WHEN division_by_zero THEN NULL; END; END\$\$", $again,
@@ -151,7 +151,7 @@ $sql->(q{
 	SELECT format('CREATE TABLE soon_second PARTITION OF soon FOR VALUES FROM (%L) TO (%L)',
 		(SELECT split_part(pg_get_expr(relpartbound, oid), '''', 4) FROM pg_class WHERE relname = 'soon_first'),
 		clock_timestamp() + interval '30 days') \gexec
-	SELECT sagaz_ha.manage_partitions('soon', '1 day', 1, '1 hour')});
+	SELECT sagaz_ha.manage_partitions('soon', '1 hour', 1, '1 hour')});
 is_within(when($node, 'postgres', q{to_regclass('soon_first') IS NULL}), 9, 'a partition goes when it expires, in 5 s');
 $sql->(q{
 	DROP TABLE soon;
@@ -209,8 +209,9 @@ SKIP:
 {
 	skip 'no C compiler', 4 unless $shifts;
 	is_at_rest('postgres');
+	my $now = $sql->("SELECT $count");
 	shift_clock(3 * 86400);
-	is_within(when($node, 'postgres', "$count >= 7"), 15, 'a clock that is set ahead is noticed');
+	is_within(when($node, 'postgres', "$count > $now"), 15, 'a clock that is set ahead is noticed');
 	is_at_rest('postgres');
 	$before = $sql->("SELECT $passes");
 	shift_clock(86400);
