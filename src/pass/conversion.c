@@ -325,7 +325,8 @@ run_long(Conversion *conversion, bool *gone)
 	{
 		const ConvertStatement *statement = (const ConvertStatement *) lfirst(cell);
 		bool		committed;
-		ErrorData  *error = toplevel_execute(statement->sql, statement->run_as, &committed);
+		ErrorData  *error = toplevel_execute_limited(statement->sql, statement->run_as,
+												   conversion->relation, &committed);
 
 		if (error != NULL)
 			return error;
@@ -346,7 +347,8 @@ run_indexing(Conversion *conversion, bool *gone)
 		*gone = reading.gone;
 		if (error != NULL || !reading.found)
 			return error;
-		error = toplevel_execute(reading.one.sql, reading.one.run_as, &committed);
+		error = toplevel_execute_limited(reading.one.sql, reading.one.run_as, conversion->relation,
+										 &committed);
 		stop_point("convert_indexing:one_made");
 		if (error != NULL)
 			return error;

@@ -14,7 +14,6 @@
 #include "base/process.h"
 #include "base/settings.h"
 #include "commands/extension.h"
-#include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "pass/conversion.h"
 #include "pass/run.h"
@@ -146,7 +145,7 @@ run(WorkerKind kind, int *creation_due)
 		return upkeep_run(&pass);
 	if (kind == WORKER_CONVERSION)
 		return conversion_run(&pass);
-	unfinished_note_stuck(my_work->stuck);
+	limit_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
 	*creation_due = pass.creation_due;
 	if (pass.found_expired)
