@@ -39,6 +39,9 @@
 #define ERROR_NAP		1000
 #define MAX_ERROR_NAP	3600000
 
+/* The same of what has reached its time limit: other tables have their turn first. */
+#define LIMIT_NAP		10000
+
 /* A longer wait costs no process, in ms. */
 #define SHORT_NAP		2000
 
@@ -197,7 +200,8 @@ failed(Pass *pass, Conversion *conversion, const ErrorData *error)
 		note_try(pass, conversion, step.blocker ? step.blocker : pstrdup(error->message), NULL, nap);
 		return nap;
 	}
-	step.nap = back_off(ERROR_NAP, conversion->tries, MAX_ERROR_NAP);
+	step.nap = back_off(error->sqlerrcode == ERRCODE_QUERY_CANCELED ? LIMIT_NAP : ERROR_NAP,
+						conversion->tries, MAX_ERROR_NAP);
 	note_try(pass, conversion, NULL, attempt_error_text(error), step.nap);
 	return step.nap;
 }

@@ -141,11 +141,11 @@ run(WorkerKind kind, int *creation_due)
 	if (error != NULL)
 		ReThrowError(error);
 	run_init_background(&pass, now, kind, WAITING_NAP << Min(my_work->deferrals, 10));
+	limit_note_stuck(my_work->stuck);
 	if (kind == WORKER_UPKEEP)
 		return upkeep_run(&pass);
 	if (kind == WORKER_CONVERSION)
 		return conversion_run(&pass);
-	limit_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
 	*creation_due = pass.creation_due;
 	if (pass.found_expired)
