@@ -330,7 +330,7 @@ run_long(Conversion *conversion, bool *gone)
 		const ConvertStatement *statement = (const ConvertStatement *) lfirst(cell);
 		bool		committed;
 		ErrorData  *error = toplevel_execute_limited(statement->sql, statement->run_as,
-												   conversion->relation, &committed);
+													 conversion->relation, &committed);
 
 		if (error != NULL)
 			return error;
