@@ -32,6 +32,9 @@ static TimeoutId timer = MAX_TIMEOUTS;
 static volatile sig_atomic_t cancels = 0;
 static volatile sig_atomic_t given_up = false;
 
+/* A table whose owner's code could not be cancelled, and ended the worker before this one. */
+static Oid	stuck = InvalidOid;
+
 /* In a signal handler. */
 static void
 cancel(void)
@@ -53,6 +56,26 @@ limit_is_active(void)
 	return active;
 }
 
+/* The next limit of this table fails, so that it backs off. */
+void
+limit_note_stuck(Oid subject)
+{
+	stuck = subject;
+}
+
+static void
+refuse_stuck(const TimeLimit *limit)
+{
+	if (!OidIsValid(stuck) || stuck != limit->subject)
+		return;
+	stuck = InvalidOid;
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("%s took longer than %s, and could not be cancelled", limit->what, limit->setting),
+			 errdetail("The background worker that was at it has ended."),
+			 errhint("No function in it may catch query_canceled.")));
+}
+
 /* Limits what runs until limit_end(). */
 void
 limit_begin(TimeLimit *limit)
@@ -60,6 +83,7 @@ limit_begin(TimeLimit *limit)
 	limit->outer = !active;
 	if (active)
 		return;
+	refuse_stuck(limit);
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, cancel);
 	current = *limit;

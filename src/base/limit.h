@@ -17,6 +17,7 @@ typedef struct TimeLimit
 	bool		outer;			/* no limit was there when it began */
 } TimeLimit;
 
+extern void limit_note_stuck(Oid subject);
 extern bool limit_is_active(void);
 extern void limit_begin(TimeLimit *limit);
 extern void limit_end(const TimeLimit *limit);

@@ -18,6 +18,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "parser/analyze.h"
+#include "parser/parse_relation.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -451,6 +452,12 @@ convert_replace_query(Oid view, const char *query)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("the query of a materialized view must be one SELECT")));
+	/* as the server's own statement: it would go with the session */
+	if (isQueryUsingTempRelation(parsed))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the query of materialized view \"%s\" must not use temporary tables", get_rel_name(view)),
+				 errhint("Use permanent tables.")));
 	StoreViewQuery(view, parsed, true);
 	identity_restore(&saved);
 }

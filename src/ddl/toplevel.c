@@ -14,6 +14,7 @@
 #include "base/attempt.h"
 #include "base/compat.h"
 #include "base/identity.h"
+#include "ddl/owner_code.h"
 #include "ddl/protect.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -80,14 +81,26 @@ typedef struct TopLevel
 	volatile bool committed;	/* the statement's first transaction */
 	AttemptStep with_first;		/* commits with that; NULL: nothing */
 	void	   *arg;
+	Oid			table;			/* whose expressions it evaluates, or
+								 * InvalidOid */
 } TopLevel;
 
 static void
 top_level_step(void *arg)
 {
 	TopLevel   *top = (TopLevel *) arg;
+	TimeLimit	limit;
+	bool		limited = false;
 
 	StartTransactionCommand();
+	if (OidIsValid(top->table))
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		/* its texts have to outlive what the statement commits */
+		MemoryContextSwitchTo(top->context);
+		limited = owner_code_limit(top->table, &limit);
+		PopActiveSnapshot();
+	}
 	if (top->with_first != NULL)
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -103,7 +116,11 @@ top_level_step(void *arg)
 	begun_as = top->role;
 	/* the parse tree has to outlive them, too */
 	MemoryContextSwitchTo(top->context);
+	if (limited)
+		limit_begin(&limit);
 	run_portal(top->sql);
+	if (limited)
+		limit_end(&limit);
 	if (only_first && top->committed)
 		AbortCurrentTransaction();
 	else
@@ -137,6 +154,19 @@ toplevel_execute(const char *sql, Oid role, bool *first_committed)
 {
 	TopLevel	top = {sql, role, CurrentMemoryContext};
 
+	return execute(&top, false, first_committed);
+}
+
+/*
+ * The same, of one that evaluates expressions of a table's indexes or statistics:
+ * its owner's code must not delay other tables for as long as it likes.
+ */
+ErrorData *
+toplevel_execute_limited(const char *sql, Oid role, Oid table, bool *first_committed)
+{
+	TopLevel	top = {sql, role, CurrentMemoryContext};
+
+	top.table = table;
 	return execute(&top, false, first_committed);
 }
 

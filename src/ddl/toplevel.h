@@ -10,6 +10,8 @@
 #include "base/attempt.h"
 
 extern ErrorData *toplevel_execute(const char *sql, Oid role, bool *first_committed);
+extern ErrorData *toplevel_execute_limited(const char *sql, Oid role, Oid table,
+										   bool *first_committed);
 extern ErrorData *toplevel_execute_first(const char *sql, Oid role, AttemptStep with_first,
 										 void *arg, bool *first_committed);
 

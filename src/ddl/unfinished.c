@@ -14,29 +14,6 @@
 #include "catalog/names.h"
 #include "utils/builtins.h"
 
-/* A partition whose condition could not be cancelled, and ended the worker before this one. */
-static Oid	stuck = InvalidOid;
-
-/* The next look at this partition fails, so that it backs off. */
-void
-unfinished_note_stuck(Oid partition)
-{
-	stuck = partition;
-}
-
-static void
-refuse_stuck(Oid partition)
-{
-	if (!OidIsValid(stuck) || stuck != partition)
-		return;
-	stuck = InvalidOid;
-	ereport(ERROR,
-			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("unfinished_when took longer than sagaz_ha.condition_timeout, and could not be cancelled"),
-			 errdetail("The background worker that looked was ended."),
-			 errhint("No function in it may catch query_canceled.")));
-}
-
 /* Counts them; 0 when the policy doesn't say which rows are unfinished. */
 int64
 unfinished_count(const Policy *policy, Oid owner, Oid partition)
@@ -48,7 +25,6 @@ unfinished_count(const Policy *policy, Oid owner, Oid partition)
 
 	if (policy->unfinished_when == NULL)
 		return 0;
-	refuse_stuck(partition);
 	sql_begin(&session, owner);
 	/* what current_date and the like mean must not depend on the session */
 	identity_set_local("timezone", policy->time_zone);

@@ -9,7 +9,6 @@
 
 extern int64 unfinished_count(const Policy *policy, Oid owner, Oid partition);
 extern bool unfinished_has_rows(Oid partition);
-extern void unfinished_note_stuck(Oid partition);
 extern char *unfinished_details(int64 count);
 
 #endif							/* SAGAZ_DDL_UNFINISHED_H */

@@ -41,6 +41,9 @@
 #define ERROR_NAP		1000
 #define MAX_ERROR_NAP	3600000
 
+/* The same of what has reached its time limit: other tables have their turn first. */
+#define LIMIT_NAP		10000
+
 /* A longer wait costs no process, in ms. */
 #define SHORT_NAP		2000
 
@@ -200,7 +203,8 @@ failed(Pass *pass, Conversion *conversion, const ErrorData *error)
 		note_try(pass, conversion, step.blocker ? step.blocker : "a lock that another session has", NULL, nap);
 		return nap;
 	}
-	step.nap = back_off(ERROR_NAP, conversion->tries, MAX_ERROR_NAP);
+	step.nap = back_off(error->sqlerrcode == ERRCODE_QUERY_CANCELED ? LIMIT_NAP : ERROR_NAP,
+						conversion->tries, MAX_ERROR_NAP);
 	note_try(pass, conversion, NULL, attempt_error_text(error), step.nap);
 	return step.nap;
 }
@@ -328,7 +332,8 @@ run_long(Conversion *conversion, bool *gone)
 	{
 		const ConvertStatement *statement = (const ConvertStatement *) lfirst(cell);
 		bool		committed;
-		ErrorData  *error = toplevel_execute(statement->sql, statement->run_as, &committed);
+		ErrorData  *error = toplevel_execute_limited(statement->sql, statement->run_as,
+													 conversion->relation, &committed);
 
 		if (error != NULL)
 			return error;
@@ -349,7 +354,8 @@ run_indexing(Conversion *conversion, bool *gone)
 		*gone = reading.gone;
 		if (error != NULL || !reading.found)
 			return error;
-		error = toplevel_execute(reading.one.sql, reading.one.run_as, &committed);
+		error = toplevel_execute_limited(reading.one.sql, reading.one.run_as, conversion->relation,
+										 &committed);
 		stop_point("convert_indexing:one_made");
 		if (error != NULL)
 			return error;

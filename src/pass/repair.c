@@ -491,7 +491,8 @@ mend_index(RepairStep *step)
 		if (step->statement == NULL)
 			return try_with_patience(step->pass, attach_step, step, &patience);
 		SetConfigOption("lock_timeout", BUILD_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-		error = toplevel_execute(step->statement, step->index->table_owner, &committed);
+		error = toplevel_execute_limited(step->statement, step->index->table_owner,
+										 step->index->partition, &committed);
 		SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 		if (error != NULL)
 			return error;

@@ -252,7 +252,9 @@ try_chore(Pass *pass, Chore *chore)
 	ErrorData  *error = pass->attempt(look_step, chore);
 
 	if (error == NULL)
-		error = toplevel_execute(chore->sql, GetUserId(), &committed);
+		error = toplevel_execute_limited(chore->sql, GetUserId(),
+										 OidIsValid(chore->subject.partition) ? chore->subject.partition :
+										 chore->subject.parent, &committed);
 	return error == NULL ? pass->attempt(done_step, &step) : error;
 }
 

@@ -14,7 +14,6 @@
 #include "base/process.h"
 #include "base/settings.h"
 #include "commands/extension.h"
-#include "ddl/unfinished.h"
 #include "miscadmin.h"
 #include "pass/conversion.h"
 #include "pass/run.h"
@@ -143,13 +142,13 @@ run(WorkerKind kind, bool *waits)
 	if (error != NULL)
 		ReThrowError(error);
 	run_init_background(&pass, now, kind, WAITING_NAP << Min(my_work->deferrals, 10));
+	limit_note_stuck(my_work->stuck);
 	if (kind == WORKER_UPKEEP || kind == WORKER_CONVERSION)
 	{
 		soon = kind == WORKER_UPKEEP ? upkeep_run(&pass, waits) : conversion_run(&pass);
 		*waits = *waits || (kind == WORKER_CONVERSION && soon > 0);
 		return soon;
 	}
-	unfinished_note_stuck(my_work->stuck);
 	run_pass(&pass, InvalidOid);
 	if (pass.found_expired)
 		want_retirement();
