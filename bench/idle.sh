@@ -41,7 +41,7 @@ cpu_of_workers() {
 # passes and upkeep runs that have ended, and where the WAL ends
 state_of_server() {
   sql postgres --field-separator=' ' --command="SELECT coalesce(sum(passes), 0), pg_current_wal_insert_lsn()
-    FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
+    FROM sagaz_ha.maintenance_status() WHERE process IN ('worker', 'upkeep')"
 }
 
 # wal_bytes FROM TO: but for what the background writer logs by itself. What is
@@ -59,7 +59,7 @@ wal_bytes() {
 
 have_passed() {
   is_true postgres "SELECT count(*) = $1 FROM (SELECT database FROM sagaz_ha.maintenance_status()
-    WHERE process <> 'launcher' AND passes >= 1 GROUP BY database HAVING count(*) = 2) AS d"
+    WHERE process IN ('worker', 'upkeep') AND passes >= 1 GROUP BY database HAVING count(*) = 2) AS d"
 }
 
 # The background writer writes a record within 15 s after there was WAL, or
