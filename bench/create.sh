@@ -1,7 +1,7 @@
 #!/bin/bash
-# How long it takes to make daily partitions of saga_outbox, with its indexes:
-# sagaz_ha attaches tables, which needs the weaker lock, the others make them
-# as partitions at once.
+# How long it takes to make daily partitions of saga_outbox, with its indexes: they
+# are made as partitions at once; of a table with rows, sagaz_ha attaches tables,
+# which needs the weaker lock.
 #
 # usage: bench/create.sh [PARTITIONS]...   (365 3650)
 # ROUNDS     runs of each, of which the median counts (3); more than 1,000 partitions have one
@@ -12,10 +12,11 @@ source "$(dirname "$0")/lib.sh"
 rounds=${ROUNDS:-3}
 counts=("$@")
 [[ $# -gt 0 ]] || counts=(365 3650)
-contenders=(ddl foreground worker pg_partman)
+contenders=(ddl foreground worker foreground_used worker_used pg_partman)
 declare -A titles=(
   [ddl]='plain PARTITION OF, one DO block' [foreground]='sagaz_ha maintain_partitions()'
-  [worker]='sagaz_ha worker' [pg_partman]='pg_partman create_parent()'
+  [worker]='sagaz_ha worker' [foreground_used]='sagaz_ha maintain_partitions(), table with rows'
+  [worker_used]='sagaz_ha worker, table with rows' [pg_partman]='pg_partman create_parent()'
 )
 
 # The days that are to have a partition, COUNT of them: as many ahead as a policy
@@ -35,11 +36,15 @@ prepare() {
   sql "$1" --command="CREATE EXTENSION sagaz_ha" --command="SELECT sagaz_ha.create_saga_tables()" \
     --command="SELECT sagaz_ha.stop_managing_partitions(t) FROM unnest('{saga_executions,saga_outbox,saga_audit_log}'::regclass[]) t" >/dev/null
   case $2 in
-    foreground | worker)
+    foreground* | worker*)
       sql "$1" --command="CREATE TABLE first_day PARTITION OF saga_outbox
           FOR VALUES FROM ('$(sql "$1" --command="SELECT $(first_day "$3")")')
                        TO ('$(sql "$1" --command="SELECT $(first_day "$3") + interval '1 day'")')" \
         --command="SELECT sagaz_ha.manage_partitions('saga_outbox', '1 day', premake => $(days_ahead "$3"))"
+      if [[ $2 == *_used ]]; then
+        sql "$1" --command="INSERT INTO saga_outbox (topic, payload, status, created_at)
+          VALUES ('t', '{}', 'PUBLISHED', $(first_day "$3"))"
+      fi
       ;;
     pg_partman) sql "$1" --command="CREATE SCHEMA partman" --command="CREATE EXTENSION pg_partman SCHEMA partman" ;;
   esac >/dev/null
@@ -64,8 +69,8 @@ make_partitions() {
                          to_char(day, '\"y\"YYYY\"m\"MM\"d\"DD'), day, day + interval '1 day');
         END LOOP; END\$\$"
       ;;
-    foreground) sql "$1" --command="SELECT * FROM sagaz_ha.maintain_partitions('saga_outbox')" ;;
-    worker)
+    foreground*) sql "$1" --command="SELECT * FROM sagaz_ha.maintain_partitions('saga_outbox')" ;;
+    worker*)
       sql postgres --command="ALTER SYSTEM SET sagaz_ha.databases = '$1'" --command="SELECT pg_reload_conf()"
       wait_until 300 has_partitions "$1" "$3"
       ;;
@@ -111,5 +116,5 @@ cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.da
 } >"$dir/table"
 table <"$dir/table"
 echo
-echo "Medians of $rounds runs (one of more than 1,000 partitions), each in a database of its own; with psql's start. The worker commits each partition."
+echo "Medians of $rounds runs (one of more than 1,000 partitions), each in a database of its own; with psql's start. The worker commits each partition, or 64 of a table without rows."
 say_conditions pg_partman

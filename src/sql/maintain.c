@@ -78,7 +78,7 @@ sagaz_maintain_partitions(PG_FUNCTION_ARGS)
 	asleep_end(relid);
 	run_init_foreground(&pass, settings_now(), add_record, fcinfo);
 	run_pass(&pass, relid);
-	/* what was made in place is as its table; the next pass looks at the others */
+	/* what was made in place needs no look; the others get it next time */
 	if (pass.taken == NIL)
 		repair_look_by_hand(pass.now, relid);
 	return (Datum) 0;
