@@ -101,8 +101,8 @@ struct SizeReader
 	uint64		changes;		/* of pg_class, when reading began */
 	DIR		   *dir;			/* of this database in its own tablespace, or
 								 * NULL */
-	files_hash *files;			/* or NULL */
-	known_hash *relations;		/* or NULL */
+	struct files_hash *files;	/* or NULL */
+	struct known_hash *relations;	/* or NULL */
 };
 
 /* How often this session was told that a row of pg_class has changed. */
@@ -168,7 +168,7 @@ read_storage(const SizeReader *reader, Oid relid, Storage *storage)
 }
 
 static void
-note_file(files_hash *files, const char *name)
+note_file(struct files_hash *files, const char *name)
 {
 	char	   *rest;
 	Oid			node = (Oid) strtoul(name, &rest, 10);
@@ -212,7 +212,7 @@ read_directory(SizeReader *reader, int ntables)
 }
 
 static Known *
-add_known(known_hash *relations, Oid relid)
+add_known(struct known_hash *relations, Oid relid)
 {
 	bool		found;
 	Known	   *known = known_insert(relations, relid, &found);
@@ -223,7 +223,7 @@ add_known(known_hash *relations, Oid relid)
 }
 
 static void
-add_class(known_hash *relations, HeapTuple tuple)
+add_class(struct known_hash *relations, HeapTuple tuple)
 {
 	Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
 
@@ -231,7 +231,7 @@ add_class(known_hash *relations, HeapTuple tuple)
 }
 
 static void
-add_index(known_hash *relations, HeapTuple tuple)
+add_index(struct known_hash *relations, HeapTuple tuple)
 {
 	Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
 	Known	   *table = known_lookup(relations, form->indrelid);
@@ -255,7 +255,7 @@ add_index(known_hash *relations, HeapTuple tuple)
 }
 
 static void
-read_rows(known_hash *relations, Oid catalog, void (*add) (known_hash *, HeapTuple))
+read_rows(struct known_hash *relations, Oid catalog, void (*add) (struct known_hash *, HeapTuple))
 {
 	Relation	rel = table_open(catalog, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
@@ -333,6 +333,7 @@ static int64
 storage_bytes(const SizeReader *reader, const Storage *storage)
 {
 	const NodeFiles *files = NULL;
+
 	/* more than a path and the longest suffix of a fork's segment */
 	char		path[MAXPGPATH];
 	int			directory = AT_FDCWD;
