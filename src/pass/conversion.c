@@ -713,7 +713,7 @@ drop_left_step(void *arg)
 		return;
 	identity_set_local("lock_timeout", psprintf("%d", sagaz_conversion_lock_timeout));
 	LockRelationOid(parent, AccessExclusiveLock);
-	if (get_rel_name(parent) == NULL || has_subclass(parent))
+	if (get_rel_name(parent) == NULL || find_inheritance_children(parent, NoLock) != NIL)
 		return;
 	convert_drop_left(parent);
 	stop_point("convert_left:before_commit");
