@@ -3,15 +3,15 @@
 # a day, by extrapolation. Fails if a pass with nothing to do writes WAL.
 #
 # usage: bench/idle.sh [DATABASES]...   (1 10 100)
-# NAPTIME    seconds between passes while measuring (5); the result is for 60
-# WINDOW     seconds that are measured (15)
+# WINDOW     seconds that are measured at rest (30)
 #
-# Measured without a short cut: NAPTIME=60 WINDOW=300 bench/idle.sh
+# A day has 24 passes of each database, one run of upkeep, one of conversions, and the
+# launcher at rest. What a process costs is measured by a reload, which starts all of them.
 set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "$0")/lib.sh"
 
-naptime=${NAPTIME:-5} window=${WINDOW:-15}
+window=${WINDOW:-30}
 counts=("$@")
 [[ $# -gt 0 ]] || counts=(1 10 100)
 ticks=$(getconf CLK_TCK)
@@ -41,7 +41,7 @@ cpu_of_workers() {
 # passes and upkeep runs that have ended, and where the WAL ends
 state_of_server() {
   sql postgres --field-separator=' ' --command="SELECT coalesce(sum(passes), 0), pg_current_wal_insert_lsn()
-    FROM sagaz_ha.maintenance_status() WHERE process IN ('worker', 'upkeep')"
+    FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
 }
 
 # wal_bytes FROM TO: but for what the background writer logs by itself. What is
@@ -59,7 +59,7 @@ wal_bytes() {
 
 have_passed() {
   is_true postgres "SELECT count(*) = $1 FROM (SELECT database FROM sagaz_ha.maintenance_status()
-    WHERE process IN ('worker', 'upkeep') AND passes >= 1 GROUP BY database HAVING count(*) = 2) AS d"
+    WHERE process <> 'launcher' AND passes >= 1 GROUP BY database HAVING count(*) = 3) AS d"
 }
 
 # The background writer writes a record within 15 s after there was WAL, or
@@ -77,34 +77,47 @@ die_of_wal() {
   die "passes with nothing to do wrote WAL: above are its first records"
 }
 
+have_rested() {
+  is_true postgres "SELECT NOT EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'
+    AND (pid IS NOT NULL OR next_pass IS NULL OR next_pass < clock_timestamp() + interval '10 minutes'))"
+}
+
+have_run_again() {
+  is_true postgres "SELECT sum(passes) >= $1 FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
+}
+
 # measure DATABASES: a line of the table
 measure() {
   local launcher launcher_then workers workers_then passes passes_then wal wal_then
   read -r passes wal < <(state_of_server)
   sleep 0.5 # until that session has ended
   launcher=$(cpu_of "$launcher_pid")
-  workers=$(cpu_of_workers)
   sleep "$window"
   launcher_then=$(cpu_of "$launcher_pid")
+  read -r passes_then _ < <(state_of_server)
+  [[ $passes == "$passes_then" ]] || die "processes were started though nothing was due"
+  workers=$(cpu_of_workers)
+  sql postgres --command="SELECT pg_reload_conf()" >/dev/null
+  wait_until 120 have_run_again $((passes + 3 * $1)) || die "not every database had its processes"
+  wait_until 60 have_rested || die "no rest after a reload"
   workers_then=$(cpu_of_workers)
   read -r passes_then wal_then < <(state_of_server)
   wal=$(wal_bytes "$wal" "$wal_then")
   awk -v databases="$1" -v passes=$((passes_then - passes)) -v wal="$wal" \
     -v launcher="$launcher" -v launcher_then="$launcher_then" \
     -v workers="$workers" -v workers_then="$workers_then" -v memory="$(private_memory_of "$launcher_pid")" \
-    -v window="$window" -v naptime="$naptime" 'BEGIN {
+    -v window="$window" 'BEGIN {
     launcher = (launcher_then - launcher) / window
-    each = passes ? (workers_then - workers) / passes : 0
-    # two workers, for the pass and for upkeep; and the launcher starts them
-    day = databases * 2 * 86400 / 60 * each + launcher * 86400 * naptime / 60
-    printf "%d|%d|%.1f|%.2f|%.1f|%.0f|%.3f %%|%d|%d|%d\n", databases, passes, each, launcher,
-           day / 24000, day / 1000, day / 864000, wal, wal * 86400 / window * naptime / 60, memory
+    each = (workers_then - workers) / passes
+    day = databases * 26 * each / 1000 + launcher * 86.4
+    printf "%d|%d|%.1f|%.3f|%.2f|%.1f|%.4f %%|%d|%d\n", databases, passes, each, launcher,
+           day / 24, day, day / 864, wal, memory
   }'
 }
 
 note "making a cluster"
 # autovacuum off: its workers are the postmaster's children too
-cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" "sagaz_ha.naptime = $naptime" \
+cluster_create primary 5432 "shared_preload_libraries = 'sagaz_ha'" \
   "autovacuum = off" "checkpoint_timeout = 1h" "max_wal_size = 8GB" "bgwriter_delay = 20ms" \
   "max_worker_processes = 20" "wal_keep_size = 1GB"
 postmaster=$(head -n 1 "$dir/primary/postmaster.pid")
@@ -123,7 +136,7 @@ have=0
 wal_quiet=''
 names=''
 {
-  echo "databases|passes|CPU ms/pass|launcher ms/s|CPU s/hour|CPU s/day|of a core|WAL bytes|WAL bytes/day|launcher kB"
+  echo "databases|processes|CPU ms/process|launcher ms/s|CPU s/hour|CPU s/day|of a core|WAL bytes|launcher kB"
   for databases in "${counts[@]}"; do
     note "$databases databases"
     while ((have < databases)); do
@@ -134,6 +147,7 @@ names=''
     sql postgres --command="ALTER SYSTEM SET sagaz_ha.databases = $names" \
       --command="SELECT pg_reload_conf()" --command="CHECKPOINT" >/dev/null
     wait_until 120 have_passed "$databases" || die "not every database had its passes"
+    wait_until 120 have_rested || die "no rest"
     wait_until 60 is_quiet || die_of_wal
     measure "$databases"
   done
@@ -148,12 +162,11 @@ after=$(sql idle1 --command="SELECT * FROM maintain_all_partitions()" \
 table <"$dir/table"
 cat <<EXPLANATION
 
-Over $window s with a pass each $naptime s; hour and day are for the default of 60 s.
-A pass is one process: each database has one for partitions and one for upkeep.
+The launcher over $window s at rest, in which no process was started; the others by a reload, which
+starts three for each database: partitions, upkeep, conversions. A day has 24, 1 and 1 of them.
 EXPLANATION
 [[ $before == "$after" ]] || die "maintain_all_partitions() with nothing to do wrote WAL: $before, $after"
 awk -F'|' 'NR > 1 && $8 > 0 { bad = 1 } END { exit bad }' "$dir/table" || die_of_wal
-awk -F'|' 'NR > 1 && $2 == 0 { bad = 1 } END { exit bad }' "$dir/table" || die "there was no pass in $window s"
 echo "No WAL was written by passes, neither in the background nor in the foreground."
 # shellcheck disable=SC2119  # no peers
 say_conditions

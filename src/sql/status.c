@@ -9,6 +9,7 @@
 #include "base/compat.h"
 #include "base/rows.h"
 #include "base/settings.h"
+#include "commands/dbcommands.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "shmem/calls.h"
@@ -114,9 +115,10 @@ both_halves(const DatabaseState *database)
 	return both;
 }
 
+/* What is judged to be late can be a part of the work that is shown. */
 static void
 add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
-		 const WorkState *work)
+		 const WorkState *work, const WorkState *judged)
 {
 	Datum		values[MAINTENANCE_STATUS_COLS] = {0};
 	bool		nulls[MAINTENANCE_STATUS_COLS] = {0};
@@ -126,7 +128,7 @@ add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
 	values[1] = Int32GetDatum(work->pid);
 	nulls[1] = work->pid == 0;
 	values[2] = nonempty_or_null(NameStr(*database), &nulls[2]);
-	values[3] = CStringGetTextDatum(shared_is_overdue(work, now) ? "overdue" :
+	values[3] = CStringGetTextDatum(shared_is_overdue(judged, now) ? "overdue" :
 									work->pid == 0 ? "idle" :
 									work->phase[0] == '\0' ? "starting" : work->phase);
 	values[4] = nonempty_or_null(work->table, &nulls[4]);
@@ -143,7 +145,7 @@ add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
 	values[14] = rows_interval(work->last_duration);
 	nulls[14] = work->last == 0;
 	values[15] = Int64GetDatum(work->errors);
-	values[16] = rows_interval(Max(now - work->due, 0));
+	values[16] = rows_interval(Max(now - judged->due, 0));
 	rows_add(fcinfo, values, nulls);
 }
 
@@ -162,7 +164,7 @@ add_calls(FunctionCallInfo fcinfo)
 		call.work.due = DT_NOEND;
 		if (call.work.pid == 0)
 			strlcpy(call.work.waiting_for, "a free background worker slot", SHARED_TEXT);
-		add_work(fcinfo, &database, "before_drop", &call.work);
+		add_work(fcinfo, &database, "before_drop", &call.work, &call.work);
 	}
 }
 
@@ -186,9 +188,12 @@ sagaz_maintenance_status(PG_FUNCTION_ARGS)
 		if (!shared_copy_database(i, &database) || !database.has_extension)
 			continue;
 		both = both_halves(&database);
-		add_work(fcinfo, &database.name, "worker", &both);
-		add_work(fcinfo, &database.name, "upkeep", &database.work[WORKER_UPKEEP]);
-		add_work(fcinfo, &database.name, "conversion", &database.work[WORKER_CONVERSION]);
+		/* a retirement may last */
+		add_work(fcinfo, &database.name, "worker", &both, &database.work[WORKER_PASS]);
+		add_work(fcinfo, &database.name, "upkeep", &database.work[WORKER_UPKEEP],
+				 &database.work[WORKER_UPKEEP]);
+		add_work(fcinfo, &database.name, "conversion", &database.work[WORKER_CONVERSION],
+				 &database.work[WORKER_CONVERSION]);
 	}
 	add_calls(fcinfo);
 	return (Datum) 0;
@@ -208,11 +213,12 @@ sagaz_maintained(PG_FUNCTION_ARGS)
 	if (shared_state != NULL)
 	{
 		const DatabaseState *database;
+		bool		wanted = settings_want_database(get_database_name(MyDatabaseId));
 
 		LWLockAcquire(shared_state->lock, LW_SHARED);
 		database = shared_find_database(MyDatabaseId);
 		nulls[0] = shared_state->launcher_pid == 0;
-		values[0] = BoolGetDatum(database != NULL || !shared_state->is_full);
+		values[0] = BoolGetDatum(database != NULL || !wanted || !shared_state->is_full);
 		nulls[1] = nulls[0] || database == NULL ||
 			!shared_is_overdue(&database->work[WORKER_PASS], now);
 		if (!nulls[1])

@@ -75,6 +75,15 @@ shift_clock(0);
 my $sql = sub { return $node->safe_psql('postgres', shift) };
 my $passes = q{(SELECT sum(passes) FROM sagaz_ha.maintenance_status() WHERE database = 'postgres')};
 
+# How long it takes; undef if it doesn't come, also in a list.
+sub seconds_until
+{
+	my ($database, $condition) = @_;
+	my $seconds = when($node, $database, $condition);
+
+	return $seconds;
+}
+
 # Waits until nothing runs or is about to, and nothing will soon.
 sub is_at_rest
 {
@@ -95,7 +104,7 @@ sub wakes
 	is_at_rest('postgres');
 	$before = $sql->("SELECT $passes");
 	$sql->($statement);
-	is_within(when($node, 'postgres', $condition // "$passes > $before"), $limit // 2, $name);
+	is_within(seconds_until('postgres', $condition // "$passes > $before"), $limit // 2, $name);
 	return;
 }
 
@@ -141,7 +150,7 @@ $sql->(q{
 	SELECT format('CREATE TABLE soon_first PARTITION OF soon FOR VALUES FROM (%L) TO (%L)',
 		clock_timestamp() - interval '1 day', clock_timestamp() + interval '65 s') \gexec
 	SELECT sagaz_ha.manage_partitions('soon', '1 minute', 1)});
-is_within(when($node, 'postgres', q{(SELECT count(*) FROM pg_inherits WHERE inhparent = 'soon'::regclass) = 2}), 9,
+is_within(seconds_until('postgres', q{(SELECT count(*) FROM pg_inherits WHERE inhparent = 'soon'::regclass) = 2}), 9,
 	'a partition is made when it is due, in 5 s');
 $sql->(q{
 	DROP TABLE soon;
@@ -152,7 +161,7 @@ $sql->(q{
 		(SELECT split_part(pg_get_expr(relpartbound, oid), '''', 4) FROM pg_class WHERE relname = 'soon_first'),
 		clock_timestamp() + interval '30 days') \gexec
 	SELECT sagaz_ha.manage_partitions('soon', '1 hour', 1, '1 hour')});
-is_within(when($node, 'postgres', q{to_regclass('soon_first') IS NULL}), 9, 'a partition goes when it expires, in 5 s');
+is_within(seconds_until('postgres', q{to_regclass('soon_first') IS NULL}), 9, 'a partition goes when it expires, in 5 s');
 $sql->(q{
 	DROP TABLE soon;
 	CREATE TABLE soon (at timestamptz NOT NULL) PARTITION BY RANGE (at);
@@ -160,7 +169,7 @@ $sql->(q{
 		clock_timestamp() - interval '1 day', clock_timestamp() + interval '8 s') \gexec
 	INSERT INTO soon SELECT clock_timestamp();
 	SELECT sagaz_ha.manage_partitions('soon', '1 day', 1)});
-is_within(when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.partition_history WHERE action = 'FREEZE' AND partition_name = 'soon_first')}),
+is_within(seconds_until('postgres', q{EXISTS (SELECT FROM sagaz_ha.partition_history WHERE action = 'FREEZE' AND partition_name = 'soon_first')}),
 	13, 'a partition is frozen when its period ends, in 8 s');
 $sql->('DROP TABLE soon');
 
@@ -170,19 +179,19 @@ $sql->('CREATE DATABASE other');
 my $has_other = q{EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE database = 'other')};
 when($node, 'other', 'true');
 $node->safe_psql('other', 'CREATE EXTENSION sagaz_ha');
-is_within(when($node, 'postgres', $has_other), 2, 'a database is known by CREATE EXTENSION');
+is_within(seconds_until('postgres', $has_other), 2, 'a database is known by CREATE EXTENSION');
 $node->safe_psql('other', q{CREATE TABLE t (at timestamptz NOT NULL) PARTITION BY RANGE (at);
 	SELECT sagaz_ha.manage_partitions('t', '1 day', 3)});
 when($node, 'other', $count . ' = 4') or die 'no partitions';
 is_at_rest('other');
 $node->safe_psql('other', 'DROP EXTENSION sagaz_ha CASCADE');
-is_within(when($node, 'postgres', "NOT $has_other"), 2, 'and forgotten by DROP EXTENSION');
+is_within(seconds_until('postgres', "NOT $has_other"), 2, 'and forgotten by DROP EXTENSION');
 $node->safe_psql('other', 'CREATE EXTENSION sagaz_ha');
 when($node, 'postgres', $has_other) or die 'not known again';
 $sql->('ALTER DATABASE other IS_TEMPLATE true');
-is_within(when($node, 'postgres', "NOT $has_other"), 2, 'a database that becomes a template is left');
+is_within(seconds_until('postgres', "NOT $has_other"), 2, 'a database that becomes a template is left');
 $sql->('ALTER DATABASE other IS_TEMPLATE false');
-is_within(when($node, 'postgres', $has_other), 2, 'and known again when it is none any more');
+is_within(seconds_until('postgres', $has_other), 2, 'and known again when it is none any more');
 
 # -------- more databases than there is room for
 
@@ -198,7 +207,7 @@ like($node->safe_psql($out, $health), qr/^critical\|.*has no room for this datab
 	'its health is critical');
 like($node->safe_psql($in, $health), qr/^ok\|/, 'that of another one is not');
 $sql->("DROP DATABASE $in");
-is_within(when($node, 'postgres', "EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE database = '$out')"), 2,
+is_within(seconds_until('postgres', "EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE database = '$out')"), 2,
 	'when another one goes, it has room');
 like($node->safe_psql($out, $health), qr/^ok\|/, 'and its health is ok');
 $sql->("DROP DATABASE $out");
@@ -211,11 +220,11 @@ SKIP:
 	is_at_rest('postgres');
 	my $now = $sql->("SELECT $count");
 	shift_clock(3 * 86400);
-	is_within(when($node, 'postgres', "$count > $now"), 15, 'a clock that is set ahead is noticed');
+	is_within(seconds_until('postgres', "$count > $now"), 15, 'a clock that is set ahead is noticed');
 	is_at_rest('postgres');
 	$before = $sql->("SELECT $passes");
 	shift_clock(86400);
-	is_within(when($node, 'postgres', "$passes > $before"), 15, 'so is one that is set back, though not as far');
+	is_within(seconds_until('postgres', "$passes > $before"), 15, 'so is one that is set back, though not as far');
 	is_at_rest('postgres');
 
 	# the launcher stands still, and what is due isn't done
@@ -226,7 +235,7 @@ SKIP:
 		'overdue|t', 'what was due and is not done is overdue');
 	like($sql->($health), qr/^warning\|.*a pass has been due for/, 'health says so');
 	kill 'CONT', $launcher;
-	is_within(when($node, 'postgres', q{(SELECT phase <> 'overdue' AND overdue < '1 min' FROM sagaz_ha.maintenance_status()
+	is_within(seconds_until('postgres', q{(SELECT phase <> 'overdue' AND overdue < '1 min' FROM sagaz_ha.maintenance_status()
 		WHERE process = 'worker' AND database = 'postgres')}), 15, 'until it is done');
 	like($sql->($health), qr/^ok\|/, 'and then it is well');
 }
@@ -248,7 +257,7 @@ is_at_rest('postgres');
 $before = $sql->("SELECT $passes");
 $sql->("BEGIN; DROP TABLE $last; PREPARE TRANSACTION 'drop'");
 $sql->("COMMIT PREPARED 'drop'");
-is_within(when($node, 'postgres', "to_regclass('$last') IS NOT NULL"), 20, 'a partition that a prepared transaction drops is made again');
+is_within(seconds_until('postgres', "to_regclass('$last') IS NOT NULL"), 20, 'a partition that a prepared transaction drops is made again');
 is_at_rest('postgres');
 $sql->('CREATE INDEX by_done ON ONLY w (done)');
 ok(defined when($node, 'postgres', q{(SELECT indisvalid FROM pg_index WHERE indexrelid = 'by_done'::regclass)}),
