@@ -40,7 +40,7 @@ COMMENT ON COLUMN sagaz_ha.conversion.table_name IS 'the name that clients use, 
 COMMENT ON COLUMN sagaz_ha.conversion.key IS 'the column that the table is partitioned by';
 COMMENT ON COLUMN sagaz_ha.conversion.lower_bound IS 'where the partition will begin, as a bound in SQL';
 COMMENT ON COLUMN sagaz_ha.conversion.upper_bound IS 'where the partition will end, as a bound in SQL';
-COMMENT ON COLUMN sagaz_ha.conversion.weaken_unique IS 'whether unique constraints may get the key';
+COMMENT ON COLUMN sagaz_ha.conversion.weaken_unique IS 'whether unique constraints without the key get it; false: they are kept across partitions';
 COMMENT ON COLUMN sagaz_ha.conversion.publish_via_partition_root IS
   'whether publications of the table are to publish by the name of the partitioned table';
 COMMENT ON COLUMN sagaz_ha.conversion.since IS 'when it was asked for';

@@ -100,8 +100,7 @@ foreach my $round (1 .. $rounds)
 {
 	foreach my $table ([ 'events', 'at' ], [ 'outbox', 'created_at' ])
 	{
-		$node->safe_psql('postgres', "SELECT sagaz_ha.partition_table('$table->[0]', '$table->[1]', '1 day', weaken_unique => "
-			. ($round == 1 ? 'true' : 'false') . ')');
+		$node->safe_psql('postgres', "SELECT sagaz_ha.partition_table('$table->[0]', '$table->[1]', '1 day')");
 		converted($node, $table->[0], "round $round: $table->[0] is partitioned");
 		$node->safe_psql('postgres', "SELECT sagaz_ha.unpartition_table('$table->[0]')") if $round < $rounds;
 	}
