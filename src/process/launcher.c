@@ -556,9 +556,10 @@ run_once(void)
 		scan_databases();
 		next_scan = TimestampTzPlusMilliseconds(now, settings_naptime_ms());
 	}
-	if (sagaz_enabled && now >= next_look)
+	if (now >= next_look)
 	{
-		look_for_writes(now);
+		if (sagaz_enabled)
+			look_for_writes(now);
 		next_look = TimestampTzPlusMilliseconds(now, Min(settings_naptime_ms(), MAX_NAP));
 	}
 	return Min(Min(start_workers(running, calls), next_look), Max(next_scan, now + USECS_PER_SEC));
