@@ -100,7 +100,7 @@ my %pages = (
 			qr/\A\n?\z/, qr/\A\n*\z/, qr/t_y2025m01d16/, $version >= 17 ? qr/\A\z/ : 'it is for PostgreSQL 17',
 			$version < 17 ? qr/\A\z/ : 'it is for PostgreSQL 15 and 16', qr/\A\n*\z/,
 			qr/^events_y2025m01\|case 4711, until the verdict\|.*^t$/ms, qr/\A\z/,
-			qr/\n?t\n\{autovacuum_vacuum_scale_factor=0.02,autovacuum_analyze_scale_factor=0.05\}\z/ ] },
+			qr/^\{autovacuum_vacuum_scale_factor=0.02,autovacuum_analyze_scale_factor=0.05\}\z/m ] },
 	'doc/keeping.md' => {
 		blocks => [
 			qr/\A\z/, qr/^KEEP\|orders_2020\|1 .*^DETACH\|orders_2021\||^DETACH\|orders_2021\|.*^KEEP\|orders_2020\|1 /ms,
