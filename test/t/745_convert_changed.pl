@@ -168,7 +168,10 @@ foreach my $point (qw(checking:after_commit attaching:after_commit analyzing:aft
 	if ($point =~ /attaching/)
 	{
 		stop_at($node, 'convert_left:before_commit');
-		kill 'KILL', stopped_at($node, 'convert_left:before_commit');
+		my $pid = stopped_at($node, 'convert_left:before_commit');
+
+		kill 'KILL', $pid;
+		$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)") or die;
 	}
 	let_go($node);
 	ok($node->poll_query_until('postgres', q{SELECT to_regclass('events_sagaz_ha') IS NULL AND NOT EXISTS (SELECT FROM sagaz_ha.conversion)}), "$point: the worker drops it");
