@@ -235,7 +235,8 @@ sub when
 	my ($node, $database, $condition) = @_;
 	my $start = time;
 
-	return unless $node->poll_query_until($database, "SELECT $condition");
+	# not the empty list, by which the arguments of is_within() would shift
+	return undef unless $node->poll_query_until($database, "SELECT $condition");
 	return time - $start;
 }
 

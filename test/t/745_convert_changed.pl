@@ -141,9 +141,9 @@ foreach my $point (qw(validating:after_commit attaching:after_commit))
 
 # what could not have begun so, can't go on
 foreach my $case (
-	[ 'analyzing:after_commit', q{ALTER TABLE events ADD UNIQUE (id)}, qr/unique constraint events_id_key of table public\.events doesn't contain at/ ],
+	[ 'analyzing:after_commit', q{CREATE UNIQUE INDEX part ON events (id) WHERE a > 5}, qr/unique index part of table public\.events doesn't contain at, and can't be kept/ ],
 	[ 'validating:after_commit', q{SET ROLE first_owner; CREATE TABLE child () INHERITS (events)}, qr/table public\.child inherits from table public\.events HINT: ALTER TABLE public\.child NO INHERIT public\.events;/ ],
-	[ 'analyzing:after_commit', q{CREATE TABLE other (e events)}, qr/uses the row type of table public\.events HINT: Drop it/ ],
+	[ 'analyzing:after_commit', q{CREATE TABLE other (e events)}, qr/uses the row type of table public\.events HINT: Drop column e of table public\.other/ ],
 	[ 'validating:after_commit', q{REVOKE ALL ON referenced FROM first_owner; ALTER TABLE events ADD FOREIGN KEY (a) REFERENCES referenced}, qr/role first_owner may not reference table public\.referenced, .* HINT: GRANT REFERENCES ON public\.referenced TO first_owner;/ ],
 	[ 'validating:after_commit', q{CREATE TABLE events_before ()}, qr/the name public\.events_before is taken HINT: Rename or remove public\.events_before/ ])
 {
@@ -158,6 +158,15 @@ foreach my $case (
 	$node->safe_psql('postgres', 'DROP TABLE IF EXISTS events_before');
 	is_cancelled("$point, $change");
 }
+
+# one that can be kept is
+begin('analyzing:after_commit');
+$node->safe_psql('postgres', q{ALTER TABLE events ADD UNIQUE (id)});
+let_go($node);
+converted($node, 'events', 'a unique constraint that comes late: it becomes partitioned');
+like(($node->psql('postgres', q{INSERT INTO events (id, at) OVERRIDING SYSTEM VALUE VALUES (1, now() + interval '2 days')}))[2],
+	qr/duplicate key value violates unique constraint/, 'a unique constraint that comes late is kept across partitions');
+$node->safe_psql('postgres', q{SELECT sagaz_ha.stop_managing_partitions('events')});
 
 # the table is dropped: so is what its conversion has made, whether the worker lives or not
 foreach my $point (qw(checking:after_commit attaching:after_commit analyzing:after_commit))

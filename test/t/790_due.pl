@@ -10,6 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SagazTest;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 # A clock that a test can move while the server runs: the bytes of a file, in seconds.
 my $dir = PostgreSQL::Test::Utils::tempdir;
@@ -75,15 +76,6 @@ shift_clock(0);
 my $sql = sub { return $node->safe_psql('postgres', shift) };
 my $passes = q{(SELECT sum(passes) FROM sagaz_ha.maintenance_status() WHERE database = 'postgres')};
 
-# How long it takes; undef if it doesn't come, also in a list.
-sub seconds_until
-{
-	my ($database, $condition) = @_;
-	my $seconds = when($node, $database, $condition);
-
-	return $seconds;
-}
-
 # Waits until nothing runs or is about to, and nothing will soon.
 sub is_at_rest
 {
@@ -104,7 +96,7 @@ sub wakes
 	is_at_rest('postgres');
 	$before = $sql->("SELECT $passes");
 	$sql->($statement);
-	is_within(seconds_until('postgres', $condition // "$passes > $before"), $limit // 2, $name);
+	is_within(when($node, 'postgres', $condition // "$passes > $before"), $limit // 2, $name);
 	return;
 }
 
@@ -150,7 +142,7 @@ $sql->(q{
 	SELECT format('CREATE TABLE soon_first PARTITION OF soon FOR VALUES FROM (%L) TO (%L)',
 		clock_timestamp() - interval '1 day', clock_timestamp() + interval '65 s') \gexec
 	SELECT sagaz_ha.manage_partitions('soon', '1 minute', 1)});
-is_within(seconds_until('postgres', q{(SELECT count(*) FROM pg_inherits WHERE inhparent = 'soon'::regclass) = 2}), 9,
+is_within(when($node, 'postgres', q{(SELECT count(*) FROM pg_inherits WHERE inhparent = 'soon'::regclass) = 2}), 9,
 	'a partition is made when it is due, in 5 s');
 $sql->(q{
 	DROP TABLE soon;
@@ -161,7 +153,7 @@ $sql->(q{
 		(SELECT split_part(pg_get_expr(relpartbound, oid), '''', 4) FROM pg_class WHERE relname = 'soon_first'),
 		clock_timestamp() + interval '30 days') \gexec
 	SELECT sagaz_ha.manage_partitions('soon', '1 hour', 1, '1 hour')});
-is_within(seconds_until('postgres', q{to_regclass('soon_first') IS NULL}), 9, 'a partition goes when it expires, in 5 s');
+is_within(when($node, 'postgres', q{to_regclass('soon_first') IS NULL}), 9, 'a partition goes when it expires, in 5 s');
 $sql->(q{
 	DROP TABLE soon;
 	CREATE TABLE soon (at timestamptz NOT NULL) PARTITION BY RANGE (at);
@@ -169,7 +161,7 @@ $sql->(q{
 		clock_timestamp() - interval '1 day', clock_timestamp() + interval '8 s') \gexec
 	INSERT INTO soon SELECT clock_timestamp();
 	SELECT sagaz_ha.manage_partitions('soon', '1 day', 1)});
-is_within(seconds_until('postgres', q{EXISTS (SELECT FROM sagaz_ha.partition_history WHERE action = 'FREEZE' AND partition_name = 'soon_first')}),
+is_within(when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.partition_history WHERE action = 'FREEZE' AND partition_name = 'soon_first')}),
 	13, 'a partition is frozen when its period ends, in 8 s');
 $sql->('DROP TABLE soon');
 
@@ -179,19 +171,19 @@ $sql->('CREATE DATABASE other');
 my $has_other = q{EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE database = 'other')};
 when($node, 'other', 'true');
 $node->safe_psql('other', 'CREATE EXTENSION sagaz_ha');
-is_within(seconds_until('postgres', $has_other), 2, 'a database is known by CREATE EXTENSION');
+is_within(when($node, 'postgres', $has_other), 2, 'a database is known by CREATE EXTENSION');
 $node->safe_psql('other', q{CREATE TABLE t (at timestamptz NOT NULL) PARTITION BY RANGE (at);
 	SELECT sagaz_ha.manage_partitions('t', '1 day', 3)});
 when($node, 'other', $count . ' = 4') or die 'no partitions';
 is_at_rest('other');
 $node->safe_psql('other', 'DROP EXTENSION sagaz_ha CASCADE');
-is_within(seconds_until('postgres', "NOT $has_other"), 2, 'and forgotten by DROP EXTENSION');
+is_within(when($node, 'postgres', "NOT $has_other"), 2, 'and forgotten by DROP EXTENSION');
 $node->safe_psql('other', 'CREATE EXTENSION sagaz_ha');
 when($node, 'postgres', $has_other) or die 'not known again';
 $sql->('ALTER DATABASE other IS_TEMPLATE true');
-is_within(seconds_until('postgres', "NOT $has_other"), 2, 'a database that becomes a template is left');
+is_within(when($node, 'postgres', "NOT $has_other"), 2, 'a database that becomes a template is left');
 $sql->('ALTER DATABASE other IS_TEMPLATE false');
-is_within(seconds_until('postgres', $has_other), 2, 'and known again when it is none any more');
+is_within(when($node, 'postgres', $has_other), 2, 'and known again when it is none any more');
 
 # -------- more databases than there is room for
 
@@ -207,7 +199,7 @@ like($node->safe_psql($out, $health), qr/^critical\|.*has no room for this datab
 	'its health is critical');
 like($node->safe_psql($in, $health), qr/^ok\|/, 'that of another one is not');
 $sql->("DROP DATABASE $in");
-is_within(seconds_until('postgres', "EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE database = '$out')"), 2,
+is_within(when($node, 'postgres', "EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE database = '$out')"), 2,
 	'when another one goes, it has room');
 like($node->safe_psql($out, $health), qr/^ok\|/, 'and its health is ok');
 $sql->("DROP DATABASE $out");
@@ -220,11 +212,11 @@ SKIP:
 	is_at_rest('postgres');
 	my $now = $sql->("SELECT $count");
 	shift_clock(3 * 86400);
-	is_within(seconds_until('postgres', "$count > $now"), 15, 'a clock that is set ahead is noticed');
+	is_within(when($node, 'postgres', "$count > $now"), 15, 'a clock that is set ahead is noticed');
 	is_at_rest('postgres');
 	$before = $sql->("SELECT $passes");
 	shift_clock(86400);
-	is_within(seconds_until('postgres', "$passes > $before"), 15, 'so is one that is set back, though not as far');
+	is_within(when($node, 'postgres', "$passes > $before"), 15, 'so is one that is set back, though not as far');
 	is_at_rest('postgres');
 
 	# the launcher stands still, and what is due isn't done
@@ -235,7 +227,7 @@ SKIP:
 		'overdue|t', 'what was due and is not done is overdue');
 	like($sql->($health), qr/^warning\|.*a pass has been due for/, 'health says so');
 	kill 'CONT', $launcher;
-	is_within(seconds_until('postgres', q{(SELECT phase <> 'overdue' AND overdue < '1 min' FROM sagaz_ha.maintenance_status()
+	is_within(when($node, 'postgres', q{(SELECT phase <> 'overdue' AND overdue < '1 min' FROM sagaz_ha.maintenance_status()
 		WHERE process = 'worker' AND database = 'postgres')}), 15, 'until it is done');
 	like($sql->($health), qr/^ok\|/, 'and then it is well');
 }
@@ -257,7 +249,7 @@ is_at_rest('postgres');
 $before = $sql->("SELECT $passes");
 $sql->("BEGIN; DROP TABLE $last; PREPARE TRANSACTION 'drop'");
 $sql->("COMMIT PREPARED 'drop'");
-is_within(seconds_until('postgres', "to_regclass('$last') IS NOT NULL"), 20, 'a partition that a prepared transaction drops is made again');
+is_within(when($node, 'postgres', "to_regclass('$last') IS NOT NULL"), 20, 'a partition that a prepared transaction drops is made again');
 is_at_rest('postgres');
 $sql->('CREATE INDEX by_done ON ONLY w (done)');
 ok(defined when($node, 'postgres', q{(SELECT indisvalid FROM pg_index WHERE indexrelid = 'by_done'::regclass)}),
@@ -272,6 +264,18 @@ ok(defined when($node, 'postgres', q{to_regclass('w_old') IS NULL}), 'until it m
 is($sql->("SELECT $idle"), $rests, 'a database in which nothing happens has had no process meanwhile');
 is_at_rest('postgres');
 pass('and when nothing is left to be done, all rest');
+
+# -------- a launcher that may start nothing sleeps
+
+my ($launcher) = $sql->(q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'launcher'});
+my $cpu = sub { return (split ' ', slurp_file("/proc/$launcher/schedstat"))[0] / 1e9 };
+configure($node, 'sagaz_ha.enabled' => 'off');
+when($node, 'postgres', q{EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE process = 'launcher' AND phase = 'disabled')}) // die 'still on';
+my $used = $cpu->();
+# long enough to see a loop without a pause
+usleep(2_000_000);
+cmp_ok($cpu->() - $used, '<', 0.1, 'it takes no CPU while it is off');
+configure($node, 'sagaz_ha.enabled' => undef);
 
 # -------- more databases than a thousand
 
