@@ -473,7 +473,7 @@ clock_was_set(TimestampTz now)
 
 	INSTR_TIME_SET_CURRENT(monotonic);
 	difference = now - (int64) INSTR_TIME_GET_MICROSEC(monotonic);
-	was_set = previous != 0 && Abs(difference - previous) > CLOCK_JUMP;
+	was_set = previous != 0 && (difference - previous > CLOCK_JUMP || previous - difference > CLOCK_JUMP);
 	previous = difference;
 	return was_set;
 }

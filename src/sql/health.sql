@@ -279,7 +279,7 @@ BEGIN
        FROM flaws AS w WHERE w.root = k.parent AND w.name = k.name AND k.phase <> 'building') AS f
    GROUP BY k.parent
   UNION ALL
-  SELECT c.table_name, 'bounds',
+  (SELECT c.table_name, 'bounds',
          CASE WHEN g.partition_start IS NOT NULL THEN 'warning' ELSE 'ok' END,
          g.partition_start::text,
          CASE WHEN g.partition_start IS NULL THEN format('partitions begin when days do in time zone %s', p.time_zone)
@@ -292,6 +292,7 @@ BEGIN
     LEFT JOIN sagaz_ha._off_grid(ARRAY(SELECT o.parent FROM coverage AS o
                                         WHERE o.problem IS NULL OR o.premade_until IS NOT NULL)) AS g ON g.parent = c.parent
    WHERE c.problem IS NULL OR c.premade_until IS NOT NULL
+   ORDER BY c.table_name)
   UNION ALL
   SELECT c.table_name, 'restored',
          CASE WHEN a.parent IS NULL THEN 'ok'
