@@ -242,16 +242,22 @@ note_next(DatabaseState *database, WorkerKind kind, Job *job)
 
 	if (!work->finished)
 	{
-		int			delay = Min(MAX_BACK_OFF, 1 << Min(job->failures++, 16));
+		int			delay = Min(MAX_BACK_OFF, 1 << Min(job->failures, 16));
 
+		job->failures++;
 		work->not_before = TimestampTzPlusMilliseconds(now, delay * INT64CONST(1000));
 		/* a wish that came while it ran doesn't end the back-off */
-		work->wanted = false;
+		work->wanted = WISH_NONE;
 		return;
 	}
 	job->failures = 0;
-	work->not_before = 0;
-	work->due = work->wanted ? now : kind == WORKER_RETIREMENT && work->soon == 0 ? DT_NOEND :
+
+	/*
+	 * others may queue behind us for a lock that is waited for: not each time
+	 * that something happens
+	 */
+	work->not_before = work->deferrals > 0 ? TimestampTzPlusMilliseconds(now, work->soon) : 0;
+	work->due = work->wanted != WISH_NONE ? now : kind == WORKER_RETIREMENT && work->soon == 0 ? DT_NOEND :
 		TimestampTzPlusMilliseconds(now, work->soon > 0 ? work->soon :
 									kind == WORKER_PASS ? SHARED_NET_NAP : SHARED_LONG_NAP);
 }
@@ -332,16 +338,16 @@ has_room(const int *running, int calls, WorkerKind kind)
 		SHARED_SLOTS;
 }
 
-/* When work may begin: now, if it is wanted, but for two passes at once. */
+/* When work may begin. A wish ends no pause between two passes. */
 static TimestampTz
 begin_of(const WorkState *work, WorkerKind kind)
 {
-	if (!work->wanted)
-		return Max(work->due, work->not_before);
+	TimestampTz begin = work->wanted == WISH_NOW ? 0 : Max(work->due, work->not_before);
+
 	/* a clock that was set back delays nothing */
-	if (kind != WORKER_PASS || work->last > GetCurrentTimestamp())
-		return 0;
-	return TimestampTzPlusMilliseconds(work->last, LEAST_NAP);
+	if (kind != WORKER_PASS || work->wanted == WISH_NONE || work->last > GetCurrentTimestamp())
+		return begin;
+	return Max(begin, TimestampTzPlusMilliseconds(work->last, LEAST_NAP));
 }
 
 /*
@@ -372,7 +378,7 @@ take_due(const int *running, int calls, TimestampTz now, TimestampTz *wake, int 
 			{
 				work->finished = false;
 				work->soon = 0;
-				work->wanted = false;
+				work->wanted = WISH_NONE;
 				work->due = Min(work->due, now);
 				*index = i;
 				*kind = k;
@@ -393,7 +399,7 @@ note_no_slot(int index, WorkerKind kind, bool report)
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
-	work->wanted = true;
+	work->wanted = WISH_NOW;
 	if (report)
 		strlcpy(work->last_error, NO_SLOT, SHARED_TEXT);
 	LWLockRelease(shared_state->lock);

@@ -194,11 +194,10 @@ shared_wake_launcher(void)
 		SetLatch(shared_state->launcher_latch);
 }
 
-/* Work is to be done now. */
 static void
-want(WorkState *work)
+want(WorkState *work, Wish wish)
 {
-	work->wanted = true;
+	work->wanted = Max(work->wanted, wish);
 	work->due = Min(work->due, GetCurrentTimestamp());
 }
 
@@ -209,7 +208,7 @@ shared_want_all(DatabaseState *database)
 	Assert(LWLockHeldByMeInMode(shared_state->lock, LW_EXCLUSIVE));
 	for (int kind = 0; kind < WORKER_KINDS; kind++)
 		if (kind != WORKER_RETIREMENT)
-			want(&database->work[kind]);
+			want(&database->work[kind], WISH_NOW);
 }
 
 /* Has expired partitions looked at in a database. Under the lock. */
@@ -219,7 +218,7 @@ shared_want_retirement(Oid database)
 	DatabaseState *state = shared_find_database(database);
 
 	if (state != NULL)
-		want(&state->work[WORKER_RETIREMENT]);
+		want(&state->work[WORKER_RETIREMENT], WISH_NOW);
 	shared_wake_launcher();
 }
 
@@ -232,7 +231,7 @@ shared_want(WorkerKind kind)
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	state = shared_find_database(MyDatabaseId);
 	if (state != NULL)
-		want(&state->work[kind]);
+		want(&state->work[kind], WISH_SOON);
 	shared_wake_launcher();
 	LWLockRelease(shared_state->lock);
 }
@@ -262,7 +261,7 @@ wake_database(Oid database, int reasons)
 		shared_want_all(state);
 	}
 	else if (state != NULL && (state->has_extension || reasons & WAKE_FOR_EXTENSION))
-		want(&state->work[WORKER_PASS]);
+		want(&state->work[WORKER_PASS], reasons & WAKE_FOR_EXTENSION ? WISH_NOW : WISH_SOON);
 	if (reasons & WAKE_FOR_DATABASE || (state == NULL && reasons & ~WAKE_FOR_DDL))
 		shared_state->rescan = true;
 	shared_wake_launcher();

@@ -39,16 +39,24 @@ typedef enum WorkerKind
 	WORKER_KINDS
 } WorkerKind;
 
+/* Somebody wants a run; if one runs, one more. */
+typedef enum Wish
+{
+	WISH_NONE,
+	WISH_SOON,					/* but not before what had to be put off */
+	WISH_NOW
+} Wish;
+
 /* One kind of work in one database. */
 typedef struct WorkState
 {
 	pid_t		pid;			/* of the running worker, or 0 */
 	bool		finished;		/* the last worker completed its work */
-	bool		wanted;			/* run as soon as possible; once more, if one
-								 * runs */
+	Wish		wanted;
 	TimestampTz due;			/* when the next is due, or the running or
 								 * failing one was */
-	TimestampTz not_before;		/* a failing one is tried again then */
+	TimestampTz not_before;		/* one that failed, or missed a lock, is tried
+								 * again then */
 	int			soon;			/* ms until work is due again; 0: when it is
 								 * wanted */
 	int			deferrals;		/* consecutive passes that missed a lock */

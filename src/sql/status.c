@@ -104,7 +104,7 @@ both_halves(const DatabaseState *database)
 			retiring->last_error : creating->last_error, SHARED_TEXT);
 	if (both.last_error[0] == '\0')
 		strlcpy(both.last_error, retiring->last_error, SHARED_TEXT);
-	both.wanted = creating->wanted || retiring->wanted;
+	both.wanted = Max(creating->wanted, retiring->wanted);
 	both.due = Min(creating->due, retiring->due);
 	both.not_before = creating->due <= retiring->due ? creating->not_before : retiring->not_before;
 	both.last = Max(creating->last, retiring->last);
@@ -138,7 +138,7 @@ add_work(FunctionCallInfo fcinfo, const NameData *database, const char *process,
 	nulls[6] = nulls[7] = work->pid == 0 || work->total == 0;
 	values[8] = nonempty_or_null(work->waiting_for, &nulls[8]);
 	values[9] = rows_time(work->last, &nulls[9]);
-	values[10] = rows_time(work->wanted ? 0 : Max(work->due, work->not_before), &nulls[10]);
+	values[10] = rows_time(work->wanted == WISH_NOW ? 0 : Max(work->due, work->not_before), &nulls[10]);
 	values[11] = Int64GetDatum(work->passes);
 	values[12] = Int64GetDatum(work->actions);
 	values[13] = nonempty_or_null(work->last_error, &nulls[13]);

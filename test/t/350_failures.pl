@@ -88,6 +88,8 @@ take_table($node, 'good', 'e_works', days => [ -5, 0 ]);
 take_table($node, 'good', 'f_keeps', days => [ -5, 0 ], unfinished_when => 'NOT done',
 	before => 'UPDATE f_keeps SET done = false');
 is_partitions($node, 'good', 'e_works', -3, 3, 'a broken database stops no other');
+# a pass everywhere
+$node->reload;
 $node->wait_for_log(qr/sagaz_ha worker +ERROR:  table "sagaz_ha.partition_policy" does not exist/, $offset);
 ok(more_passes('good', 10), 'while one database is broken, others have their passes');
 @lines = log_lines($node, $offset, qr/partition_policy/);

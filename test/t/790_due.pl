@@ -265,6 +265,28 @@ is($sql->("SELECT $idle"), $rests, 'a database in which nothing happens has had 
 is_at_rest('postgres');
 pass('and when nothing is left to be done, all rest');
 
+# -------- who waits for a lock is not called again by what happens elsewhere
+
+$sql->(q{
+	CREATE TABLE topics (id int PRIMARY KEY);
+	CREATE TABLE tied (at timestamptz NOT NULL, topic int REFERENCES topics) PARTITION BY RANGE (at)});
+configure($node, 'sagaz_ha.naptime' => '1h');
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE topics IN ROW EXCLUSIVE MODE');
+$sql->(q{SELECT sagaz_ha.manage_partitions('tied', '1 day', 3, auto_analyze => false, auto_freeze => false)});
+my $waits = q{EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE database = 'postgres' AND process = 'worker'
+	AND pid IS NULL AND next_pass > clock_timestamp() + interval '%s s')};
+when($node, 'postgres', sprintf($waits, 3)) // die 'no pause';
+$sql->("DROP TABLE $last");
+is($sql->('SELECT ' . sprintf($waits, 1)), 't', 'a pass that missed a lock comes again after its pause, whatever is dropped meanwhile');
+$before = $sql->("SELECT $passes");
+$sql->(q{SELECT sagaz_ha.manage_partitions('t', '1 day', 3, '10 days', auto_analyze => false, auto_freeze => false)});
+is_within(when($node, 'postgres', "$passes > $before"), 5, 'but at once for a policy');
+$holder->query_safe('COMMIT');
+$holder->quit;
+ok(defined when($node, 'postgres', q{to_regclass('$last') IS NOT NULL AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'tied'::regclass)} =~ s/\$last/$last/r),
+	'and all is made in the end');
+
 # -------- a launcher that may start nothing sleeps
 
 my ($launcher) = $sql->(q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'launcher'});
