@@ -210,7 +210,7 @@ foreach my $case ([ '1 minute', 1 ], [ '5 minutes', 4 ], [ '90 minutes', 2 ])
 		SELECT sagaz_ha.manage_partitions('t', '$width', $premake)});
 	ok($node->poll_query_until('minutes', qq{
 		SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = 't'::regclass) = $premake + 1
-			AND (SELECT pid IS NULL FROM sagaz_ha.maintenance_status()
+			AND (SELECT pid IS NULL AND next_pass > last_pass FROM sagaz_ha.maintenance_status()
 				WHERE database = 'minutes' AND process = 'worker')}),
 		"$width: there are partitions");
 	is($node->safe_psql('minutes', qq{
