@@ -1624,8 +1624,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   WITH relations AS (
-    SELECT source AS relation, true AS is_source, '' AS suffix
-     UNION ALL SELECT target, false, '_parent'),
+    SELECT source AS relation, true AS is_source UNION ALL SELECT target, false),
   privileges AS (
     SELECT c.oid, 0 AS attnum, a.grantee, a.privilege_type, a.is_grantable
       FROM pg_class AS c CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a

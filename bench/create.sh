@@ -37,10 +37,14 @@ prepare() {
     --command="SELECT sagaz_ha.stop_managing_partitions(t) FROM unnest('{saga_executions,saga_outbox,saga_audit_log}'::regclass[]) t" >/dev/null
   case $2 in
     foreground* | worker*)
-      sql "$1" --command="CREATE TABLE first_day PARTITION OF saga_outbox
+      # where to begin; without it, today. In the foreground, one that has today keeps
+      # the other partitions from being made in bulk.
+      if (($(days_ahead "$3") < $3 - 1)) || [[ $2 == *_used ]]; then
+        sql "$1" --command="CREATE TABLE first_day PARTITION OF saga_outbox
           FOR VALUES FROM ('$(sql "$1" --command="SELECT $(first_day "$3")")')
-                       TO ('$(sql "$1" --command="SELECT $(first_day "$3") + interval '1 day'")')" \
-        --command="SELECT sagaz_ha.manage_partitions('saga_outbox', '1 day', premake => $(days_ahead "$3"))"
+                       TO ('$(sql "$1" --command="SELECT $(first_day "$3") + interval '1 day'")')"
+      fi
+      sql "$1" --command="SELECT sagaz_ha.manage_partitions('saga_outbox', '1 day', premake => $(days_ahead "$3"))"
       if [[ $2 == *_used ]]; then
         sql "$1" --command="INSERT INTO saga_outbox (topic, payload, status, created_at)
           VALUES ('t', '{}', 'PUBLISHED', $(first_day "$3"))"

@@ -74,6 +74,18 @@ close_crack(Pass *pass, const TablePlan *table, const PlanBound *bound)
 	return true;
 }
 
+/*
+ * Whether partitions may be made under a lock that keeps clients out. The foreground
+ * can't give it back before its caller's transaction ends, so only if no writer could
+ * succeed anyway: there is no partition for now.
+ */
+static bool
+may_be_in_bulk(const Pass *pass, const TablePlan *table)
+{
+	return table->ties == NIL && list_length(table->creates) > BATCH &&
+		(pass->background || !table->covered);
+}
+
 static void
 take_table(Pass *pass, TableStep *step)
 {
@@ -561,7 +573,7 @@ create_partitions(Pass *pass, List *tables)
 
 		CHECK_FOR_INTERRUPTS();
 		rest = list_delete_first(rest);
-		if (table->ties == NIL && list_length(table->creates) > BATCH)
+		if (may_be_in_bulk(pass, table))
 			table->creates = create_in_bulk(pass, table);
 		if (table->creates == NIL)
 			continue;

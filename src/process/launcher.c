@@ -340,12 +340,12 @@ has_room(const int *running, int calls, WorkerKind kind)
 
 /* When work may begin. A wish ends no pause between two passes. */
 static TimestampTz
-begin_of(const WorkState *work, WorkerKind kind)
+begin_of(const WorkState *work, WorkerKind kind, TimestampTz now)
 {
 	TimestampTz begin = work->wanted == WISH_NOW ? 0 : Max(work->due, work->not_before);
 
 	/* a clock that was set back delays nothing */
-	if (kind != WORKER_PASS || work->wanted == WISH_NONE || work->last > GetCurrentTimestamp())
+	if (kind != WORKER_PASS || work->wanted == WISH_NONE || work->last > now)
 		return begin;
 	return Max(begin, TimestampTzPlusMilliseconds(work->last, LEAST_NAP));
 }
@@ -372,8 +372,8 @@ take_due(const int *running, int calls, TimestampTz now, TimestampTz *wake, int 
 
 			if (!is_startable(database, i, k))
 				continue;
-			if (begin_of(work, k) > now)
-				*wake = Min(*wake, begin_of(work, k));
+			if (begin_of(work, k, now) > now)
+				*wake = Min(*wake, begin_of(work, k, now));
 			else if (has_room(running, calls, k))
 			{
 				work->finished = false;

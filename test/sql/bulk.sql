@@ -153,6 +153,8 @@ SELECT test.table_with('without_partition', '') AS t \gset
 SELECT * FROM test.makes(:'t');
 SELECT test.table_with('without_row', test.first_partition()) AS t \gset
 SELECT * FROM test.makes(:'t');
+SELECT test.table_with('for_now', replace(replace(test.first_partition(), '2025-01-15', '2025-01-16'), '2025-01-14', '2025-01-15')) AS t \gset
+SELECT * FROM test.makes(:'t');
 SELECT test.table_with('few', '', 20) AS t \gset
 SELECT * FROM test.makes(:'t');
 SELECT test.table_with('with_row', test.first_partition() || 'INSERT INTO $t VALUES (''2025-01-14 12:00+00'')') AS t \gset
