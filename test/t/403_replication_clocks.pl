@@ -3,9 +3,10 @@ use strict;
 use warnings;
 
 use FindBin;
-use lib $FindBin::Bin;
+use lib $FindBin::Bin, "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use SagazClock;
 use SagazRepl;
 use Test::More;
 use Time::HiRes qw(time);
@@ -14,48 +15,17 @@ use Time::HiRes qw(time);
 my $primary = primary('alpha', conf => "sagaz_ha.sample_interval = 250ms\n");
 my $standby = standby($primary, 'beta', no_start => 1);
 
-# A library that shifts the wall clock. (libfaketime does not do on PostgreSQL
-# 15: what the postmaster forks in a signal handler inherits its guard against
-# recursion, and sees the true time. Of such a server, see below.)
+# A moved clock of the standby. (libfaketime is below.)
 my $dir = PostgreSQL::Test::Utils::tempdir;
-append_to_file("$dir/shift.c", <<'C');
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-static long shift(void) { const char *s = getenv("CLOCK_SHIFT"); return s ? atol(s) : 0; }
-int clock_gettime(clockid_t id, struct timespec *ts)
-{
-	int rc = syscall(SYS_clock_gettime, id, ts);
-	if (rc == 0 && id == CLOCK_REALTIME) ts->tv_sec += shift();
-	return rc;
-}
-int gettimeofday(struct timeval *restrict tv, void *restrict tz)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	tv->tv_sec = ts.tv_sec; tv->tv_usec = ts.tv_nsec / 1000;
-	return 0;
-}
-time_t time(time_t *t)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	if (t) *t = ts.tv_sec;
-	return ts.tv_sec;
-}
-C
-my $built = system("cc -shared -fPIC -o $dir/shift.so $dir/shift.c") == 0;
+my %clock = clock_environment($dir);
 SKIP:
 {
-	skip 'no C compiler', 1 unless $built;
+	skip 'no C compiler', 1 unless %clock;
 	for my $shift (300, -300)
 	{
 		{
-			local $ENV{LD_PRELOAD} = "$dir/shift.so";
-			local $ENV{CLOCK_SHIFT} = $shift;
+			local @ENV{ keys %clock } = values %clock;
+			move_clock($dir, $shift);
 			$standby->start;
 		}
 		$primary->safe_psql('postgres', 'INSERT INTO t VALUES (1)');

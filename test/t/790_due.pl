@@ -8,69 +8,19 @@ use lib "$FindBin::RealBin/../perl";
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use SagazClock;
 use SagazTest;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-# A clock that a test can move while the server runs: the bytes of a file, in seconds.
 my $dir = PostgreSQL::Test::Utils::tempdir;
-append_to_file("$dir/shift.c", <<'C');
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-static volatile long *shift;
-__attribute__((constructor)) static void begin(void)
-{
-	int fd = getenv("CLOCK_SHIFT_FILE") ? open(getenv("CLOCK_SHIFT_FILE"), O_RDONLY) : -1;
-	void *p = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(long), PROT_READ, MAP_SHARED, fd, 0);
-	if (p != MAP_FAILED) shift = p;
-	if (fd >= 0) close(fd);
-}
-int clock_gettime(clockid_t id, struct timespec *ts)
-{
-	int rc = syscall(SYS_clock_gettime, id, ts);
-	if (rc == 0 && id == CLOCK_REALTIME && shift) ts->tv_sec += *shift;
-	return rc;
-}
-int gettimeofday(struct timeval *restrict tv, void *restrict tz)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	tv->tv_sec = ts.tv_sec; tv->tv_usec = ts.tv_nsec / 1000;
-	return 0;
-}
-time_t time(time_t *t)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	if (t) *t = ts.tv_sec;
-	return ts.tv_sec;
-}
-C
-
-sub shift_clock
-{
-	my ($seconds) = @_;
-
-	# in place: the server has mapped it
-	open my $file, -e "$dir/shift" ? '+<:raw' : '+>:raw', "$dir/shift" or die $!;
-	print $file pack('l!', $seconds);
-	close $file or die $!;
-	return;
-}
+my %clock = clock_environment($dir);
 
 # A nap this long never ends within the test: what happens has another reason.
 my $node = sagaz_server('main', start => 0,
 	conf => "sagaz_ha.clock = ''\nsagaz_ha.naptime = 1h\nsagaz_ha.max_databases = 3\nmax_prepared_transactions = 5\n");
-my $shifts = system("cc -shared -fPIC -o $dir/shift.so $dir/shift.c") == 0;
-shift_clock(0);
 {
-	local @ENV{qw(LD_PRELOAD CLOCK_SHIFT_FILE)} = ("$dir/shift.so", "$dir/shift") if $shifts;
+	local @ENV{ keys %clock } = values %clock;
 	$node->start;
 }
 my $sql = sub { return $node->safe_psql('postgres', shift) };
@@ -208,21 +158,21 @@ $sql->("DROP DATABASE $out");
 
 SKIP:
 {
-	skip 'no C compiler', 4 unless $shifts;
+	skip 'no C compiler', 4 unless %clock;
 	is_at_rest('postgres');
 	my $now = $sql->("SELECT $count");
-	shift_clock(3 * 86400);
+	move_clock($dir, 3 * 86400);
 	is_within(when($node, 'postgres', "$count > $now"), 15, 'a clock that is set ahead is noticed');
 	is_at_rest('postgres');
 	$before = $sql->("SELECT $passes");
-	shift_clock(86400);
+	move_clock($dir, 86400);
 	is_within(when($node, 'postgres', "$passes > $before"), 15, 'so is one that is set back, though not as far');
 	is_at_rest('postgres');
 
 	# the launcher stands still, and what is due isn't done
 	my $launcher = $sql->(q{SELECT pid FROM sagaz_ha.maintenance_status() WHERE process = 'launcher'});
 	kill 'STOP', $launcher;
-	shift_clock(2 * 86400);
+	move_clock($dir, 2 * 86400);
 	is($sql->(q{SELECT phase, overdue > '12 hours' FROM sagaz_ha.maintenance_status() WHERE process = 'worker' AND database = 'postgres'}),
 		'overdue|t', 'what was due and is not done is overdue');
 	like($sql->($health), qr/^warning\|.*a pass has been due for/, 'health says so');
