@@ -317,6 +317,7 @@ play() {
   bring_back "$2" "$old"
   poll 90 complete || back=$?
   ok "$back" "round $1, $2: node$old is back as a standby"
+  ((back == 0)) || tail -n 100 "$dir/patroni$old.log" | sed 's/^/# /'
   note_acked
   is "$(lost_on "$leader")" 0 "round $1, $2: no acknowledged row is lost of $(wc -l <"$dir/noted")"
   lsn=$(on "$leader" 'SELECT pg_current_wal_lsn()')
