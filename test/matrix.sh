@@ -164,9 +164,9 @@ run_version() {
   make_root "$1"
   # the folder may be older than what the tests need
   [[ $1 == 19 ]] || in_root "$root" /mnt/deploy/install-packages.sh sanitize
-  # the long soak is this system's
+  # the long soak and the thousand receivers are this system's
   in_root "$root" PG_CONFIG="/usr/lib/postgresql/$1/bin/pg_config" SAGAZ_SOAK_SECONDS=60 \
-    /mnt/test/run.sh "${@:2}"
+    SAGAZ_CHURN=200 /mnt/test/run.sh "${@:2}"
 }
 
 # Starts a run with its output in a file, unless the version has none of these.

@@ -254,7 +254,7 @@ suite_tap() {
   local jobs=2 soak=test/t/610_soak.pl files
   mapfile -t files < <(cd "$tree" && printf '%s\n' test/t/*.pl |
     grep -vxFf <(printf '%s\n' "${timed[@]}" "$soak"))
-  more_env=("SAGAZ_SOAK_SECONDS=${SAGAZ_SOAK_SECONDS:-300}")
+  more_env=("SAGAZ_SOAK_SECONDS=${SAGAZ_SOAK_SECONDS:-300}" "SAGAZ_CHURN=${SAGAZ_CHURN:-1000}")
   prove_files tap "$soak" "${files[@]}"
   more_env=()
 }

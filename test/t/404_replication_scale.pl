@@ -62,10 +62,11 @@ $_->stop('immediate') for @standbys[ 1 .. 9 ];
 my $script = $primary->basedir . '/all.sql';
 append_to_file($script, "SELECT * FROM sagaz_ha.$_;\n") for @functions;
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my $asking = IPC::Run::start(['pgbench', '-n', '-f', $script, '-T', '600', $primary->connstr('postgres')], '>', '/dev/null', '2>', \my $errors);
+my $asking = IPC::Run::start(['pgbench', '-n', '-f', $script, '-T', '3600', $primary->connstr('postgres')], '>', '/dev/null', '2>', \my $errors);
 # they end when they have got something beyond it
 my $lsn = $primary->lsn('flush');
 $primary->safe_psql('postgres', 'INSERT INTO t VALUES (0)');
+# SAGAZ_CHURN says how many receivers come and go.
 my $come = $ENV{SAGAZ_CHURN} // 1000;
 my $gone = 0;
 while ($gone < $come)
