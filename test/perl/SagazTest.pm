@@ -18,7 +18,7 @@ our @EXPORT = qw(
   sagaz_server configure sessions_of take_table add_partitions
   partitions_of expected_partitions is_partitions is_consistent
   stop_at stopped_at let_go when elapsed log_since log_lines is_within memory_of
-  takes_no_more stop_maintenance
+  takes_no_more stop_maintenance whole_pass
 );
 
 # One day in the middle of nowhere: tests move it, real time never does.
@@ -238,6 +238,23 @@ sub when
 	# not the empty list, by which the arguments of is_within() would shift
 	return undef unless $node->poll_query_until($database, "SELECT $condition");
 	return time - $start;
+}
+
+# Waits for a pass that begins from now on, and ends: of two in a row, the first may be
+# under way already. A changed policy asks for each; without, the next may be an hour away.
+sub whole_pass
+{
+	my ($node, $database) = @_;
+	my $passes = q{(SELECT sum(passes) FROM sagaz_ha.maintenance_status() WHERE process = 'worker' AND database = current_database())};
+
+	for (1 .. 2)
+	{
+		my $before = $node->safe_psql($database, "SELECT $passes");
+
+		$node->safe_psql($database, 'UPDATE sagaz_ha.partition_policy SET premake = premake');
+		when($node, $database, "$passes > $before") // die "no pass over $database";
+	}
+	return;
 }
 
 # How long a piece of work takes, in seconds.

@@ -154,9 +154,7 @@ $_->kill_kill(grace => 1) foreach @clients;
 $node->poll_query_until('postgres', q{
 	SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
 # nor is a pass under way that still has a fence up
-my $passes = q{(SELECT passes FROM sagaz_ha.maintenance_status() WHERE process = 'worker' AND database = 'postgres')};
-my $before = $node->safe_psql('postgres', "SELECT $passes");
-$node->poll_query_until('postgres', "SELECT $passes > $before + 1") or die 'no passes';
+whole_pass($node, 'postgres');
 cmp_ok($raced, '>=', $rounds, "$rounds retirements were raced");
 note(sprintf '%d retirements in %.0f s', $raced, time - $start);
 note('written: ' . $node->safe_psql('postgres',
