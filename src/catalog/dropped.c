@@ -108,8 +108,8 @@ dropped_forget_orphans(void)
 		"DELETE FROM sagaz_ha.unique_key" IS_GONE("parent")},
 		/* one that was locked by a step when its table went, too */
 		{"conversion", NULL, UNLOCKED("sagaz_ha.conversion",
-						"NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation)"
-						" AND NOT " LEAVES_PARENT)}
+									  "NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation)"
+									  " AND NOT " LEAVES_PARENT)}
 	};
 	SqlSession	session;
 
