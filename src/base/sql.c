@@ -4,9 +4,14 @@
  */
 #include "base/sql.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/transam.h"
+#include "base/settings.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 /* Statements run as this role until sql_end(). */
@@ -160,6 +165,31 @@ sql_execute_latest(SPIPlanPtr *plan, const char *statement, SqlArgs *args)
 												args ? args->nulls : NULL,
 												GetLatestSnapshot(), InvalidSnapshot,
 												false, true, 0), statement);
+}
+
+/*
+ * Whether one of the extension's tables has no rows now. For a process that has just
+ * begun, a query of an empty table costs a hundred times as much: its plan needs
+ * catalogs that aren't cached yet. A table that isn't there is left to the query.
+ */
+bool
+sql_is_empty(const char *table)
+{
+	Oid			relid = get_relname_relid(table, get_namespace_oid(SAGAZ_SCHEMA, false));
+	Relation	rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	bool		empty;
+
+	if (rel == NULL)
+		return false;
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	empty = !table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	return empty;
 }
 
 /* A value of the last result, allocated in SPI's memory; columns count from 1. */

@@ -51,6 +51,7 @@ extern uint64 sql_execute_kept(SPIPlanPtr *plan, const char *statement,
 extern uint64 sql_execute_latest(SPIPlanPtr *plan, const char *statement,
 								 SqlArgs *args);
 
+extern bool sql_is_empty(const char *table);
 extern Datum sql_value(uint64 row, int column, bool *isnull);
 extern Oid	sql_oid(uint64 row, int column);
 extern char *sql_text(uint64 row, int column);

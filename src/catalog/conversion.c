@@ -104,6 +104,8 @@ conversion_load(void)
 	List	   *list = NIL;
 	uint64		rows;
 
+	if (sql_is_empty("conversion"))
+		return NIL;
 	sql_begin_as_extension(&session);
 	rows = sql_execute("SELECT " COLUMNS " FROM sagaz_ha.conversion AS c ORDER BY c.since", NULL);
 	sql_each_row(&session, rows, add_row, &list);

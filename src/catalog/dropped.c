@@ -19,6 +19,8 @@ static const char *const dropped_query =
 
 typedef struct Forgetting
 {
+	const char *table;			/* where there is nothing to forget while it
+								 * is empty */
 	const char *look;			/* NULL: nothing happens when nothing is
 								 * removed */
 	const char *remove;
@@ -43,6 +45,8 @@ typedef struct Forgetting
 static void
 forget(Forgetting *forgetting, SqlArgs *args)
 {
+	if (sql_is_empty(forgetting->table))
+		return;
 	if (forgetting->look == NULL ||
 		sql_execute_latest(&forgetting->look_plan, forgetting->look, args) > 0)
 		(void) sql_execute_latest(&forgetting->remove_plan, forgetting->remove, args);
@@ -54,20 +58,20 @@ dropped_forget_in_event_trigger(void)
 {
 	static Forgetting forgettings[] = {
 		/* of the empty table that it was to be a partition of */
-		{"SELECT FROM sagaz_ha.conversion WHERE relation = ANY ($1)",
+		{"conversion", "SELECT FROM sagaz_ha.conversion WHERE relation = ANY ($1)",
 			"DELETE FROM sagaz_ha.partition_policy AS p USING sagaz_ha.conversion AS v"
 			" WHERE p.parent = v.parent AND v.relation = ANY ($1)"
 		"   AND v.kind = 'table' AND v.phase <> 'finishing'"},
-		{"SELECT FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)",
+		{"partition_policy", "SELECT FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)",
 		"DELETE FROM sagaz_ha.partition_policy WHERE parent = ANY ($1)"},
-		{"SELECT FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)",
+		{"partition_hold", "SELECT FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)",
 		"DELETE FROM sagaz_ha.partition_hold WHERE partition = ANY ($1)"},
-		{"SELECT FROM sagaz_ha.unique_key WHERE parent = ANY ($1)",
+		{"unique_key", "SELECT FROM sagaz_ha.unique_key WHERE parent = ANY ($1)",
 		"DELETE FROM sagaz_ha.unique_key WHERE parent = ANY ($1)"},
-		{NULL, "DELETE FROM sagaz_ha.partition_times WHERE partition = ANY ($1)"},
-		{NULL, UNLOCKED("sagaz_ha.conversion", "t.relation = ANY ($1) AND NOT " LEAVES_PARENT)},
-		{NULL, UNLOCKED("sagaz_ha.retirement", "t.partition = ANY ($1)")},
-		{NULL, UNLOCKED("sagaz_ha.problem", "t.partition = ANY ($1) OR t.parent = ANY ($1)")}
+		{"partition_times", NULL, "DELETE FROM sagaz_ha.partition_times WHERE partition = ANY ($1)"},
+		{"conversion", NULL, UNLOCKED("sagaz_ha.conversion", "t.relation = ANY ($1) AND NOT " LEAVES_PARENT)},
+		{"retirement", NULL, UNLOCKED("sagaz_ha.retirement", "t.partition = ANY ($1)")},
+		{"problem", NULL, UNLOCKED("sagaz_ha.problem", "t.partition = ANY ($1) OR t.parent = ANY ($1)")}
 	};
 	static SPIPlanPtr plan = NULL;
 	SqlSession	session;
@@ -96,16 +100,16 @@ void
 dropped_forget_orphans(void)
 {
 	static Forgetting forgettings[] = {
-		{"SELECT FROM sagaz_ha.partition_policy" IS_GONE("parent"),
+		{"partition_policy", "SELECT FROM sagaz_ha.partition_policy" IS_GONE("parent"),
 		"DELETE FROM sagaz_ha.partition_policy" IS_GONE("parent")},
-		{"SELECT FROM sagaz_ha.partition_hold" IS_GONE("partition"),
+		{"partition_hold", "SELECT FROM sagaz_ha.partition_hold" IS_GONE("partition"),
 		"DELETE FROM sagaz_ha.partition_hold" IS_GONE("partition")},
-		{"SELECT FROM sagaz_ha.unique_key" IS_GONE("parent"),
+		{"unique_key", "SELECT FROM sagaz_ha.unique_key" IS_GONE("parent"),
 		"DELETE FROM sagaz_ha.unique_key" IS_GONE("parent")},
 		/* one that was locked by a step when its table went, too */
-		{NULL, UNLOCKED("sagaz_ha.conversion",
-						"NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation)"
-						" AND NOT " LEAVES_PARENT)}
+		{"conversion", NULL, UNLOCKED("sagaz_ha.conversion",
+									  "NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.relation)"
+									  " AND NOT " LEAVES_PARENT)}
 	};
 	SqlSession	session;
 
@@ -120,7 +124,7 @@ void
 dropped_forget_times(void)
 {
 	static Forgetting forgetting =
-	{NULL, "DELETE FROM sagaz_ha.partition_times" IS_GONE("partition")};
+	{"partition_times", NULL, "DELETE FROM sagaz_ha.partition_times" IS_GONE("partition")};
 	SqlSession	session;
 
 	sql_begin_as_extension(&session);

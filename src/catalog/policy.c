@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #define UNIX_TO_POSTGRES_SECONDS \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
@@ -193,7 +194,7 @@ typedef struct Loading
 	List	   *policies;
 } Loading;
 
-/* One row of partition_policy; columns in the order of the query below. */
+/* One row of partition_policy, unless its table is gone; columns in the order of the query below. */
 static void
 add_policy(uint64 row, void *arg)
 {
@@ -203,6 +204,9 @@ add_policy(uint64 row, void *arg)
 	bool		isnull;
 
 	policy->parent = sql_oid(row, 1);
+	policy->name = get_rel_name(policy->parent);
+	if (policy->name == NULL)
+		return;
 	policy->interval = *DatumGetIntervalP(sql_value(row, 2, &isnull));
 	policy->premake = DatumGetInt32(sql_value(row, 3, &isnull));
 	value = sql_value(row, 4, &isnull);
@@ -230,40 +234,93 @@ add_policy(uint64 row, void *arg)
 	policy->auto_freeze = DatumGetBool(sql_value(row, 12, &isnull));
 	policy->before_drop = sql_text(row, 15);
 	read_held_back(policy, row, loading->restored);
-	policy->asleep = DatumGetBool(sql_value(row, 16, &isnull));
-	policy->plain = DatumGetBool(sql_value(row, 17, &isnull));
-	policy->key_encoding = sql_text(row, 18);
-	policy->protect = DatumGetBool(sql_value(row, 19, &isnull));
+	policy->plain = DatumGetBool(sql_value(row, 16, &isnull));
+	policy->key_encoding = sql_text(row, 17);
+	policy->protect = DatumGetBool(sql_value(row, 18, &isnull));
 	loading->policies = lappend(loading->policies, policy);
 }
 
-/* Policies of tables that exist, in the order of names; $1 is what the condition is about. */
-#define POLICIES(condition) \
+static int
+by_name(const ListCell *a, const ListCell *b)
+{
+	const Policy *left = (const Policy *) lfirst(a);
+	const Policy *right = (const Policy *) lfirst(b);
+	int			order = strcmp(left->name, right->name);
+
+	return order != 0 ? order : oid_cmp(&left->parent, &right->parent);
+}
+
+static void
+add_parent(uint64 row, void *arg)
+{
+	List	  **parents = (List **) arg;
+
+	*parents = lappend_oid(*parents, sql_oid(row, 1));
+}
+
+/* The tables that another table of ours names; a table that is mostly empty. */
+static List *
+parents_in(const char *table, const char *query)
+{
+	SqlSession	session;
+	List	   *parents = NIL;
+
+	if (sql_is_empty(table))
+		return NIL;
+	sql_begin_as_extension(&session);
+	sql_each_row(&session, sql_execute(query, NULL), add_parent, &parents);
+	sql_end(&session);
+	return parents;
+}
+
+#define POLICIES \
 	"SELECT p.parent, p.partition_interval, p.premake, p.retention," \
 	" p.retention_action, p.archive_schema, p.unfinished_when, p.time_zone," \
 	" p.tablespace, p.storage_parameters, p.auto_analyze, p.auto_freeze," \
-	" p.drops_held_since, p.restored_at, p.before_drop," \
-	" EXISTS (SELECT FROM sagaz_ha.asleep AS a WHERE a.parent = p.parent), p.plain," \
+	" p.drops_held_since, p.restored_at, p.before_drop, p.plain," \
 	" p.key_encoding, p.protect" \
-	" FROM sagaz_ha.partition_policy AS p" \
-	" JOIN pg_catalog.pg_class AS c ON c.oid = p.parent" \
-	" WHERE " condition " ORDER BY c.relname, c.oid"
-/* what is being converted, in these phases or of these kinds */
-#define NOT_CONVERTED(condition) \
-	"NOT EXISTS (SELECT FROM sagaz_ha.conversion AS v WHERE v.parent = p.parent AND " condition ")"
+	" FROM sagaz_ha.partition_policy AS p"
+/* what is being converted */
+#define CONVERTED \
+	"SELECT v.parent FROM sagaz_ha.conversion AS v WHERE v.phase NOT IN ('failed', 'finishing')"
 
+/*
+ * The policies of all tables that exist, or of one, in the order of names; without
+ * those that a query of conversions names. The query of policies is as plain as can
+ * be, because a process that has just begun plans it without any catalog in its
+ * caches. What sleeps or is converted is looked for after it: that is written in the
+ * same transaction as the policy, or later.
+ */
 static List *
-load(const char *query, SPIPlanPtr *plan, Oid parent)
+load(Oid parent, const char *converted)
 {
+	static const char *const queries[] = {POLICIES, POLICIES " WHERE p.parent = $1"};
+	static SPIPlanPtr plans[lengthof(queries)] = {NULL, NULL};
 	Loading		loading = {restored_at(), NIL};
+	bool		one = OidIsValid(parent);
 	SqlSession	session;
 	SqlArgs		args = {0};
+	List	   *asleep;
+	List	   *left_out;
+	ListCell   *cell;
 
 	sql_begin_as_extension(&session);
-	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
+	if (one)
+		sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
 	/* not read-only: the caller may just have written one */
-	sql_each_row(&session, sql_execute_kept(plan, query, &args), add_policy, &loading);
+	sql_each_row(&session, sql_execute_kept(&plans[one], queries[one], &args), add_policy, &loading);
 	sql_end(&session);
+	asleep = loading.policies != NIL ? parents_in("asleep", "SELECT a.parent FROM sagaz_ha.asleep AS a") : NIL;
+	left_out = loading.policies != NIL && converted != NULL ? parents_in("conversion", converted) : NIL;
+	foreach(cell, loading.policies)
+	{
+		Policy	   *policy = (Policy *) lfirst(cell);
+
+		policy->asleep = list_member_oid(asleep, policy->parent);
+		if (list_member_oid(left_out, policy->parent))
+			loading.policies = foreach_delete_current(loading.policies, cell);
+	}
+	list_sort(loading.policies, by_name);
 	return loading.policies;
 }
 
@@ -274,10 +331,7 @@ load(const char *query, SPIPlanPtr *plan, Oid parent)
 List *
 policy_load(Oid parent)
 {
-	static SPIPlanPtr plan = NULL;
-
-	return load(POLICIES("CASE WHEN $1 <> 0 THEN p.parent = $1 ELSE "
-						 NOT_CONVERTED("v.phase NOT IN ('failed', 'finishing')") " END"), &plan, parent);
+	return load(parent, OidIsValid(parent) ? NULL : CONVERTED);
 }
 
 /*
@@ -287,10 +341,7 @@ policy_load(Oid parent)
 List *
 policy_load_used(void)
 {
-	static SPIPlanPtr plan = NULL;
-
-	return load(POLICIES("$1 = 0 AND "
-						 NOT_CONVERTED("v.kind = 'table' AND v.phase NOT IN ('failed', 'finishing')")), &plan, InvalidOid);
+	return load(InvalidOid, CONVERTED " AND v.kind = 'table'");
 }
 
 static void

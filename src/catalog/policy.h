@@ -24,6 +24,7 @@ typedef enum RetentionAction
 typedef struct Policy
 {
 	Oid			parent;
+	char	   *name;			/* without its schema */
 	Interval	interval;
 	int			premake;
 	Interval   *retention;		/* NULL: for ever */

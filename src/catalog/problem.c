@@ -89,6 +89,8 @@ problem_load(ProblemFinder finder, bool backs_off)
 	List	   *problems = NIL;
 	uint64		rows;
 
+	if (sql_is_empty("problem"))
+		return NIL;
 	sql_begin_as_extension(&session);
 	sql_arg_text(&args, finder_names[finder]);
 	rows = sql_execute_kept(&plans[backs_off], queries[backs_off], &args);

@@ -86,6 +86,8 @@ retirement_load(void)
 	List	   *list = NIL;
 	uint64		rows;
 
+	if (sql_is_empty("retirement"))
+		return NIL;
 	sql_begin_as_extension(&session);
 	rows = sql_execute("SELECT " COLUMNS " FROM sagaz_ha.retirement AS r ORDER BY r.since", NULL);
 	sql_each_row(&session, rows, add_row, &list);

@@ -81,6 +81,8 @@ unique_key_load(Oid parent)
 	SqlSession	session;
 	SqlArgs		args = {0};
 
+	if (sql_is_empty("unique_key"))
+		return NIL;
 	sql_begin_as_extension(&session);
 	sql_arg(&args, OIDOID, ObjectIdGetDatum(parent));
 	sql_each_row(&session, sql_execute_latest(&plan, query, &args), add_row, &rows);

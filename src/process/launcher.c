@@ -50,8 +50,11 @@
 /* What is shown and logged when the postmaster has no room for a worker. */
 #define NO_SLOT				"no free background worker slot; raise max_worker_processes"
 
-/* Longest time until the clock and the counters of writes are looked at again, in ms. */
-#define MAX_NAP				10000
+/*
+ * Longest time until the clock and the counters of writes are looked at again, in ms; or
+ * naptime, if that is shorter. To wake up is most of what a server at rest pays for us.
+ */
+#define MAX_NAP				60000
 
 /* A clock that differs from the monotonic one by more than this was set, in us. */
 #define CLOCK_JUMP			USECS_PER_SEC

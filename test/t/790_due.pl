@@ -158,7 +158,9 @@ $sql->("DROP DATABASE $out");
 
 SKIP:
 {
-	skip 'no C compiler', 4 unless %clock;
+	skip 'no C compiler', 6 unless %clock;
+	# so often the launcher looks
+	configure($node, 'sagaz_ha.naptime' => '10s');
 	is_at_rest('postgres');
 	my $now = $sql->("SELECT $count");
 	move_clock($dir, 3 * 86400);
@@ -236,6 +238,21 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 ok(defined when($node, 'postgres', q{to_regclass('$last') IS NOT NULL AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'tied'::regclass)} =~ s/\$last/$last/r),
 	'and all is made in the end');
+
+# -------- what a pass with nothing to do costs
+
+is_at_rest('postgres');
+$before = $sql->("SELECT $passes");
+$offset = -s $node->logfile;
+# a reload starts one of each kind
+configure($node, 'log_line_prefix' => '%p %b: ', 'log_planner_stats' => 'on');
+when($node, 'postgres', qq{$passes >= $before + 3}) // die 'no pass';
+is_at_rest('postgres');
+configure($node, 'log_line_prefix' => undef, 'log_planner_stats' => undef);
+my %plans;
+$plans{$_}++ for map { /^(\d+) sagaz_ha worker: LOG:  PLANNER STATISTICS/ ? $1 : () } split /\n/, log_since($node, $offset);
+is_deeply([ grep { $_ != 1 } values %plans ], [], 'a pass that finds nothing to do plans one query, whatever it looks at');
+cmp_ok(scalar keys %plans, '>', 0, 'as the log says');
 
 # -------- a launcher that may start nothing sleeps
 
