@@ -65,6 +65,9 @@
 /* The same, while work waits for a background worker slot. */
 #define NO_SLOT_NAP			1000
 
+/* Until a database is looked at again that a backend needs for itself, in ms. */
+#define RESERVED_NAP		5000
+
 /* After a worker that failed: 1 s, 2 s, … up to this, in s. */
 #define MAX_BACK_OFF		600
 
@@ -367,8 +370,14 @@ take_due(const int *running, int calls, TimestampTz now, TimestampTz *wake, int 
 	{
 		DatabaseState *database = &shared_state->databases[i];
 
-		if (!OidIsValid(database->database) || is_reserved(database))
+		if (!OidIsValid(database->database))
 			continue;
+		if (is_reserved(database))
+		{
+			/* a backend that was terminated meanwhile doesn't say so */
+			*wake = Min(*wake, TimestampTzPlusMilliseconds(now, RESERVED_NAP));
+			continue;
+		}
 		for (int k = 0; k < WORKER_KINDS && !found; k++)
 		{
 			WorkState  *work = &database->work[k];
