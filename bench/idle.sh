@@ -3,7 +3,7 @@
 # a day, by extrapolation. Fails if a pass with nothing to do writes WAL.
 #
 # usage: bench/idle.sh [DATABASES]...   (1 10 100)
-# WINDOW     seconds that are measured at rest (30)
+# WINDOW     seconds that are measured at rest (60)
 #
 # A day has 24 passes of each database, one run of upkeep, one of conversions, and the
 # launcher at rest. What a process costs is measured by a reload, which starts all of them.
@@ -11,7 +11,7 @@ set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "$0")/lib.sh"
 
-window=${WINDOW:-30}
+window=${WINDOW:-60}
 counts=("$@")
 [[ $# -gt 0 ]] || counts=(1 10 100)
 ticks=$(getconf CLK_TCK)

@@ -22,7 +22,7 @@ declare -A arguments=([stats]=37 [idle]='1 10 200')
 declare -A settings=([noop]='CALLS=5 SESSIONS=3' [unique]='SECONDS_EACH=5')
 # about how long each takes
 declare -A minutes=([stall]=3 [patience]=1 [convert]=3 [standby]=2 [noop]=7 [create]=4 [retire]=1 [stats]=2
-  [replication]=1 [idle]=4 [unique]=5 [relay]=3)
+  [replication]=1 [idle]=6 [unique]=5 [relay]=3)
 declare -A questions=(
   [stall]='Do writers wait while partitions are made and dropped, beside an 8 s reader?'
   [patience]='Do writers of a referenced table wait while partitions are made, beside a transaction of 4 s?'
