@@ -38,9 +38,24 @@ cpu_of_workers() {
     'BEGIN { print own + children }'
 }
 
+# Asks in a session that stays: what a session has used is counted as the workers' when
+# it ends.
+# ask STATEMENT: with a line for an answer
+ask() {
+  local answer
+  echo "$1;" >&"${watch[1]}"
+  read -r answer <&"${watch[0]}"
+  echo "$answer"
+}
+
+# whether a condition holds
+holds() {
+  [[ $(ask "SELECT $1") == t ]]
+}
+
 # passes and upkeep runs that have ended, and where the WAL ends
 state_of_server() {
-  sql postgres --field-separator=' ' --command="SELECT coalesce(sum(passes), 0), pg_current_wal_insert_lsn()
+  ask "SELECT coalesce(sum(passes), 0) || ' ' || pg_current_wal_insert_lsn()
     FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
 }
 
@@ -58,7 +73,7 @@ wal_bytes() {
 }
 
 have_passed() {
-  is_true postgres "SELECT count(*) = $1 FROM (SELECT database FROM sagaz_ha.maintenance_status()
+  holds "count(*) = $1 FROM (SELECT database FROM sagaz_ha.maintenance_status()
     WHERE process <> 'launcher' AND passes >= 1 GROUP BY database HAVING count(*) = 3) AS d"
 }
 
@@ -78,26 +93,25 @@ die_of_wal() {
 }
 
 have_rested() {
-  is_true postgres "SELECT NOT EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'
+  holds "NOT EXISTS (SELECT FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'
     AND (pid IS NOT NULL OR next_pass IS NULL OR next_pass < clock_timestamp() + interval '10 minutes'))"
 }
 
 have_run_again() {
-  is_true postgres "SELECT sum(passes) >= $1 FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
+  holds "sum(passes) >= $1 FROM sagaz_ha.maintenance_status() WHERE process <> 'launcher'"
 }
 
 # measure DATABASES: a line of the table
 measure() {
   local launcher launcher_then workers workers_then passes passes_then wal wal_then
   read -r passes wal < <(state_of_server)
-  sleep 0.5 # until that session has ended
   launcher=$(cpu_of "$launcher_pid")
   sleep "$window"
   launcher_then=$(cpu_of "$launcher_pid")
   read -r passes_then _ < <(state_of_server)
   [[ $passes == "$passes_then" ]] || die "processes were started though nothing was due"
   workers=$(cpu_of_workers)
-  sql postgres --command="SELECT pg_reload_conf()" >/dev/null
+  ask "SELECT pg_reload_conf()" >/dev/null
   wait_until 120 have_run_again $((passes + 3 * $1)) || die "not every database had its processes"
   wait_until 60 have_rested || die "no rest after a reload"
   workers_then=$(cpu_of_workers)
@@ -131,6 +145,7 @@ sql postgres --command="CREATE EXTENSION sagaz_ha" >/dev/null
 launcher_pid=$(sql postgres --command="SELECT pid FROM sagaz_ha.maintenance_status()
   WHERE process = 'launcher'")
 [[ -n $launcher_pid ]] || die "the launcher does not run"
+coproc watch { sql postgres; }
 
 have=0
 wal_quiet=''
