@@ -5,6 +5,7 @@
 #
 # usage: test/matrix.sh [15|17|18|19]...     all of them by default; as root
 #   SUITES, SUITES_ALONE  which suites of test/run.sh; the defaults are below
+#   WITHOUT_TAP  a version without the suites of whole servers: tap, timed
 #   SAGAZ_MATRIX_DIR  where the folders are kept (/var/tmp/sagaz_ha-matrix).
 #                     Remove one, and it is made anew with today's packages.
 #
@@ -140,6 +141,7 @@ suites_of() {
   local suite
   for suite in "${@:2}"; do
     case $1:$suite in
+      "${WITHOUT_TAP:-}":tap | "${WITHOUT_TAP:-}":timed) ;;
       # from 15 to a newer one beside it
       15:upgrade | "$host_version":upgrade) ;;
       # no pgTAP, pg_cron or Perl modules for a version that isn't out
@@ -184,6 +186,8 @@ start() {
 # finish VERSION
 finish() {
   local log good bad sum_good=0 sum_bad=0
+  # it has none of these suites
+  compgen -G "$logs/$1-*" >/dev/null || return 0
   for log in "$logs/$1"-*; do
     echo "==== PostgreSQL $1: from ${log##*-} on"
     cat "$log"
