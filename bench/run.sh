@@ -17,9 +17,9 @@ if [[ $# -eq 0 ]]; then
     scripts+=(relay)
   fi
 fi
-declare -A arguments=([stats]=37 [idle]='1 10 200')
+declare -A arguments=([stats]=37 [idle]='1 200')
 # what is measured often enough with less
-declare -A settings=([noop]='CALLS=5 SESSIONS=3' [unique]='SECONDS_EACH=5')
+declare -A settings=([noop]='CALLS=4 SESSIONS=2' [unique]='SECONDS_EACH=4')
 # about how long each takes
 declare -A minutes=([stall]=3 [patience]=1 [convert]=3 [standby]=2 [noop]=7 [create]=4 [retire]=1 [stats]=2
   [replication]=1 [idle]=6 [unique]=5 [relay]=3)
