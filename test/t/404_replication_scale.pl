@@ -11,7 +11,8 @@ use PostgreSQL::Test::Utils;
 use SagazRepl;
 use Test::More;
 
-my $primary = primary('alpha');
+# each receiver fills a segment with zeros
+my $primary = primary('alpha', initdb => ['--wal-segsize=1']);
 my @standbys = map { standby($primary, "s$_", conf => "shared_buffers = 1MB\nprimary_slot_name = 'slot$_'", no_start => 1) } 1 .. 10;
 $primary->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('slot' || i, i > 10) FROM generate_series(1, 50) i");
 $_->start for @standbys;

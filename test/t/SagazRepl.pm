@@ -26,7 +26,7 @@ sub primary
 {
 	my ($name, %opt) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
-	$node->init(allows_streaming => 1);
+	$node->init(allows_streaming => 1, extra => $opt{initdb} // []);
 	$node->append_conf('postgresql.conf', $conf);
 	$node->append_conf('postgresql.conf', "cluster_name = '$name'");
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
