@@ -5,6 +5,7 @@
 #
 # usage: test/matrix.sh [15|17|18|19]...     all of them by default; as root
 #   SUITES, SUITES_ALONE  which suites of test/run.sh; the defaults are below
+#   BRIEF=yes    without the TAP tests that repeat, which test/run.sh lists
 #   WITHOUT_TAP  a version without the suites of whole servers: tap, timed
 #   SAGAZ_MATRIX_DIR  where the folders are kept (/var/tmp/sagaz_ha-matrix).
 #                     Remove one, and it is made anew with today's packages.
@@ -168,7 +169,7 @@ run_version() {
   [[ $1 == 19 ]] || in_root "$root" /mnt/deploy/install-packages.sh sanitize
   # the long soak and the thousand receivers are this system's
   in_root "$root" PG_CONFIG="/usr/lib/postgresql/$1/bin/pg_config" SAGAZ_SOAK_SECONDS=60 \
-    SAGAZ_CHURN=200 /mnt/test/run.sh "${@:2}"
+    SAGAZ_CHURN=200 BRIEF="${BRIEF:-}" /mnt/test/run.sh "${@:2}"
 }
 
 # Starts a run with its output in a file, unless the version has none of these.

@@ -34,6 +34,12 @@ deploy_limit=2400
 timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/401_replication_standby.pl
   test/t/403_replication_clocks.pl test/t/404_replication_scale.pl test/t/500_replicas.pl
   test/t/772_client_plans.pl)
+# Those that do the same at every point or again and again: half of the time of all.
+# BRIEF=yes leaves them out.
+repeating=(test/t/20_no_harm.pl test/t/320_kill.pl test/t/330_in_nobodys_way.pl
+  test/t/600_random_ddl.pl test/t/701_taken_back.pl test/t/720_restore.pl test/t/741_convert_kill.pl
+  test/t/742_convert_race.pl test/t/743_convert_locks.pl test/t/745_convert_changed.pl
+  test/t/781_moving_in.pl)
 
 passed=0
 failed=0
@@ -251,9 +257,11 @@ prove_files() {
 
 # They wait most of the time, so two run at once; the longest one begins.
 suite_tap() {
-  local jobs=2 soak=test/t/610_soak.pl files
+  local jobs=2 soak=test/t/610_soak.pl files without
+  without=("${timed[@]}" "$soak")
+  [[ ${BRIEF:-} != yes ]] || without+=("${repeating[@]}")
   mapfile -t files < <(cd "$tree" && printf '%s\n' test/t/*.pl |
-    grep -vxFf <(printf '%s\n' "${timed[@]}" "$soak"))
+    grep -vxFf <(printf '%s\n' "${without[@]}"))
   more_env=("SAGAZ_SOAK_SECONDS=${SAGAZ_SOAK_SECONDS:-300}")
   prove_files tap "$soak" "${files[@]}"
   more_env=()
@@ -416,14 +424,14 @@ start_matrix() {
 
 # matrix VARIABLE=VALUE...: on the other versions, with these for test/matrix.sh. The
 # whole has to end within an hour, so whole servers are of the oldest version, the newest,
-# and this one.
+# and this one, and what repeats is of this one.
 matrix() {
   local sudo=() version others=()
   [[ $EUID == 0 ]] || sudo=(sudo)
   for version in 15 17 18; do
     [[ $("$pg_config" --version) == "PostgreSQL $version"* ]] || others+=("$version")
   done
-  "${sudo[@]}" env "$@" WITHOUT_TAP=17 PG_CONFIG="$pg_config" "$repo/test/matrix.sh" "${others[@]}"
+  "${sudo[@]}" env "$@" WITHOUT_TAP=17 BRIEF=yes PG_CONFIG="$pg_config" "$repo/test/matrix.sh" "${others[@]}"
 }
 
 # tally_matrix SUITE: what the log of a run on other versions says.
