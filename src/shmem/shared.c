@@ -143,7 +143,7 @@ shared_launcher_is_younger_than(int seconds)
 	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), seconds * 1000);
 }
 
-/* Without a preloaded library a session knows of its own comparisons only. */
+/* A session knows of its own comparisons, and of others' where the launcher has the database. */
 static int64 compared_here;
 static TimestampTz compared_here_at = 0;
 
@@ -154,8 +154,10 @@ shared_was_compared(int64 changes, TimestampTz since)
 	DatabaseState *state;
 	bool		was;
 
+	if (compared_here == changes && compared_here_at >= since)
+		return true;
 	if (shared_state == NULL)
-		return compared_here == changes && compared_here_at >= since;
+		return false;
 	LWLockAcquire(shared_state->lock, LW_SHARED);
 	state = shared_find_database(MyDatabaseId);
 	was = state != NULL && state->compared == changes && state->compared_at >= since;
@@ -169,12 +171,10 @@ shared_note_comparison(int64 changes)
 {
 	DatabaseState *state;
 
+	compared_here = changes;
+	compared_here_at = GetCurrentTimestamp();
 	if (shared_state == NULL)
-	{
-		compared_here = changes;
-		compared_here_at = GetCurrentTimestamp();
 		return;
-	}
 	LWLockAcquire(shared_state->lock, LW_EXCLUSIVE);
 	state = shared_find_database(MyDatabaseId);
 	if (state != NULL)

@@ -204,13 +204,14 @@ sagaz_maintain_all_partitions(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	dropped_forget_orphans();
 	run_init_foreground(&pass, settings_now(), add_record, fcinfo);
+	/* it takes a while, so before there are locks that writers wait for */
+	repair_look_if_changed(pass.now);
 	if (policy_load(InvalidOid) == NIL)
 	{
 		run_load_problems(&pass);
 		create_saga_tables(&pass);
 	}
 	run_pass(&pass, InvalidOid);
-	repair_look_if_changed(pass.now);
 	tell_plain_tables(fcinfo);
 	return (Datum) 0;
 }

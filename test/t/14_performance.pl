@@ -52,5 +52,12 @@ for my $query (sort keys %limit)
 }
 is($node->safe_psql('postgres', $clock . 'SELECT * FROM maintain_all_partitions()'), '', 'there was nothing to do');
 
+# where the launcher doesn't have the database, a session still knows what it has compared
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'sagaz_ha'\nsagaz_ha.enabled = off");
+$node->restart;
+my (undef, $warm) = measure('SELECT * FROM maintain_all_partitions()');
+diag(sprintf 'with the library, and no worker: %.1f ms warm', $warm);
+cmp_ok($warm, '<', 50, 'warm, with the library, and no worker');
+
 $node->stop;
 done_testing();
