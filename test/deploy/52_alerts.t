@@ -118,6 +118,7 @@ TLS_DIR=$SAGAZ_STATE_DIR/tls TARGET_HOST=0.0.0.0 TARGET_PORT=$POSTGRES_PRIMARY_P
   "$dir/deploy/scripts/exporter" postgresql >"$dir/exporter.log" 2>&1 &
 clients+=($!)
 check "an exporter refuses a server of another name" poll 60 refused_by_exporter "$asked_by"
+sed "s|^|# |" "$dir/exporter.log"
 
 # -------- what is provoked, all at once: a kind that has been told of before comes after group_interval
 
