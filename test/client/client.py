@@ -74,7 +74,7 @@ STEPS = "SELECT * FROM saga_steps WHERE saga_id = $1 ORDER BY id"
 
 async def fenced(call):
     """A partition that is being retired refuses writes for a moment, and then stays."""
-    for _ in range(1200):
+    for _ in range(200):
         try:
             return await call()
         except asyncpg.ObjectNotInPrerequisiteStateError:
