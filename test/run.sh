@@ -34,8 +34,7 @@ deploy_limit=2400
 timed=(test/t/14_performance.pl test/t/310_no_stall.pl test/t/401_replication_standby.pl
   test/t/403_replication_clocks.pl test/t/404_replication_scale.pl test/t/500_replicas.pl
   test/t/772_client_plans.pl)
-# Those that do the same at every point or again and again: half of the time of all.
-# BRIEF=yes leaves them out.
+# Those that do the same at every point, or again and again: BRIEF=yes leaves them out.
 repeating=(test/t/20_no_harm.pl test/t/320_kill.pl test/t/330_in_nobodys_way.pl
   test/t/600_random_ddl.pl test/t/701_taken_back.pl test/t/720_restore.pl test/t/741_convert_kill.pl
   test/t/742_convert_race.pl test/t/743_convert_locks.pl test/t/745_convert_changed.pl

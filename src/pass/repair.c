@@ -162,9 +162,10 @@ attempt_or_fail(Pass *pass, AttemptStep step, void *arg)
 }
 
 /*
- * One table, or all, whose policies these are; whether each could be compared. To
- * compare takes a lock on each partition: of all tables at once, for one that can't
- * be had all would be left out. Who has it locked is no difference.
+ * One table, or all, whose policies these are; whether each could be compared. An
+ * expression that is compared may need a lock on its table for a moment: of all tables
+ * at once, for one that can't be had all would be left out. Who has it locked is no
+ * difference.
  */
 static bool
 look_at(Pass *pass, List *policies, Oid parent)

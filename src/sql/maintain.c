@@ -77,10 +77,9 @@ sagaz_maintain_partitions(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	asleep_end(relid);
 	run_init_foreground(&pass, settings_now(), add_record, fcinfo);
+	/* it takes a while, so before there are locks that writers wait for */
+	repair_look_by_hand(pass.now, relid);
 	run_pass(&pass, relid);
-	/* what was made in place needs no look; the others get it next time */
-	if (pass.taken == NIL)
-		repair_look_by_hand(pass.now, relid);
 	return (Datum) 0;
 }
 

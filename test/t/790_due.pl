@@ -154,6 +154,25 @@ is_within(when($node, 'postgres', "EXISTS (SELECT FROM sagaz_ha.maintenance_stat
 like($node->safe_psql($out, $health), qr/^ok\|/, 'and its health is ok');
 $sql->("DROP DATABASE $out");
 
+# -------- a backend that needed a database for itself, and was terminated
+
+$sql->('CREATE DATABASE mine TEMPLATE other');
+my $in_mine = q{SELECT passes FROM sagaz_ha.maintenance_status() WHERE database = 'mine' AND process = 'worker'};
+when($node, 'postgres', "($in_mine) > 0") // die 'no pass';
+is_at_rest('mine');
+my $session = $node->background_psql('mine');
+$session->query_safe('SELECT 1');
+my $renaming = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'ALTER DATABASE mine RENAME TO yours' ], '2>', \my $said);
+my $renames = q{FROM pg_stat_activity WHERE query LIKE 'ALTER DATABASE mine%' AND state = 'active' AND pid <> pg_backend_pid()};
+when($node, 'postgres', "EXISTS (SELECT $renames)") // die 'no ALTER DATABASE';
+$before = $sql->($in_mine);
+$session->query_safe('UPDATE sagaz_ha.partition_policy SET premake = premake');
+$sql->("SELECT pg_terminate_backend(pid, 10000) $renames");
+$renaming->finish;
+is_within(when($node, 'postgres', "($in_mine) > $before"), 15, 'what is due in its database is done');
+$session->quit;
+$sql->('DROP DATABASE mine');
+
 # -------- a clock that is set
 
 SKIP:
